@@ -1,0 +1,56 @@
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header --quiet
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.installed: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: .venv/.installed ## Set up .venv with everything, from the hashed lock file
+
+.PHONY: demo
+demo: install ## Show what is admitted, filled in and refused: a real server, no cluster needed
+	@$(BIN)/conversion-guard demo
+
+.PHONY: test
+test: install ## Run every test; ARGS="-k name" goes to pytest
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: e2e
+e2e: install ## Run the tests on the real API server and the vCenter simulator only
+	$(BIN)/pytest tests/e2e $(ARGS)
+
+.PHONY: cluster
+cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C
+	@$(BIN)/python -m tests.e2e.cluster
+
+.PHONY: check
+check: install ## Lint, types, layering, lock files: what CI demands beside the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.check_project
+
+.PHONY: fix
+fix: install ## Format, and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: install ## Reviews per second and latency of the server over TLS
+	$(BIN)/python -m tests.bench_server
+
+.PHONY: lock
+lock: install ## Resolve the lock files anew
+	$(LOCK) --upgrade -o requirements.lock
+	$(LOCK) --upgrade --group dev -o requirements-dev.lock

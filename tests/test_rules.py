@@ -1,0 +1,129 @@
+"""Every case of tests/fixtures, as pure rules and through the web application's own bytes."""
+
+import asyncio
+import base64
+from typing import Any
+
+import httpx
+import jsonpatch
+import msgspec
+import pytest
+
+from tests.cases import DEFAULT_IDS, FIXTURES, RULE_IDS, Case, Expect, all_cases, review_of
+from webhook import review
+from webhook.decide import decide, repair
+from webhook.observe import Metrics
+from webhook.review import Admitted, Denied, Undecided
+from webhook.server import app
+
+CASES = all_cases()
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+
+
+def test_every_rule_and_default_has_passing_and_failing_cases_and_no_folder_is_an_orphan() -> None:
+    ids = {*RULE_IDS, *DEFAULT_IDS}
+    assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == ids
+    for rule in ids:
+        outcomes = {case.fails for case in CASES if case.rule == rule}
+        assert outcomes == {True, False}, f"{rule} needs a passing and a failing case"
+
+
+@each_case
+def test_case_by_the_engine(case: Case, request: pytest.FixtureRequest) -> None:
+    answer = asyncio.run(_by_the_engine(case))
+    if request.config.getoption("--update-fixtures"):
+        case.update(answer)
+        return
+    assert answer == case.expect
+    _check_meaning(case)
+
+
+@each_case
+def test_case_by_http(case: Case) -> None:
+    assert asyncio.run(_by_http(case)) == case.expect
+
+
+@each_case
+def test_repair_is_idempotent(case: Case) -> None:
+    sources = case.sources()
+    first = repair(_parsed(case, case.object), sources)
+    repaired = _patched(case.object, first)
+    assert repair(_parsed(case, repaired), sources).patch == ()
+
+
+def _check_meaning(case: Case) -> None:
+    """A failing case draws a denial from its own rule and no other; a passing one draws none."""
+    expect = case.expect
+    rules = {cause.rpartition("(conversion-guard: ")[2].rstrip(")") for cause in expect.causes}
+    if case.rule in DEFAULT_IDS:
+        assert expect.verdict == "admitted"
+        assert bool(expect.patch) == case.fails
+    else:
+        assert expect.verdict == ("denied" if case.fails else "admitted")
+        assert rules == ({case.rule} if case.fails else set())
+
+
+async def _by_the_engine(case: Case) -> Expect:
+    sources = case.sources()
+    mutated = repair(_parsed(case, case.object), sources)
+    repaired = _patched(case.object, mutated)
+    deadline = asyncio.get_running_loop().time() + 5
+    verdict = await decide(_parsed(case, repaired), sources, deadline)
+    expect = Expect(
+        verdict=type(verdict).__name__.lower(),
+        patch=_operations(mutated),
+        warnings=list(verdict.warnings),
+    )
+    if isinstance(verdict, Denied):
+        expect.causes = [f"{cause.field}: {cause}" for cause in verdict.causes]
+    elif isinstance(verdict, Undecided):
+        expect.message = verdict.message
+    return expect
+
+
+async def _by_http(case: Case) -> Expect:
+    transport = httpx.ASGITransport(app(case.sources(), Metrics()))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="https://guard") as client:
+        mutated = await _post(client, "/mutate", review_of(case.object, case.old))
+        patch = msgspec.json.decode(base64.b64decode(mutated.get("patch", "")) or b"[]")
+        repaired = jsonpatch.apply_patch(case.object, patch)
+        validated = await _post(client, "/validate", review_of(repaired, case.old))
+    assert "patch" not in validated
+    status = validated.get("status", {})
+    verdict = {422: "denied", 503: "undecided"}.get(status.get("code"), "admitted")
+    assert validated["allowed"] == (verdict == "admitted")
+    causes = status.get("details", {}).get("causes", [])
+    return Expect(
+        verdict=verdict,
+        patch=patch,
+        causes=[f"{cause['field']}: {cause['message']}" for cause in causes],
+        warnings=validated.get("warnings", []),
+        message=status["message"] if verdict == "undecided" else "",
+    )
+
+
+async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = await client.post(f"{path}?timeout=5s", json=body)
+    assert answer.status_code == 200
+    response: dict[str, Any] = answer.json()["response"]
+    assert response["uid"] == body["request"]["uid"]
+    return response
+
+
+def _parsed(case: Case, obj: dict[str, Any]) -> review.Review:
+    return review.parse(msgspec.json.encode(review_of(obj, case.old)))
+
+
+def _operations(verdict: Admitted) -> list[dict[str, Any]]:
+    answer = msgspec.json.decode(review.render(_ANY, verdict))
+    encoded = answer["response"].get("patch", "")
+    operations: list[dict[str, Any]] = msgspec.json.decode(base64.b64decode(encoded) or b"[]")
+    return operations
+
+
+def _patched(obj: dict[str, Any], verdict: Admitted) -> dict[str, Any]:
+    patched: dict[str, Any] = jsonpatch.apply_patch(obj, _operations(verdict))
+    return patched
+
+
+_ANY = review.Review(uid="u", kind=review.PVC, operation="CREATE")

@@ -1,0 +1,23 @@
+"""Conversion Guard, an admission webhook for Forklift conversion migrations: the package map.
+
+Upper lines import lower ones, never the reverse.
+
+__main__   python -m webhook
+cli        the commands: composition roots, which plug everything together
+server     the two admission paths, health; size cap, deadline, the one catch-all
+tls        issues certificates; the only importer of cryptography
+vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
+decide     the engine: decide(review, sources, deadline) -> Verdict
+gather     what a review asks, and the facts for it
+review     the AdmissionReview codec, and the three verdicts
+rules      RULES and DEFAULTS, a file each
+rule       what a rule sees and says
+inventory  the index over VMs, its age, and snapshot files
+settings   file and environment -> frozen Settings
+quantity   Kubernetes quantities
+observe    metrics and logs
+model      the keys, and the frozen values that everything speaks of
+errors     the exception tree
+"""
+
+__version__ = "0.1.0"

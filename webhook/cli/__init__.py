@@ -1,0 +1,66 @@
+"""The commands. Each imports what it needs only when it runs, so that `--help` is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from webhook.errors import GuardError
+
+app = typer.Typer(
+    name="conversion-guard",
+    help="Proves Forklift conversion migrations against vSphere, at the moment of kubectl apply.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The `conversion-guard` command. Exit codes: 0 good, 1 findings, 2 usage or unreachable."""
+    try:
+        app()
+    except GuardError as error:
+        sys.stderr.write(f"conversion-guard: {error}\n")
+        sys.exit(2)
+
+
+@app.command()
+def serve(
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings file (YAML). Without one: the environment and the defaults.",
+            envvar="CONVERSION_GUARD_SETTINGS",
+        ),
+    ] = None,
+) -> None:
+    """Serve the admission endpoints until SIGTERM or Ctrl-C."""
+    from webhook.cli.serve import run
+
+    run(settings)
+
+
+@app.command()
+def certs(
+    folder: Annotated[Path, typer.Option(help="Where ca.crt, tls.crt and tls.key go.")] = Path(
+        "certs/dev"
+    ),
+    service: Annotated[str, typer.Option(help="The Service's name.")] = "conversion-guard",
+    namespace: Annotated[str, typer.Option(help="The Service's namespace.")] = "conversion-guard",
+    also: Annotated[
+        list[str] | None, typer.Option(help="A further host name or IP address; repeatable.")
+    ] = None,
+) -> None:
+    """Make a CA and a serving certificate for development."""
+    from webhook.cli.certs import run
+
+    run(folder, service, namespace, also or [])
+
+
+@app.command()
+def demo() -> None:
+    """Show what is admitted, filled in and refused: a real server on an embedded snapshot."""
+    from webhook.cli.demo import run
+
+    raise typer.Exit(run())

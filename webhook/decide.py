@@ -1,0 +1,314 @@
+"""The engine: gather facts once, run pure rules, answer once.
+
+`decide` judges (/validate), `repair` fills in (/mutate); both are the same for every door.
+"""
+
+import asyncio
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from webhook.errors import ObjectMalformed, VsphereUnreachable
+from webhook.gather import PlanQuestion, PvcQuestion, Question
+from webhook.inventory import Inventory, Overlay, ProviderInventory, Vms
+from webhook.model import KubeObject
+from webhook.review import PLAN, PVC, Admitted, Cause, Denied, Review, Undecided, Verdict
+from webhook.rule import (
+    MILDEST_FIRST,
+    Action,
+    Default,
+    F,
+    Finding,
+    PatchOp,
+    PlanFacts,
+    PvcFacts,
+    Rule,
+    Unknown,
+)
+from webhook.rules import DEFAULTS, RULES
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the operator chose."""
+
+    actions: Mapping[str, Action] = {}
+    """Rule id to action, where it isn't the rule's own."""
+    defaults: Mapping[str, bool] = {}
+    """Default id to whether it fills in, where it isn't the default's own."""
+    undecided: Action = "deny"
+    """deny or warn."""
+    max_age: float = 3600.0
+    """Seconds past which what is known of a provider decides nothing."""
+    trust_network: bool = False
+    """Whether every caller may know what vSphere says."""
+    ignore_providers: frozenset[str] = frozenset()
+    """`namespace/name` of providers whose silence makes no PVC undecided."""
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """What a decision rests on; `now` is the monotonic clock that tells the inventory's age."""
+
+    inventory: Inventory
+    policy: Policy
+    now: Callable[[], float]
+
+
+async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
+    """Whether the object of `review` may pass. `deadline` is by the running loop's clock.
+
+    An allow of what the inventory knows never waits. A denial that rests on the inventory is
+    confirmed by a fresh read; where that can't be had in time the verdict is undecided.
+    """
+    if review.object is None:
+        return Admitted()
+    try:
+        book = _BOOKS[review.kind]
+        verdict = await _judge(
+            book.ask(review.object, review.old, sources), book, sources, deadline
+        )
+    except ObjectMalformed as error:
+        return Denied((Cause(error.field, str(error), "FieldValueInvalid", "object"),))
+    if isinstance(verdict, Undecided) and sources.policy.undecided != "deny":
+        return Admitted(warnings=(f"not checked: {verdict.message}",), audit=verdict.audit)
+    return verdict
+
+
+def repair(review: Review, sources: Sources) -> Admitted:
+    """The changes that have only one right answer; none where the facts can't be had."""
+    if review.object is None:
+        return Admitted()
+    try:
+        return Admitted(_fill(_BOOKS[review.kind], review.object, review.old, sources))
+    except ObjectMalformed:
+        return Admitted()  # the API server's own validation says what is wrong
+
+
+class _Book(msgspec.Struct, frozen=True):
+    """What there is to ask about one kind, and its rules and defaults in their order."""
+
+    question: type[PvcQuestion] | type[PlanQuestion]
+    rules: tuple[Rule[Any], ...]
+    defaults: tuple[Default[Any], ...]
+
+    @classmethod
+    def of(
+        cls,
+        question: type[PvcQuestion] | type[PlanQuestion],
+        facts: type[PvcFacts] | type[PlanFacts],
+    ) -> "_Book":
+        return cls(
+            question,
+            tuple(rule for rule in RULES if rule.facts is facts),
+            tuple(default for default in DEFAULTS if default.facts is facts),
+        )
+
+    def ask(self, obj: KubeObject, old: KubeObject | None, sources: Sources) -> Question[Any]:
+        question: Question[Any] = self.question(
+            obj, old, sources.inventory, sources.policy.trust_network
+        )
+        return question
+
+
+_BOOKS = {PVC: _Book.of(PvcQuestion, PvcFacts), PLAN: _Book.of(PlanQuestion, PlanFacts)}
+
+
+class _Opinion:
+    """What the rules say on one provider's word, sorted by what is to be done about it."""
+
+    def __init__(self, source: ProviderInventory | None, rank: int) -> None:
+        self.source = source
+        self.rank = rank
+        self.deny: list[Cause] = []
+        """Denials that the object alone is enough for."""
+        self.deny_if_so: list[Cause] = []
+        """Denials that rest on the inventory: to be confirmed."""
+        self.unknown: list[Cause] = []
+        self.warn: list[Cause] = []
+        self.audit: list[Cause] = []
+
+    @property
+    def clean(self) -> bool:
+        return not (self.deny or self.deny_if_so or self.unknown)
+
+    def add(self, rule: Rule[Any], action: Action, said: Finding | Unknown) -> None:
+        if isinstance(said, Unknown):
+            cause = Cause(said.field, said.message, "FieldValueInvalid", rule.id)
+            (self.unknown if action == "deny" else self.warn).append(cause)
+            return
+        cause = Cause(said.field, said.message, said.reason, rule.id)
+        match min(action, said.at_most, key=MILDEST_FIRST.index):
+            case "deny":
+                (self.deny_if_so if rule.asks_vsphere else self.deny).append(cause)
+            case "warn":
+                self.warn.append(cause)
+            case "audit":
+                self.audit.append(cause)
+
+
+async def _judge(question: Question[F], book: _Book, sources: Sources, deadline: float) -> Verdict:
+    if not question.judged:
+        return Admitted()
+    policy = sources.policy
+    usable, unusable = _providers(question, sources)
+
+    def opinion(source: ProviderInventory | None, vms: Vms | None) -> _Opinion:
+        facts = question.facts(source, vms, usable)
+        said = _Opinion(source, question.rank(facts))
+        for rule in book.rules:
+            action = policy.actions.get(rule.id, rule.action)
+            if action != "off" and rule.reads & question.changed:
+                for finding in rule.check(facts):
+                    said.add(rule, action, finding)
+        return said
+
+    async def confirmed(known: _Opinion, source: ProviderInventory) -> _Opinion:
+        if source.reader is None:
+            raise VsphereUnreachable(source.trouble)
+        facts = question.facts(source, source.vms, usable)
+        fields = {cause.field for cause in (*known.deny_if_so, *known.unknown)}
+        wanted = question.wanted(facts, fields)
+        fresh = await source.reader.read(
+            morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names
+        )
+        return opinion(source, Overlay(source.vms, wanted.morefs, fresh))
+
+    opinions = [opinion(source, source.vms) for source in usable] or [opinion(None, None)]
+    opinions.sort(key=lambda said: -said.rank)
+    for said in opinions:
+        if said.clean:
+            return _admitted(said, sources)
+    best = [said for said in opinions if said.rank == opinions[0].rank]
+    if not any(said.deny_if_so or (said.unknown and said.source) for said in best):
+        return _settled(best[0], None)
+    if doubt := _doubt(usable, unusable, sources):
+        return _settled(best[0], doubt)
+    try:
+        async with asyncio.timeout_at(deadline):
+            best = await asyncio.gather(
+                *(confirmed(said, said.source) for said in best if said.source)
+            )
+    except VsphereUnreachable as error:
+        return _settled(best[0], Undecided(str(error)))
+    except TimeoutError:
+        names = ", ".join(str(said.source.provider) for said in best if said.source)
+        return _settled(
+            best[0], Undecided(f"provider {names} did not answer in this request's time")
+        )
+    for said in best:
+        if said.clean:
+            return _admitted(said, sources)
+    return _settled(max(best, key=lambda said: said.rank), None)
+
+
+def _providers(
+    question: Question[F], sources: Sources
+) -> tuple[list[ProviderInventory], list[ProviderInventory]]:
+    """Those whose word counts now, and those that should be asked but can't be."""
+    usable, unusable = [], []
+    for source in question.providers(sources.inventory):
+        if source.synced and source.age(sources.now()) <= sources.policy.max_age:
+            usable.append(source)
+        elif str(source.provider) not in sources.policy.ignore_providers:
+            unusable.append(source)
+    return usable, unusable
+
+
+def _doubt(
+    usable: Sequence[ProviderInventory], unusable: Sequence[ProviderInventory], sources: Sources
+) -> Undecided | None:
+    """Why no denial can be certain yet, or None where every provider has its word."""
+    if unusable:
+        reading = all(source.unreachable_since is None for source in unusable)
+        whys = "; ".join(_why(source, sources) for source in unusable)
+        return Undecided(whys, 2 if reading else None)
+    if not usable:
+        return Undecided("no vSphere provider is known: name one in the settings")
+    return None
+
+
+def _why(source: ProviderInventory, sources: Sources) -> str:
+    if not source.synced or source.unreachable_since:
+        return source.trouble
+    age, limit = source.age(sources.now()), sources.policy.max_age
+    return f"what is known of provider {source.provider} is {_span(age)} old, past {_span(limit)}"
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))
+
+
+def _admitted(said: _Opinion, sources: Sources) -> Admitted:
+    warnings = [f"{cause.field}: {cause}" for cause in said.warn]
+    if said.source and said.source.unreachable_since:
+        age = _span(said.source.age(sources.now()))
+        warnings.append(f"judged by what was known {age} ago: {said.source.trouble}")
+    return Admitted(warnings=tuple(warnings), audit=_audit("admitted", said))
+
+
+def _settled(said: _Opinion, doubt: Undecided | None) -> Verdict:
+    """The verdict on an opinion that isn't clean; what needs no confirming stands in doubt."""
+    causes = said.deny if doubt else [*said.deny, *said.deny_if_so]
+    if causes:
+        warnings = tuple(f"{cause.field}: {cause}" for cause in said.warn)
+        return Denied(tuple(causes), warnings, _audit("denied", said))
+    if doubt is None:
+        doubt = Undecided("; ".join(f"{cause.field}: {cause}" for cause in said.unknown))
+    return msgspec.structs.replace(doubt, audit=_audit("undecided", said))
+
+
+def _audit(verdict: str, said: _Opinion) -> dict[str, str]:
+    causes = (*said.deny, *said.deny_if_so, *said.unknown, *said.warn, *said.audit)
+    audit = {"verdict": verdict}
+    if said.source:
+        audit["provider"] = str(said.source.provider)
+    if causes:
+        audit["rules"] = ",".join(sorted({cause.rule for cause in causes}))
+    return audit
+
+
+def _fill(
+    book: _Book, obj: KubeObject, old: KubeObject | None, sources: Sources
+) -> tuple[PatchOp, ...]:
+    patch: list[PatchOp] = []
+    question = book.ask(obj, old, sources)
+    for default in book.defaults:
+        if not sources.policy.defaults.get(default.id, default.on):
+            continue
+        if not question.judged or not default.reads & question.changed:
+            continue
+        if ops := _agreed(question, default, sources):
+            obj = obj if patch else copy.deepcopy(obj)
+            for op in ops:
+                patch.extend(_apply(obj, op))
+            question = book.ask(obj, old, sources)  # the next one sees what this one wrote
+    return tuple(patch)
+
+
+def _agreed(question: Question[F], default: Default[F], sources: Sources) -> tuple[PatchOp, ...]:
+    """What every provider that fits best would fill in; nothing where two of them differ."""
+    usable, _ = _providers(question, sources)
+    if not default.asks_vsphere:
+        return tuple(default.fill(question.facts(None, None, usable)))
+    facts = [question.facts(source, source.vms, usable) for source in usable]
+    best = max(map(question.rank, facts), default=0)
+    answers = {tuple(default.fill(f)) for f in facts if best and question.rank(f) == best}
+    return answers.pop() if len(answers) == 1 else ()
+
+
+def _apply(obj: Any, op: PatchOp) -> Iterator[PatchOp]:
+    """Make the change in `obj`, and yield it, after the empty parent that it may need."""
+    *parents, leaf = op.path
+    at = obj
+    for depth, part in enumerate(parents):
+        if isinstance(at, dict) and at.get(part) is None:
+            yield PatchOp("add", tuple(parents[: depth + 1]), {})
+            at[part] = {}
+        at = at[part]
+    if op.op == "remove":
+        del at[leaf]
+    else:
+        at[leaf] = op.value
+    yield op

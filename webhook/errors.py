@@ -1,0 +1,43 @@
+"""The exception tree: every failure that the guard knows by name.
+
+Each message is written for the person who reads it and holds no secret.
+"""
+
+
+class GuardError(Exception):
+    """The root: anything the guard raises on purpose."""
+
+
+class SettingsInvalid(GuardError):
+    """The settings can't be used; the message lists every bad value, one a line."""
+
+
+class SnapshotInvalid(GuardError):
+    """A snapshot file can't be read; the message names the file and the place in it."""
+
+
+class ReviewMalformed(GuardError):
+    """A request body is no AdmissionReview that can be judged.
+
+    `uid` is the request's, where it could be read: an answer must echo it.
+    """
+
+    def __init__(self, message: str, uid: str | None = None) -> None:
+        super().__init__(message)
+        self.uid = uid
+
+
+class ObjectMalformed(GuardError):
+    """A reviewed object isn't of its kind's shape; `field` is the path, as kubectl names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class VsphereUnreachable(GuardError):
+    """vSphere could not be asked: network, certificate, login, or time."""
+
+
+class CertificateInvalid(GuardError):
+    """A certificate or key file can't be used; the message names the file."""

@@ -1,0 +1,202 @@
+"""What a review asks: which providers it concerns, and the facts that each of them has for it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Protocol
+
+import msgspec
+
+from webhook import quantity
+from webhook.inventory import Inventory, ProviderInventory, Vms
+from webhook.model import (
+    MOREF,
+    PLAN_TYPE_FIELD,
+    SOURCE_PROVIDER_FIELD,
+    TARGET_NAMESPACE_FIELD,
+    UUID,
+    KubeObject,
+    Plan,
+    PlanVm,
+    Pvc,
+)
+from webhook.rule import F, PlanFacts, PlanVmFacts, PvcFacts
+
+_NEAR_MISSES = 3
+
+
+class Wanted(NamedTuple):
+    """What to read afresh before a denial; each has passed its strict pattern."""
+
+    morefs: Collection[str]
+    uuids: Collection[str] = ()
+    names: Collection[str] = ()
+
+
+class Question(Protocol, Generic[F]):
+    """One object under review, with what it was before."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is anything to ask at all."""
+        ...
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The fields that this request sets or changes: all of them on CREATE."""
+        ...
+
+    def providers(self, inventory: Inventory) -> Sequence[ProviderInventory]:
+        """The vSphere providers that may answer: every one for a PVC, a Plan's own for a Plan."""
+        ...
+
+    def facts(
+        self, source: ProviderInventory | None, vms: Vms | None, asked: Sequence[ProviderInventory]
+    ) -> F:
+        """What `source` says, with its VMs as `vms` shows them; `asked` are all that can be."""
+        ...
+
+    def rank(self, facts: F) -> int:
+        """How well the provider of these facts fits: the best one's word counts."""
+        ...
+
+    def wanted(self, facts: F, fields: Collection[str]) -> Wanted:
+        """What to read afresh, where the findings are on `fields`."""
+        ...
+
+
+class PvcQuestion:
+    """Is this claim one disk of one VM, of any provider?"""
+
+    def __init__(
+        self, obj: KubeObject, old: KubeObject | None, inventory: Inventory, trusted: bool
+    ) -> None:
+        self._inventory = inventory
+        self._trusted = trusted
+        self.pvc = Pvc.of(obj)
+        self.old = Pvc.of(old) if old else None
+        self.changed = _changed(self.pvc.fields, self.old.fields if self.old else None)
+        self._storage = quantity.parse(self.pvc.storage) if self.pvc.storage else None
+
+    @property
+    def judged(self) -> bool:
+        # Taking keys away is how a PVC is released: always right.
+        fields = self.pvc.fields
+        return self.old is None or any(fields[field] is not None for field in self.changed)
+
+    def providers(self, inventory: Inventory) -> Sequence[ProviderInventory]:
+        return tuple(inventory.vsphere())
+
+    def facts(
+        self, source: ProviderInventory | None, vms: Vms | None, asked: Sequence[ProviderInventory]
+    ) -> PvcFacts:
+        pvc = self.pvc
+        uuid = (pvc.vm_uuid or "").strip()
+        others = (other for other in asked if other is not source) if uuid else ()
+        return PvcFacts(
+            pvc=pvc,
+            old=self.old,
+            provider=source.provider if source else None,
+            vm=vms.by_moref(pvc.vm_id) if vms and pvc.vm_id else None,
+            same_uuid=vms.by_uuid(uuid) if vms and uuid else (),
+            elsewhere=tuple((o.provider, vm) for o in others for vm in o.vms.by_uuid(uuid)),
+            storage=self._storage,
+            trusted=self._trusted,
+            complete=len(asked) == len(self.providers(self._inventory)),
+        )
+
+    def rank(self, facts: PvcFacts) -> int:
+        if facts.vm is not None:
+            return 3 if facts.proven else 2
+        return 1 if facts.same_uuid else 0
+
+    def wanted(self, facts: PvcFacts, fields: Collection[str]) -> Wanted:
+        vm_id, vm_uuid = self.pvc.vm_id or "", self.pvc.vm_uuid or ""
+        morefs = {vm.moref for vm in facts.same_uuid}
+        if MOREF.fullmatch(vm_id):
+            morefs.add(vm_id)
+        return Wanted(morefs, {vm_uuid} if UUID.fullmatch(vm_uuid) else ())
+
+
+class PlanQuestion:
+    """Is each entry of this Plan one VM of its source provider?"""
+
+    def __init__(
+        self, obj: KubeObject, old: KubeObject | None, inventory: Inventory, trusted: bool
+    ) -> None:
+        self._trusted = trusted
+        self.plan = Plan.of(obj)
+        self.old = Plan.of(old) if old else None
+        self.changed = _changed(self.plan.fields, self.old.fields if self.old else None)
+        self._source = inventory.get(self.plan.source.namespace, self.plan.source.name)
+        self._entries = tuple(self._judged_entries())
+
+    @property
+    def judged(self) -> bool:
+        return self.plan.type == "conversion" and not self.plan.archived
+
+    def providers(self, inventory: Inventory) -> Sequence[ProviderInventory]:
+        source = self._source
+        return (source,) if source and source.provider.type == "vsphere" else ()
+
+    def facts(
+        self, source: ProviderInventory | None, vms: Vms | None, asked: Sequence[ProviderInventory]
+    ) -> PlanFacts:
+        entries = [self._look_up(entry, vms) for entry in self._entries]
+        if vms is not None and self._trusted:
+            # A near miss is worth a look at every name, but not once for each of a thousand entries.
+            lost = [entry for entry in entries if entry.entry.judged and not entry.found]
+            for miss in lost[:_NEAR_MISSES]:
+                name = miss.entry.name
+                near = (vms.by_name(name) or vms.like_name(name)) if name else ()
+                entries[miss.entry.index] = msgspec.structs.replace(miss, near=near)
+        return PlanFacts(
+            plan=self.plan,
+            old=self.old,
+            provider=self._source.provider if self._source else None,
+            vms=tuple(entries),
+            trusted=self._trusted,
+        )
+
+    def rank(self, facts: PlanFacts) -> int:
+        return 0
+
+    def wanted(self, facts: PlanFacts, fields: Collection[str]) -> Wanted:
+        flagged = [
+            vm
+            for vm in facts.vms
+            if any(f"{field}.".startswith(f"{vm.entry.field}.") for field in fields)
+        ]
+        known = {found.moref for vm in flagged for found in vm.found}
+        ids = {vm.entry.id for vm in flagged if MOREF.fullmatch(vm.entry.id)}
+        names = {vm.entry.name for vm in flagged if not vm.entry.id and vm.entry.name}
+        return Wanted(known | ids, (), names)
+
+    def _look_up(self, entry: PlanVm, vms: Vms | None) -> PlanVmFacts:
+        if vms is None:
+            return PlanVmFacts(entry, ())
+        if entry.id:  # the id wins, whatever the name says (Forklift: web/vsphere/client.go)
+            vm = vms.by_moref(entry.id)
+            return PlanVmFacts(entry, (vm,) if vm else ())
+        return PlanVmFacts(entry, vms.by_name(entry.name) if entry.name else ())
+
+    def _judged_entries(self) -> Sequence[PlanVm]:
+        everything = self.old is None or self.changed & {
+            PLAN_TYPE_FIELD,
+            SOURCE_PROVIDER_FIELD,
+            TARGET_NAMESPACE_FIELD,
+        }
+        known = {(vm.id, vm.name) for vm in self.old.vms} if self.old and not everything else ()
+        return [
+            PlanVm(
+                vm.index,
+                vm.id,
+                vm.name,
+                judged=(vm.id, vm.name) not in known and vm.id not in self.plan.succeeded,
+            )
+            for vm in self.plan.vms
+        ]
+
+
+def _changed(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> frozenset[str]:
+    if before is None:
+        return frozenset(now)
+    return frozenset(field for field, value in now.items() if before[field] != value)

@@ -1,0 +1,293 @@
+"""What is known of every vSphere provider: an index over VMs, its age, and snapshot files.
+
+Sources write (a live vSphere, a snapshot file), reviews read, without a lock: a record is frozen
+and replaced whole, so a reader never sees half a VM.
+"""
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from webhook.errors import SnapshotInvalid
+from webhook.model import Folder, Provider, VirtualMachine, quoted
+
+_PATH_SEPARATOR_IN_NAMES = "%2f"  # vSphere's own spelling of a slash inside a name
+
+
+class Vms(Protocol):
+    """VMs of one provider that can be looked up, whichever way they are held."""
+
+    def by_moref(self, moref: str) -> VirtualMachine | None: ...
+
+    def by_uuid(self, uuid: str) -> tuple[VirtualMachine, ...]:
+        """VMs whose config.uuid or config.instanceUuid is `uuid`, in any case of letters."""
+        ...
+
+    def by_name(self, name: str) -> tuple[VirtualMachine, ...]:
+        """VMs of that name, or under that path's end (`folder/name`), as Forklift looks them up."""
+        ...
+
+    def like_name(self, name: str) -> tuple[VirtualMachine, ...]:
+        """Up to three VMs whose names are spelled nearly so. Slow: it looks at every name."""
+        ...
+
+
+class Index:
+    """The VMs of one provider by moref, uuid and name."""
+
+    def __init__(self, vms: Iterable[VirtualMachine] = (), folders: Iterable[Folder] = ()) -> None:
+        self._vms: dict[str, VirtualMachine] = {}
+        # Keys are lower-case uuids and last names; values are morefs. A stale moref in them is
+        # harmless: every look-up checks the record itself.
+        self._uuids: dict[str, tuple[str, ...]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._folders: dict[str, Folder] = {folder.moref: folder for folder in folders}
+        for vm in vms:
+            self.put(vm)
+
+    def __len__(self) -> int:
+        return len(self._vms)
+
+    def __iter__(self) -> Iterator[VirtualMachine]:
+        return iter(tuple(self._vms.values()))
+
+    def put(self, vm: VirtualMachine) -> None:
+        """Add `vm`, or replace what was known of it."""
+        old = self._vms.get(vm.moref)
+        for keys, table in ((_uuid_keys(vm), self._uuids), (_name_keys(vm), self._names)):
+            for key in keys:
+                table[key] = (*(m for m in table.get(key, ()) if m != vm.moref), vm.moref)
+        self._vms[vm.moref] = vm
+        if old is not None:
+            self._forget(old, _uuid_keys(vm), _name_keys(vm))
+
+    def drop(self, moref: str) -> None:
+        """Forget a VM; one that isn't known is no error."""
+        old = self._vms.pop(moref, None)
+        if old is not None:
+            self._forget(old, (), ())
+
+    def put_folder(self, folder: Folder) -> None:
+        self._folders[folder.moref] = folder
+
+    def drop_folder(self, moref: str) -> None:
+        self._folders.pop(moref, None)
+
+    @property
+    def folders(self) -> tuple[Folder, ...]:
+        return tuple(self._folders.values())
+
+    def by_moref(self, moref: str) -> VirtualMachine | None:
+        return self._vms.get(moref)
+
+    def by_uuid(self, uuid: str) -> tuple[VirtualMachine, ...]:
+        found = self._records(self._uuids.get(uuid.lower(), ()))
+        return tuple(vm for vm in found if uuid.lower() in _uuid_keys(vm))
+
+    def by_name(self, name: str) -> tuple[VirtualMachine, ...]:
+        wanted = name.strip("/").split("/")
+        found = self._records(self._names.get(wanted[-1], ()))
+        return tuple(
+            vm for vm in found if self.path(vm).strip("/").split("/")[-len(wanted) :] == wanted
+        )
+
+    def like_name(self, name: str) -> tuple[VirtualMachine, ...]:
+        close = difflib.get_close_matches(name, tuple(self._names), n=3, cutoff=0.8)
+        return tuple(vm for other in close for vm in self.by_name(other))[:3]
+
+    def path(self, vm: VirtualMachine) -> str:
+        """`/DC/vm/folder/name`, as Forklift's inventory shows it."""
+        names, parent = [_plain(vm.name)], vm.parent
+        while folder := self._folders.get(parent):
+            names.append(_plain(folder.name))
+            if len(names) > 64:  # a loop can only come from a file written by hand
+                break
+            parent = folder.parent
+        return "/" + "/".join(reversed(names))
+
+    def _records(self, morefs: Iterable[str]) -> tuple[VirtualMachine, ...]:
+        return tuple(vm for moref in morefs if (vm := self._vms.get(moref)) is not None)
+
+    def _forget(self, old: VirtualMachine, uuids: Collection[str], names: Collection[str]) -> None:
+        for keys, kept, table in (
+            (_uuid_keys(old), uuids, self._uuids),
+            (_name_keys(old), names, self._names),
+        ):
+            for key in keys:
+                if key in kept:
+                    continue
+                if rest := tuple(m for m in table.get(key, ()) if m != old.moref):
+                    table[key] = rest
+                else:
+                    table.pop(key, None)
+
+
+class Overlay:
+    """`base`, with what a fresh read just said of some VMs laid over it."""
+
+    def __init__(self, base: Vms, read: Collection[str], fresh: Iterable[VirtualMachine]) -> None:
+        """`read`: the morefs that were asked for; those of them not in `fresh` are gone."""
+        self._base = base
+        self._fresh = {vm.moref: vm for vm in fresh}
+        self._read = frozenset(read) | self._fresh.keys()
+        self._index = Index(self._fresh.values())
+
+    def by_moref(self, moref: str) -> VirtualMachine | None:
+        return self._fresh.get(moref) if moref in self._read else self._base.by_moref(moref)
+
+    def by_uuid(self, uuid: str) -> tuple[VirtualMachine, ...]:
+        return self._merge(self._base.by_uuid(uuid), self._index.by_uuid(uuid))
+
+    def by_name(self, name: str) -> tuple[VirtualMachine, ...]:
+        return self._merge(self._base.by_name(name), self._index.by_name(name))
+
+    def like_name(self, name: str) -> tuple[VirtualMachine, ...]:
+        return self._base.like_name(name)
+
+    def _merge(
+        self, known: tuple[VirtualMachine, ...], fresh: tuple[VirtualMachine, ...]
+    ) -> tuple[VirtualMachine, ...]:
+        return (*(vm for vm in known if vm.moref not in self._read), *fresh)
+
+
+class Reader(Protocol):
+    """Asks vSphere itself, now: what a denial must rest on."""
+
+    async def read(
+        self, *, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+    ) -> tuple[VirtualMachine, ...]:
+        """Every VM with one of these morefs, uuids (either kind) or last names, as it is now.
+
+        A VM that isn't in the answer isn't there. All arguments have passed their strict patterns.
+        Raises VsphereUnreachable; is cancelled at the review's deadline.
+        """
+        ...
+
+
+class ProviderInventory:
+    """One provider: its VMs, how old that knowledge is, and whom to ask afresh.
+
+    A source calls `heard` after each answer and `lost` when it can't get one.
+    """
+
+    def __init__(self, provider: Provider, reader: Reader | None = None) -> None:
+        self.provider = provider
+        self.reader = reader
+        self.vms = Index()
+        self.synced = False
+        self.unreachable_since: datetime | None = None
+        self.cause = "its first read has not finished"
+        self._heard_at: float | None = None
+
+    def heard(self, at: float | None) -> None:
+        """The index is whole and right as of `at` (seconds of time.monotonic; None: for good)."""
+        self._heard_at, self.synced = at, True
+        self.unreachable_since, self.cause = None, ""
+
+    def lost(self, cause: str, since: datetime) -> None:
+        """The source can't be reached because of `cause`; the first `since` of a row counts."""
+        self.cause = cause
+        self.unreachable_since = self.unreachable_since or since
+
+    def age(self, now: float) -> float:
+        """Seconds since vSphere last said that this is so; 0 for a snapshot without a time."""
+        return 0.0 if self._heard_at is None else max(0.0, now - self._heard_at)
+
+    @property
+    def trouble(self) -> str:
+        """Why this provider can't be asked, for a person: `… is unreachable since … (…)`."""
+        if self.unreachable_since is None:
+            return f"provider {self.provider} can't be judged yet: {self.cause}"
+        since = self.unreachable_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"provider {self.provider} is unreachable since {since} ({self.cause})"
+
+
+class Inventory:
+    """Every provider that is known, of vSphere and of other types."""
+
+    def __init__(self, providers: Iterable[ProviderInventory] = ()) -> None:
+        self._providers = {(p.provider.namespace, p.provider.name): p for p in providers}
+
+    def get(self, namespace: str, name: str) -> ProviderInventory | None:
+        return self._providers.get((namespace, name))
+
+    def put(self, provider: ProviderInventory) -> None:
+        self._providers[provider.provider.namespace, provider.provider.name] = provider
+
+    def __iter__(self) -> Iterator[ProviderInventory]:
+        return iter(tuple(self._providers.values()))
+
+    def vsphere(self) -> Iterator[ProviderInventory]:
+        """The providers whose VMs count here."""
+        return (p for p in self if p.provider.type == "vsphere")
+
+
+class _SnapshotProvider(
+    msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True
+):
+    namespace: str
+    name: str
+    type: str = "vsphere"
+    read_at: datetime | None = None
+    folders: tuple[Folder, ...] = ()
+    vms: tuple[VirtualMachine, ...] = ()
+
+
+class _Snapshot(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    providers: tuple[_SnapshotProvider, ...]
+
+
+class SnapshotReader:
+    """The reader of a snapshot: the file is the source, so what it says is as fresh as can be."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    async def read(
+        self, *, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+    ) -> tuple[VirtualMachine, ...]:
+        found = {vm.moref: vm for uuid in uuids for vm in self._index.by_uuid(uuid)}
+        found |= {vm.moref: vm for name in names for vm in self._index.by_name(name)}
+        found |= {m: vm for m in morefs if (vm := self._index.by_moref(m)) is not None}
+        return tuple(found.values())
+
+
+def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[ProviderInventory, ...]:
+    """The providers of a snapshot file, YAML or JSON, all of them synced.
+
+    A provider with `readAt` is as old as that says at `wall` (`monotonic` is the same moment on the
+    monotonic clock); one without it is taken as current for good. Raises SnapshotInvalid.
+    """
+    try:
+        snapshot = msgspec.yaml.decode(path.read_bytes(), type=_Snapshot)
+    except OSError as error:
+        raise SnapshotInvalid(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:  # ValidationError too: both name the place
+        raise SnapshotInvalid(f"{path}: {error}") from None
+    providers = []
+    for entry in snapshot.providers:
+        provider = ProviderInventory(Provider(entry.namespace, entry.name, entry.type))
+        provider.vms = Index(entry.vms, entry.folders)
+        if len(provider.vms) != len(entry.vms):
+            raise SnapshotInvalid(f"{path}: provider {quoted(provider.provider)} has a moref twice")
+        provider.reader = SnapshotReader(provider.vms)
+        age = None if entry.read_at is None else (wall - entry.read_at).total_seconds()
+        provider.heard(None if age is None else monotonic - age)
+        providers.append(provider)
+    return tuple(providers)
+
+
+def _uuid_keys(vm: VirtualMachine) -> tuple[str, ...]:
+    return tuple({uuid.lower() for uuid in (vm.uuid, vm.instance_uuid) if uuid})
+
+
+def _name_keys(vm: VirtualMachine) -> tuple[str, ...]:
+    return (_plain(vm.name),)
+
+
+def _plain(name: str) -> str:
+    return name.replace(_PATH_SEPARATOR_IN_NAMES, "/").replace("%2F", "/").replace("%5c", "\\")

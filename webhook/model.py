@@ -1,0 +1,351 @@
+"""The keys, and the frozen values that everything speaks of."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import msgspec
+
+from webhook.errors import ObjectMalformed
+
+# The three keys that tie a PVC to its source disk (Forklift: kubevirt.go, kVM and AnnDiskSource).
+VM_ID = "vmID"
+VM_UUID = "vmUUID"
+DISK_SOURCE = "forklift.konveyor.io/disk-source"
+
+# The same, as a reader of a denial sees them.
+VM_ID_FIELD = f"metadata.labels[{VM_ID}]"
+VM_UUID_FIELD = f"metadata.labels[{VM_UUID}]"
+DISK_SOURCE_FIELD = f"metadata.annotations[{DISK_SOURCE}]"
+DISK_SOURCE_LABEL_FIELD = f"metadata.labels[{DISK_SOURCE}]"
+THREE_KEYS = frozenset({VM_ID_FIELD, VM_UUID_FIELD, DISK_SOURCE_FIELD})
+STORAGE_FIELD = "spec.resources.requests.storage"
+SOURCE_PROVIDER_FIELD = "spec.provider.source"
+PLAN_TYPE_FIELD = "spec.type"
+TARGET_NAMESPACE_FIELD = "spec.targetNamespace"
+PLAN_VMS_FIELD = "spec.vms"
+STORAGE_MAP_FIELD = "spec.map"
+POWER_STATE_FIELD = "spec.targetPowerState"
+
+# pyVmomi writes a managed object reference into its SOAP unescaped: nothing else may pass for one.
+MOREF = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+# Forklift: vsphere/builder.go, backingFilePattern. Unanchored, and the dot is any character.
+_SNAPSHOT_SUFFIX = re.compile(r"-\d\d\d\d\d\d.vmdk", re.ASCII)
+
+_GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+# Forklift: vsphere/model.go, updateDisks. Any other backing is left out of the VM's disks there.
+LISTED_BACKINGS = frozenset({"FlatVer1", "FlatVer2", "RawDiskMappingVer1", "RawDiskVer2"})
+
+
+def trim_backing_file(file: str) -> str:
+    """`[ds] vm/disk-000003.vmdk` -> `[ds] vm/disk.vmdk`, as Forklift does before it compares.
+
+    Source: Forklift's vsphere/utils.go, trimBackingFileName.
+    """
+    return _SNAPSHOT_SUFFIX.sub(".vmdk", file)
+
+
+def is_blank(text: str | None) -> bool:
+    """Whether Forklift takes `text` for absent: Go's strings.TrimSpace leaves nothing of it.
+
+    Source: Forklift's kubevirt.go, hasDiskIdentity. Python's strip() takes \\x1c to \\x1f besides.
+    """
+    return text is None or not text.strip(_GO_SPACE)
+
+
+def quoted(text: object, limit: int = 120) -> str:
+    """`text` for a message: in double quotes, printable, and short, whatever somebody wrote there.
+
+    >>> quoted("vm-178")
+    '"vm-178"'
+    """
+    plain = "".join(c if c.isprintable() and c not in '"<>&' else "?" for c in str(text)[:limit])
+    return f'"{plain}…"' if len(str(text)) > limit else f'"{plain}"'
+
+
+class Disk(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
+    """One virtual disk of a VM (vSphere: config.hardware.device[], VirtualDisk)."""
+
+    file: str
+    """backing.fileName (a raw disk's descriptorFileName), now: `[datastore] dir/file.vmdk`."""
+    capacity: int
+    """capacityInBytes."""
+    key: int = 0
+    unit_number: int = 0
+    controller_key: int = 0
+    bus: str = "scsi"
+    """scsi, sata, ide, nvme, usb, or empty where the controller is of no known kind."""
+    backing: str = "FlatVer2"
+    """The backing's type, VirtualDisk…BackingInfo without its ends: FlatVer2, SeSparse."""
+    shared: bool = False
+    mode: str = "persistent"
+
+    @property
+    def source(self) -> str:
+        """What a PVC's disk-source should say: the file without a snapshot's suffix."""
+        return trim_backing_file(self.file)
+
+    @property
+    def listed(self) -> bool:
+        """Whether Forklift counts this disk at all."""
+        return self.backing in LISTED_BACKINGS
+
+
+class VirtualMachine(
+    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False
+):
+    """What vSphere says of one VM: the ten fields that any rule needs."""
+
+    moref: str
+    name: str = ""
+    uuid: str = ""
+    """config.uuid, the BIOS UUID: what vmUUID must say. Empty while the VM has no config."""
+    instance_uuid: str = ""
+    """config.instanceUuid: what vendors often take for the other."""
+    parent: str = ""
+    """The folder's managed object reference."""
+    template: bool = False
+    power_state: str = "poweredOn"
+    connection_state: str = "connected"
+    tools: str = ""
+    """guest.toolsRunningStatus."""
+    ip_address: str = ""
+    disks: tuple[Disk, ...] = ()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be said of this VM's disks now, or None."""
+        if not self.uuid:
+            return "has no configuration yet (it is being created, or can't be read)"
+        if self.connection_state != "connected":
+            return f"is {self.connection_state} in vSphere"
+        return None
+
+    def matching(self, source: str) -> tuple[Disk, ...]:
+        """The disks that Forklift would match with a PVC's disk-source.
+
+        Source: Forklift's vsphere/builder.go, mapDisks: both sides trimmed, then compared.
+        """
+        wanted = trim_backing_file(source)
+        return tuple(disk for disk in self.disks if disk.listed and disk.source == wanted)
+
+    def proven_by(self, uuid: str | None) -> bool:
+        """Whether `uuid` is one that only somebody who knows this VM can know."""
+        return uuid is not None and uuid.lower() in (self.uuid.lower(), self.instance_uuid.lower())
+
+    def __str__(self) -> str:
+        return f"{self.moref} ({quoted(self.name)})"
+
+
+class Folder(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
+    """A folder or datacenter: what a VM's path is made of."""
+
+    moref: str
+    name: str
+    parent: str = ""
+
+
+class Provider(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A Forklift Provider, by the name that Plans use (Forklift: provider.go, ProviderSpec)."""
+
+    namespace: str
+    name: str
+    type: str = "vsphere"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Metadata(TypedDict, total=False):
+    """The part of an object's metadata that is looked at; a key's value may be of any type."""
+
+    name: str | None
+    generateName: str | None
+    namespace: str | None
+    labels: dict[str, Any] | None
+    annotations: dict[str, Any] | None
+
+
+class KubeObject(TypedDict, total=False):
+    """An object under review, as plain as it came: only the declared fields are decoded."""
+
+    apiVersion: str
+    kind: str
+    metadata: Metadata
+    spec: Any
+    status: Any
+
+
+class Pvc(msgspec.Struct, frozen=True):
+    """A PersistentVolumeClaim, as far as it concerns a conversion; what is absent is None."""
+
+    vm_id: str | None = None
+    vm_uuid: str | None = None
+    disk_source: str | None = None
+    disk_source_label: str | None = None
+    """disk-source put under labels, where nothing looks for it."""
+    storage: str | None = None
+    """spec.resources.requests.storage, a Kubernetes quantity."""
+    volume_mode: str = "Filesystem"
+    volume_name: str | None = None
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Pvc":
+        """The claim in `obj`. Raises ObjectMalformed where a key isn't a string."""
+        metadata = obj.get("metadata") or Metadata()
+        labels = metadata.get("labels") or {}
+        annotations = metadata.get("annotations") or {}
+        spec = _mapping(obj.get("spec"))
+        storage = _mapping(_mapping(spec.get("resources")).get("requests")).get("storage")
+        return cls(
+            vm_id=_text(labels.get(VM_ID), VM_ID_FIELD),
+            vm_uuid=_text(labels.get(VM_UUID), VM_UUID_FIELD),
+            disk_source=_text(annotations.get(DISK_SOURCE), DISK_SOURCE_FIELD),
+            disk_source_label=_text(labels.get(DISK_SOURCE), DISK_SOURCE_LABEL_FIELD),
+            storage=None if storage is None else str(storage),
+            volume_mode=_text(spec.get("volumeMode"), "spec.volumeMode") or "Filesystem",
+            volume_name=_text(spec.get("volumeName"), "spec.volumeName"),
+        )
+
+    @property
+    def fields(self) -> Mapping[str, str | None]:
+        """Each checked field by its path: what a rule says that it reads."""
+        return {
+            VM_ID_FIELD: self.vm_id,
+            VM_UUID_FIELD: self.vm_uuid,
+            DISK_SOURCE_FIELD: self.disk_source,
+            DISK_SOURCE_LABEL_FIELD: self.disk_source_label,
+        }
+
+    @property
+    def of_conversion(self) -> bool:
+        """Whether any of the three keys is there."""
+        return not (self.vm_id is None and self.vm_uuid is None and self.disk_source is None)
+
+
+class PlanVm(msgspec.Struct, frozen=True):
+    """One entry of spec.vms, and where it stands."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    judged: bool = True
+    """False for an entry that this UPDATE left alone, and for a VM that is already migrated."""
+
+    @property
+    def field(self) -> str:
+        return f"{PLAN_VMS_FIELD}[{self.index}]"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A Forklift Plan, as far as it concerns a conversion (Forklift: plan.go, PlanSpec)."""
+
+    type: str = ""
+    archived: bool = False
+    source: Provider = Provider("", "", "")
+    """spec.provider.source; its type isn't in the Plan."""
+    target_namespace: str = ""
+    vms: tuple[PlanVm, ...] = ()
+    succeeded: frozenset[str] = frozenset()
+    """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
+    spec: Mapping[str, Any] = {}
+    """The spec as it came, for the defaults: they repair what has the wrong type."""
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Plan":
+        """The Plan in `obj`. Raises ObjectMalformed where a needed field has another type."""
+        spec = _mapping(obj.get("spec"), "spec")
+        provider = _mapping(spec.get("provider"), "spec.provider")
+        source = _mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
+        return cls(
+            type=_text(spec.get("type"), "spec.type") or "",
+            archived=spec.get("archived") is True,
+            source=Provider(
+                _text(source.get("namespace"), f"{SOURCE_PROVIDER_FIELD}.namespace") or "",
+                _text(source.get("name"), f"{SOURCE_PROVIDER_FIELD}.name") or "",
+                "",
+            ),
+            target_namespace=_text(spec.get("targetNamespace"), "spec.targetNamespace") or "",
+            vms=tuple(
+                _plan_vm(index, entry) for index, entry in enumerate(_list(spec, PLAN_VMS_FIELD))
+            ),
+            succeeded=frozenset(_succeeded(obj.get("status"))),
+            spec=spec,
+        )
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Each checked field by its path: what a rule says that it reads."""
+        return {
+            PLAN_TYPE_FIELD: self.type,
+            SOURCE_PROVIDER_FIELD: self.source,
+            TARGET_NAMESPACE_FIELD: self.target_namespace,
+            PLAN_VMS_FIELD: self.spec.get("vms"),
+            STORAGE_MAP_FIELD: self.spec.get("map"),
+            POWER_STATE_FIELD: self.spec.get("targetPowerState"),
+        }
+
+
+def _plan_vm(index: int, entry: object) -> PlanVm:
+    field = f"{PLAN_VMS_FIELD}[{index}]"
+    vm = _mapping(entry, field)
+    return PlanVm(
+        index,
+        _text(vm.get("id"), f"{field}.id") or "",
+        _text(vm.get("name"), f"{field}.name") or "",
+    )
+
+
+def _succeeded(status: object) -> list[str]:
+    # The status is Forklift's own and lenient reading is right: it only ever spares an entry.
+    done = []
+    vms = _mapping(_mapping(status).get("migration")).get("vms")
+    for vm in map(_mapping, vms if isinstance(vms, list) else ()):
+        conditions = vm.get("conditions")
+        for condition in map(_mapping, conditions if isinstance(conditions, list) else ()):
+            if condition.get("type") == "Succeeded" and condition.get("status") == "True":
+                done.append(str(vm.get("id")))
+    return done
+
+
+def _mapping(value: object, field: str | None = None) -> Mapping[str, Any]:
+    """`value` if it is an object; else an empty one, or ObjectMalformed where `field` is given."""
+    if isinstance(value, dict):
+        return value
+    if value is not None and field is not None:
+        raise ObjectMalformed(field, f"must be an object, not {_kind(value)}")
+    return {}
+
+
+def _list(spec: Mapping[str, Any], field: str) -> list[Any]:
+    value = spec.get(field.rpartition(".")[2])
+    if value is not None and not isinstance(value, list):
+        raise ObjectMalformed(field, f"must be a list, not {_kind(value)}")
+    return value or []
+
+
+def _text(value: object, field: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ObjectMalformed(field, f"must be a string, not {_kind(value)}: write it in quotes")
+    return value
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return f"the string {quoted(value)}"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return "null"

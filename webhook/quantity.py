@@ -1,0 +1,20 @@
+"""Kubernetes quantities, by the kubernetes package's own parser."""
+
+import re
+from decimal import Decimal
+
+from kubernetes.utils.quantity import parse_quantity
+
+# apimachinery's grammar (resource/quantity.go). The package's parser alone is wider: it takes NaN,
+# underscores, blanks and digits of other scripts, which no API server accepts.
+_GRAMMAR = re.compile(
+    r"[+-]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?", re.ASCII
+)
+
+
+def parse(text: str) -> Decimal | None:
+    """The exact number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`), or None if it is none."""
+    if len(text) > 64 or not _GRAMMAR.fullmatch(text):
+        return None
+    number: Decimal = parse_quantity(text)  # type: ignore[no-untyped-call]  # published so
+    return number

@@ -1,0 +1,39 @@
+"""A PVC is at least as large as the disk that it stands for.
+
+Reads:   spec.resources.requests.storage, when a claim to a disk is made; not when a PVC is expanded
+Asks:    vSphere, for that disk's capacity
+Accepts: a request of at least the disk's bytes; with a warning, a smaller one of a PVC that is
+         tied to a volume by name, and a Filesystem without 6 % of room for the file system itself
+Denies:  any other smaller request
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import STORAGE_FIELD, THREE_KEYS, quoted
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    pvc, disk, size = facts.pvc, facts.disk, facts.storage
+    if disk is None or size is None:
+        return
+    there = f"{quoted(pvc.storage)} ({size:f} bytes)"
+    if size < disk.capacity:
+        fix = f'write at least "{_quantity(disk.capacity)}"'
+        message = f"{there} is less than the {disk.capacity} bytes of the disk: {fix}"
+        yield Finding(STORAGE_FIELD, message, at_most="warn" if pvc.volume_name else "deny")
+    elif pvc.volume_mode == "Filesystem" and size * 100 < disk.capacity * 106:
+        roomy = _quantity(disk.capacity * 106 // 100 + 1)
+        message = f'write "{roomy}": a file system needs about 6 % beside the disk image'
+        yield Finding(STORAGE_FIELD, message, at_most="warn")
+
+
+def _quantity(size: int) -> str:
+    """The shortest whole quantity of at least `size` bytes: 107374182400 -> `100Gi`."""
+    mebibytes = -(-size // 2**20)
+    if mebibytes % 1024:
+        return f"{mebibytes}Mi"
+    return f"{mebibytes // 1024}Gi"
+
+
+RULE = Rule(id="pvc-capacity", facts=PvcFacts, reads=THREE_KEYS, check=check)

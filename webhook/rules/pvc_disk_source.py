@@ -1,0 +1,64 @@
+"""A PVC's disk source is one disk of the VM that the PVC names.
+
+Reads:   vmID, vmUUID, disk-source
+Asks:    vSphere, for the backing files of that VM
+Accepts: the full path of one disk, a snapshot's suffix left out on both sides, as Forklift
+         compares
+Denies:  a disk of another VM or of none, a path that has moved, a bare file name that fits
+         two disks, a disk that Forklift doesn't list
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import (
+    DISK_SOURCE_FIELD,
+    THREE_KEYS,
+    VirtualMachine,
+    is_blank,
+    quoted,
+    trim_backing_file,
+)
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    vm, source = facts.visible_vm, facts.pvc.disk_source
+    # What is wrong with the VM itself, or with the set of keys, is other rules' to say.
+    if vm is None or vm.trouble or source is None or is_blank(source):
+        return
+    found = vm.matching(source)
+    if len(found) == 1:
+        return
+    there = quoted(source, 255)
+    if found:
+        files = _list(disk.file for disk in found)
+        yield Finding(DISK_SOURCE_FIELD, f"{there} fits {files}: Forklift can't tell them apart")
+        return
+    for disk in vm.disks:
+        if not disk.listed and disk.source == trim_backing_file(source):
+            fix = "move it to a flat disk, or migrate this VM in another way"
+            message = f"{there} is backed by {disk.backing}, which Forklift doesn't list: {fix}"
+            yield Finding(DISK_SOURCE_FIELD, message)
+            return
+    yield Finding(DISK_SOURCE_FIELD, f"{there} is not a disk of {vm}: {_fix(vm, source)}")
+
+
+def _fix(vm: VirtualMachine, source: str) -> str:
+    listed = [disk for disk in vm.disks if disk.listed]
+    if not listed:
+        return "it has no disk that Forklift can convert"
+    same_name = [disk for disk in listed if _base_name(disk.file) == _base_name(source)]
+    return f"write {_list(disk.source for disk in same_name or listed)}"
+
+
+def _base_name(file: str) -> str:
+    return trim_backing_file(file).rpartition("/")[2].rpartition("] ")[2].lower()
+
+
+def _list(files: Iterator[str]) -> str:
+    names = [quoted(file, 255) for file in files]
+    shown = " or ".join(names[:8])
+    return f"{shown} or {len(names) - 8} more" if len(names) > 8 else shown
+
+
+RULE = Rule(id="pvc-disk-source", facts=PvcFacts, reads=THREE_KEYS, check=check)

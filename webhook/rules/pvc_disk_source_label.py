@@ -1,0 +1,27 @@
+"""A disk source written as a label moves to the annotation, where Forklift looks for it.
+
+Reads:  the label forklift.konveyor.io/disk-source
+Fills:  the annotation, unless there is one, and takes the label away
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import DISK_SOURCE, DISK_SOURCE_LABEL_FIELD
+from webhook.rule import Default, PatchOp, PvcFacts
+
+
+def fill(facts: PvcFacts) -> Iterator[PatchOp]:
+    label = facts.pvc.disk_source_label
+    if label is None:
+        return
+    if facts.pvc.disk_source is None:
+        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), label)
+    yield PatchOp("remove", ("metadata", "labels", DISK_SOURCE))
+
+
+DEFAULT = Default(
+    id="pvc-disk-source-label",
+    facts=PvcFacts,
+    reads=frozenset({DISK_SOURCE_LABEL_FIELD}),
+    fill=fill,
+)

@@ -1,0 +1,35 @@
+"""A bare or partial file name becomes the disk's full path.
+
+Reads:  vmID, vmUUID, disk-source
+Asks:   vSphere, for the disks of the VM that both labels name
+Fills:  `disk.vmdk`, `folder/disk.vmdk` or a path in another case of letters with the one full
+        `[datastore] folder/disk.vmdk` that it fits, a snapshot's suffix left out
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import DISK_SOURCE, THREE_KEYS, Disk, is_blank, trim_backing_file
+from webhook.rule import Default, PatchOp, PvcFacts
+
+
+def fill(facts: PvcFacts) -> Iterator[PatchOp]:
+    vm, source = facts.visible_vm, facts.pvc.disk_source
+    if vm is None or source is None or is_blank(source) or vm.matching(source):
+        return
+    wanted = trim_backing_file(source.strip()).lower()
+    fitting = [disk for disk in vm.disks if disk.listed and _fits(disk, wanted)]
+    if len(fitting) == 1:
+        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), fitting[0].source)
+
+
+def _fits(disk: Disk, wanted: str) -> bool:
+    full = disk.source.lower()
+    # A datastore that was named is meant: a disk that has moved is for a person to look at.
+    return (
+        full == wanted if wanted.startswith("[") else full.endswith((f"/{wanted}", f"] {wanted}"))
+    )
+
+
+DEFAULT = Default(
+    id="pvc-disk-source-path", facts=PvcFacts, reads=THREE_KEYS, fill=fill, asks_vsphere=True
+)

@@ -1,0 +1,52 @@
+"""A PVC that is to be a VM's disk carries all three keys.
+
+Reads:   vmID, vmUUID, disk-source
+Asks:    nothing; vSphere only for what to write
+Accepts: all three keys, or none; with a warning a lone vmID or vmUUID, and labels still to come
+Denies:  a new PVC with disk-source and a label missing; both labels without a disk-source, because
+         Forklift counts such a PVC as a disk and then drops it
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import (
+    DISK_SOURCE_FIELD,
+    THREE_KEYS,
+    VM_ID_FIELD,
+    VM_UUID_FIELD,
+    is_blank,
+    quoted,
+)
+from webhook.rule import Action, Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    pvc, vm = facts.pvc, facts.visible_vm
+    has_source = not is_blank(pvc.disk_source)
+    if pvc.vm_id and pvc.vm_uuid:
+        if not has_source:
+            yield Finding(DISK_SOURCE_FIELD, _no_source(facts), "FieldValueRequired")
+        return
+    if not (pvc.vm_id or pvc.vm_uuid or has_source):
+        return
+    at_most: Action = "deny" if has_source and facts.old is None else "warn"
+    if not pvc.vm_id:
+        owners = [other for other in facts.same_uuid if facts.trusted and other.uuid == pvc.vm_uuid]
+        fix = " or ".join(quoted(other.moref) for other in owners) or '"vm-178"'
+        hint = f"write {fix}" if owners else f"write the VM's moref, such as {fix}"
+        yield Finding(VM_ID_FIELD, f"is missing: {hint}", "FieldValueRequired", at_most)
+    if not pvc.vm_uuid:
+        hint = f"write {quoted(vm.uuid)}" if vm and vm.uuid else "write the VM's config.uuid"
+        yield Finding(VM_UUID_FIELD, f"is missing: {hint}", "FieldValueRequired", at_most)
+
+
+def _no_source(facts: PvcFacts) -> str:
+    there = "is missing" if facts.pvc.disk_source is None else "is blank"
+    disks = facts.visible_vm.disks if facts.visible_vm else ()
+    listed = [quoted(disk.source, 255) for disk in disks if disk.listed]
+    fix = " or ".join(listed[:8]) or '"[datastore] folder/disk.vmdk" in full'
+    how = ", before the labels or in one patch with them" if facts.old else ""
+    return f"{there}: Forklift counts this PVC as a disk, then drops it; write {fix}{how}"
+
+
+RULE = Rule(id="pvc-metadata", facts=PvcFacts, reads=THREE_KEYS, check=check, asks_vsphere=False)

@@ -1,0 +1,215 @@
+"""The ASGI app: admission on a bare path, with size cap and deadline; health by FastAPI."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Literal
+
+import msgspec
+from fastapi import FastAPI, Response
+
+from webhook.decide import Sources, decide, repair
+from webhook.errors import ReviewMalformed
+from webhook.model import quoted
+from webhook.observe import Metrics
+from webhook.review import (
+    PLAN,
+    PVC,
+    Admitted,
+    Denied,
+    Review,
+    Undecided,
+    Verdict,
+    parse,
+    render,
+    render_malformed,
+)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Door = Literal["validate", "mutate"]
+
+# The API server takes 3 MiB from its clients; a review carries the object twice, and some wrapping.
+BODY_LIMIT = 7 * 2**20
+
+# The API server says how long it waits; an answer must be on its way a little before.
+_TIMEOUT = re.compile(rb"(?:^|&)timeout=(\d{1,4})s(?:&|$)")
+_DEFAULT_TIMEOUT = 10.0
+_MARGIN = 0.5
+
+_JSON = (b"content-type", b"application/json")
+_log = logging.getLogger("webhook")
+
+
+def app(sources: Sources, metrics: Metrics) -> App:
+    """The whole web application. The two hot paths never reach FastAPI's routing."""
+    doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
+    rest = _health(sources)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        door = doors.get(scope["path"]) if scope["type"] == "http" else None
+        if door is None:
+            await rest(scope, receive, send)
+            return
+        try:
+            body = await _body(scope, receive)
+        except _Refused as refusal:
+            await _answer(send, refusal.code, refusal.body, refusal.headers)
+            return
+        except _Disconnected:
+            return
+        try:
+            answer = await _review(door, body, _deadline(scope), sources, metrics)
+        except ReviewMalformed as error:
+            metrics.reviewed(door, "", "", "malformed", 0.0)
+            _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
+            if error.uid is None:
+                await _answer(send, 400, _Refused(400, "BadRequest", str(error)).body)
+                return
+            answer = render_malformed(error, allowed=door == "mutate")
+        await _answer(send, 200, answer)
+
+    return serve
+
+
+async def _review(
+    door: Door, body: bytearray, deadline: float, sources: Sources, metrics: Metrics
+) -> bytes:
+    started = time.perf_counter()
+    review = parse(body)
+    verdict: Verdict
+    try:
+        if door == "mutate":
+            verdict = repair(review, sources)
+        else:
+            verdict = await decide(review, sources, deadline)
+    except Exception:  # noqa: BLE001  the one catch-all: a fault of ours is never the user's traceback
+        _log.exception("uid=%s: the engine failed", quoted(review.uid))
+        verdict = Admitted()
+        if door == "validate":
+            verdict = Undecided("conversion-guard failed to judge this request: see its log")
+    answer = render(review, verdict)
+    seconds = time.perf_counter() - started
+    kind = review.kind.kind if review.kind in (PVC, PLAN) else "other"
+    metrics.reviewed(door, kind, review.operation, type(verdict).__name__.lower(), seconds)
+    if not isinstance(verdict, Admitted):
+        _log_refusal(review, verdict, seconds)
+    return answer
+
+
+def _log_refusal(review: Review, verdict: Denied | Undecided, seconds: float) -> None:
+    _log.info(
+        "%s uid=%s kind=%s object=%s user=%s rules=%s ms=%.1f",
+        type(verdict).__name__.lower(),
+        quoted(review.uid),
+        review.kind,
+        quoted(f"{review.namespace}/{review.name}"),
+        quoted(review.user),
+        verdict.audit.get("rules", ""),
+        seconds * 1000,
+    )
+
+
+class _Disconnected(Exception):
+    """The client went away before its body was whole."""
+
+
+class _Refused(Exception):
+    """A request that holds no review: an HTTP error, with a Status as Kubernetes writes them."""
+
+    def __init__(self, code: int, reason: str, message: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.headers = headers
+        status = {
+            "apiVersion": "v1",
+            "kind": "Status",
+            "status": "Failure",
+            "code": code,
+            "reason": reason,
+            "message": f"conversion-guard: {message}",
+        }
+        self.body = msgspec.json.encode(status)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytearray:
+    """The request's body, read no further than the limit."""
+    if scope["method"] != "POST":
+        message = f"{quoted(scope['method'], 16)} is not allowed: POST an AdmissionReview"
+        raise _Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
+    length = 0
+    content_type = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            content_type = value.partition(b";")[0].strip().lower()
+        elif name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"content-encoding" and value != b"identity":
+            raise _Refused(415, "UnsupportedMediaType", "send the review without compression")
+    if content_type != b"application/json":
+        message = f"content-type is {quoted(content_type.decode('latin-1'))}: send application/json"
+        raise _Refused(415, "UnsupportedMediaType", message)
+    body = bytearray()
+    while length <= BODY_LIMIT and len(body) <= BODY_LIMIT:
+        message_in = await receive()
+        if message_in["type"] == "http.disconnect":
+            raise _Disconnected
+        body += message_in["body"]
+        if not message_in.get("more_body", False):
+            if not body:
+                raise _Refused(400, "BadRequest", "the body is empty: POST an AdmissionReview")
+            return body
+    # The rest stays unread, so the connection is of no further use.
+    raise _Refused(
+        413,
+        "RequestEntityTooLarge",
+        f"the body is larger than {BODY_LIMIT} bytes",
+        (b"connection", b"close"),
+    )
+
+
+async def _answer(
+    send: Send, code: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    length = (b"content-length", str(len(body)).encode("ascii"))
+    start = {"type": "http.response.start", "status": code, "headers": [_JSON, length, *headers]}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+def _deadline(scope: Scope) -> float:
+    """When the answer is due, by the loop's clock: what the API server waits, less a margin."""
+    match = _TIMEOUT.search(scope.get("query_string", b""))
+    timeout = float(match[1]) if match else _DEFAULT_TIMEOUT
+    return asyncio.get_running_loop().time() + max(timeout - _MARGIN, timeout / 2)
+
+
+def _health(sources: Sources) -> FastAPI:
+    rest = FastAPI(title="Conversion Guard", openapi_url=None)
+
+    @rest.get("/livez")
+    @rest.get("/healthz")
+    async def live() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @rest.get("/readyz")
+    async def ready() -> Response:
+        """Ready once every vSphere provider has been read or is known to be unreachable."""
+        waiting = [
+            str(source.provider)
+            for source in sources.inventory.vsphere()
+            if not source.synced and source.unreachable_since is None
+        ]
+        if waiting:
+            # Names of providers are inventory, which health must not tell: only how many.
+            return Response(
+                f"{len(waiting)} first reads not finished\n", 503, media_type="text/plain"
+            )
+        return Response("ok\n", media_type="text/plain")
+
+    return rest

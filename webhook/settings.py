@@ -1,0 +1,165 @@
+"""File and environment to frozen Settings; every bad value is reported at once."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel, to_snake
+
+from webhook.errors import SettingsInvalid
+from webhook.rule import Action
+
+ENVIRONMENT_PREFIX = "CONVERSION_GUARD_"
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
+
+
+def _seconds(value: object) -> object:
+    """`1h`, `90s`, `1h30m` -> seconds; a plain number is seconds already."""
+    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    return value
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{value}" is no address: write host:port, such as 0.0.0.0:8443')
+    return value
+
+
+def _secure_sdk(value: str) -> str:
+    if not re.fullmatch(r"https://[^/@?#\s]+/sdk/?", value):
+        raise ValueError(f'"{value}" is no vSphere address: write https://<host>/sdk')
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class TlsSettings(_Model):
+    """The serving certificate, as PEM files."""
+
+    cert_file: Path = Path("/etc/conversion-guard/tls/tls.crt")
+    key_file: Path = Path("/etc/conversion-guard/tls/tls.key")
+
+
+class ProviderSettings(_Model):
+    """A Forklift Provider by its namespace and name: how its vSphere is read, or just its type."""
+
+    namespace: str
+    name: str
+    type: str = "vsphere"
+    url: Annotated[str, AfterValidator(_secure_sdk)] | None = None
+    """https://<host>/sdk. Required for type vsphere; other types are only known by name."""
+    user: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    """PEM; without it the system's own certificate authorities count."""
+    insecure_skip_verify: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ProviderSettings":
+        if self.type == "vsphere":
+            needed = {"url": self.url, "user": self.user, "passwordFile": self.password_file}
+            if missing := [name for name, value in needed.items() if value is None]:
+                raise ValueError(f"a vSphere provider also needs {', '.join(missing)}")
+        return self
+
+
+class Settings(_Model):
+    """All there is to set. Each field's default is what a careful operator would choose."""
+
+    listen: Address = "0.0.0.0:8443"
+    metrics_listen: Address = "0.0.0.0:8080"
+    tls: TlsSettings = TlsSettings()
+    providers: tuple[ProviderSettings, ...] = ()
+    snapshots: tuple[Path, ...] = ()
+    """Snapshot files (YAML or JSON), each with its own providers."""
+    rules: Mapping[str, Action] = {}
+    """Rule id to deny, warn, audit or off."""
+    defaults: Mapping[str, bool] = {}
+    """Default id to true or false."""
+    undecided: Literal["deny", "warn"] = "deny"
+    max_age: Duration = 3600.0
+    ignore_providers: frozenset[str] = frozenset()
+    trust_network: bool = False
+    """Tell every caller what vSphere says: only where the API server alone reaches the port."""
+
+
+def load(
+    path: Path | None,
+    environment: Mapping[str, str],
+    *,
+    rules: frozenset[str],
+    defaults: frozenset[str],
+) -> Settings:
+    """The settings of a YAML file (or none), with `CONVERSION_GUARD_<FIELD>` laid over its fields.
+
+    `rules` and `defaults` are the ids that exist. Raises SettingsInvalid: every fault, one a line.
+    """
+    values = _file(path) if path else {}
+    for name, value in environment.items():
+        field = to_snake(name.removeprefix(ENVIRONMENT_PREFIX).lower())
+        if name.startswith(ENVIRONMENT_PREFIX) and field in _FROM_ENVIRONMENT:
+            values[to_camel(field)] = value
+    faults: list[str] = []
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(dict(entry)) for entry in error.errors(include_url=False)]
+        settings = None
+    for field, known in (("rules", rules), ("defaults", defaults)):
+        chosen = values.get(field)
+        for unknown in sorted(set(chosen) - known) if isinstance(chosen, dict) else ():
+            faults.append(f'{field}: "{unknown}" is none of {", ".join(sorted(known))}')
+    if settings is None or faults:
+        source = f"{path}: " if path else "environment: "
+        raise SettingsInvalid("\n".join(f"{source}{fault}" for fault in faults))
+    return settings
+
+
+_FROM_ENVIRONMENT = frozenset(
+    {"listen", "metrics_listen", "undecided", "max_age", "trust_network"}  # what a pod sets by hand
+)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        values = msgspec.yaml.decode(path.read_bytes())
+    except OSError as error:
+        raise SettingsInvalid(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise SettingsInvalid(f"{path}: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsInvalid(f"{path}: must hold a mapping of settings")
+    return values
+
+
+def _fault(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    # Never the value of a field that may hold a secret: only simple ones are shown.
+    value = error.get("input")
+    there = f" (there: {value!r})" if isinstance(value, str | int | float | bool) else ""
+    return f"{where}: {message}{there}" if where else message
