@@ -142,7 +142,7 @@ class PlanQuestion:
     ) -> PlanFacts:
         entries = [self._look_up(entry, vms) for entry in self._entries]
         if vms is not None and self._trusted:
-            # A near miss is worth a look at every name, but not once for each of a thousand entries.
+            # A near miss is worth a look at every name, but not for each of a thousand entries.
             lost = [entry for entry in entries if entry.entry.judged and not entry.found]
             for miss in lost[:_NEAR_MISSES]:
                 name = miss.entry.name
