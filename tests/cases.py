@@ -1,7 +1,7 @@
 """The cases of tests/fixtures: one set, run at three heights (rule, HTTP, real API server).
 
-A case is `why`, `object` (merged over its kind's base), `oldObject` for an UPDATE, `vsphere` (VMs by
-moref, merged over the base), `providers` (further ones, name to type), `settings`, and `expect`,
+A case is `why`, `object` (merged over its kind's base), `oldObject` for an UPDATE, `vsphere` (VMs
+by moref, merged over the base), `providers` (further ones, name to type), `settings`, and `expect`,
 which `pytest --update-fixtures` rewrites and a person reviews. `simulator` or `cluster` say why a
 case can't be had there. For a default, `pass` is left alone and `fail` is filled in.
 """

@@ -13,7 +13,7 @@ import msgspec
 
 from webhook.errors import ObjectMalformed, VsphereUnreachable
 from webhook.gather import PlanQuestion, PvcQuestion, Question
-from webhook.inventory import Inventory, Overlay, ProviderInventory, Vms
+from webhook.inventory import Inventory, Overlay, ProviderInventory
 from webhook.model import KubeObject
 from webhook.review import PLAN, PVC, Admitted, Cause, Denied, Review, Undecided, Verdict
 from webhook.rule import (
@@ -25,6 +25,7 @@ from webhook.rule import (
     PatchOp,
     PlanFacts,
     PvcFacts,
+    Reason,
     Rule,
     Unknown,
 )
@@ -115,37 +116,63 @@ class _Book(msgspec.Struct, frozen=True):
 _BOOKS = {PVC: _Book.of(PvcQuestion, PvcFacts), PLAN: _Book.of(PlanQuestion, PlanFacts)}
 
 
-class _Opinion:
+class _Opinion(msgspec.Struct, frozen=True):
     """What the rules say on one provider's word, sorted by what is to be done about it."""
 
-    def __init__(self, source: ProviderInventory | None, rank: int) -> None:
-        self.source = source
-        self.rank = rank
-        self.deny: list[Cause] = []
-        """Denials that the object alone is enough for."""
-        self.deny_if_so: list[Cause] = []
-        """Denials that rest on the inventory: to be confirmed."""
-        self.unknown: list[Cause] = []
-        self.warn: list[Cause] = []
-        self.audit: list[Cause] = []
+    source: ProviderInventory | None
+    rank: int
+    deny: tuple[Cause, ...] = ()
+    """Denials that the object alone is enough for."""
+    deny_if_so: tuple[Cause, ...] = ()
+    """Denials that rest on the inventory: to be confirmed."""
+    unknown: tuple[Cause, ...] = ()
+    warn: tuple[Cause, ...] = ()
+    audit: tuple[Cause, ...] = ()
 
     @property
     def clean(self) -> bool:
         return not (self.deny or self.deny_if_so or self.unknown)
 
-    def add(self, rule: Rule[Any], action: Action, said: Finding | Unknown) -> None:
-        if isinstance(said, Unknown):
-            cause = Cause(said.field, said.message, "FieldValueInvalid", rule.id)
-            (self.unknown if action == "deny" else self.warn).append(cause)
-            return
-        cause = Cause(said.field, said.message, said.reason, rule.id)
-        match min(action, said.at_most, key=MILDEST_FIRST.index):
-            case "deny":
-                (self.deny_if_so if rule.asks_vsphere else self.deny).append(cause)
-            case "warn":
-                self.warn.append(cause)
-            case "audit":
-                self.audit.append(cause)
+    @property
+    def asks_again(self) -> bool:
+        """Whether a fresh read could change it."""
+        return bool(self.deny_if_so or (self.unknown and self.source))
+
+
+def _opinion(
+    question: Question[F],
+    book: _Book,
+    policy: Policy,
+    source: ProviderInventory | None,
+    facts: F,
+) -> _Opinion:
+    changed, created = question.changed, question.created
+    piles: dict[str, tuple[Cause, ...]] = {}
+    where: str
+    for rule in book.rules:
+        if not created and not rule.reads & changed:
+            continue
+        action = policy.actions.get(rule.id, rule.action)
+        if action == "off":
+            continue
+        for said in rule.check(facts):
+            cause = Cause(said.field, said.message, _reason(said), rule.id)
+            where = _pile(rule, action, said)
+            piles[where] = (*piles.get(where, ()), cause)
+    piles.pop("off", None)
+    return _Opinion(source, question.rank(facts), **piles)
+
+
+def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
+    """Where in an opinion it belongs."""
+    if isinstance(said, Unknown):
+        return "unknown" if action == "deny" else action
+    action = min(action, said.at_most, key=MILDEST_FIRST.index)
+    return "deny_if_so" if action == "deny" and rule.asks_vsphere else action
+
+
+def _reason(said: Finding | Unknown) -> Reason:
+    return said.reason if isinstance(said, Finding) else "FieldValueInvalid"
 
 
 async def _judge(question: Question[F], book: _Book, sources: Sources, deadline: float) -> Verdict:
@@ -153,54 +180,52 @@ async def _judge(question: Question[F], book: _Book, sources: Sources, deadline:
         return Admitted()
     policy = sources.policy
     usable, unusable = _providers(question, sources)
-
-    def opinion(source: ProviderInventory | None, vms: Vms | None) -> _Opinion:
-        facts = question.facts(source, vms, usable)
-        said = _Opinion(source, question.rank(facts))
-        for rule in book.rules:
-            action = policy.actions.get(rule.id, rule.action)
-            if action != "off" and rule.reads & question.changed:
-                for finding in rule.check(facts):
-                    said.add(rule, action, finding)
-        return said
-
-    async def confirmed(known: _Opinion, source: ProviderInventory) -> _Opinion:
-        if source.reader is None:
-            raise VsphereUnreachable(source.trouble)
-        facts = question.facts(source, source.vms, usable)
-        fields = {cause.field for cause in (*known.deny_if_so, *known.unknown)}
-        wanted = question.wanted(facts, fields)
-        fresh = await source.reader.read(
-            morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names
-        )
-        return opinion(source, Overlay(source.vms, wanted.morefs, fresh))
-
-    opinions = [opinion(source, source.vms) for source in usable] or [opinion(None, None)]
-    opinions.sort(key=lambda said: -said.rank)
+    opinions = [
+        _opinion(question, book, policy, source, question.facts(source, source.vms, usable))
+        for source in usable
+    ] or [_opinion(question, book, policy, None, question.facts(None, None, usable))]
+    if len(opinions) > 1:
+        opinions.sort(key=lambda said: -said.rank)
     for said in opinions:
         if said.clean:
             return _admitted(said, sources)
     best = [said for said in opinions if said.rank == opinions[0].rank]
-    if not any(said.deny_if_so or (said.unknown and said.source) for said in best):
+    if not any(said.asks_again for said in best):
         return _settled(best[0], None)
     if doubt := _doubt(usable, unusable, sources):
         return _settled(best[0], doubt)
     try:
         async with asyncio.timeout_at(deadline):
             best = await asyncio.gather(
-                *(confirmed(said, said.source) for said in best if said.source)
+                *(_confirmed(said, question, book, policy, usable) for said in best)
             )
     except VsphereUnreachable as error:
         return _settled(best[0], Undecided(str(error)))
     except TimeoutError:
-        names = ", ".join(str(said.source.provider) for said in best if said.source)
-        return _settled(
-            best[0], Undecided(f"provider {names} did not answer in this request's time")
-        )
+        names = ", ".join(said.source.name for said in best if said.source)
+        return _settled(best[0], Undecided(f"{names} did not answer within this request's time"))
     for said in best:
         if said.clean:
             return _admitted(said, sources)
     return _settled(max(best, key=lambda said: said.rank), None)
+
+
+async def _confirmed(
+    known: _Opinion,
+    question: Question[F],
+    book: _Book,
+    policy: Policy,
+    usable: Sequence[ProviderInventory],
+) -> _Opinion:
+    """The opinion once more, on what vSphere itself says now. Raises VsphereUnreachable."""
+    source = known.source
+    if source is None or source.reader is None:
+        raise VsphereUnreachable(source.trouble if source else "no vSphere provider is known")
+    fields = {cause.field for cause in (*known.deny_if_so, *known.unknown)}
+    wanted = question.wanted(question.facts(source, source.vms, usable), fields)
+    fresh = await source.reader.read(morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names)
+    view = Overlay(source.vms, wanted.morefs, fresh)
+    return _opinion(question, book, policy, source, question.facts(source, view, usable))
 
 
 def _providers(
@@ -208,10 +233,11 @@ def _providers(
 ) -> tuple[list[ProviderInventory], list[ProviderInventory]]:
     """Those whose word counts now, and those that should be asked but can't be."""
     usable, unusable = [], []
-    for source in question.providers(sources.inventory):
-        if source.synced and source.age(sources.now()) <= sources.policy.max_age:
+    now, policy = sources.now(), sources.policy
+    for source in question.providers:
+        if source.synced and source.age(now) <= policy.max_age:
             usable.append(source)
-        elif str(source.provider) not in sources.policy.ignore_providers:
+        elif source.name not in policy.ignore_providers:
             unusable.append(source)
     return usable, unusable
 
@@ -233,7 +259,7 @@ def _why(source: ProviderInventory, sources: Sources) -> str:
     if not source.synced or source.unreachable_since:
         return source.trouble
     age, limit = source.age(sources.now()), sources.policy.max_age
-    return f"what is known of provider {source.provider} is {_span(age)} old, past {_span(limit)}"
+    return f"what is known of provider {source.name} is {_span(age)} old, past {_span(limit)}"
 
 
 def _span(seconds: float) -> str:
@@ -250,10 +276,10 @@ def _admitted(said: _Opinion, sources: Sources) -> Admitted:
 
 def _settled(said: _Opinion, doubt: Undecided | None) -> Verdict:
     """The verdict on an opinion that isn't clean; what needs no confirming stands in doubt."""
-    causes = said.deny if doubt else [*said.deny, *said.deny_if_so]
+    causes = said.deny if doubt else (*said.deny, *said.deny_if_so)
     if causes:
         warnings = tuple(f"{cause.field}: {cause}" for cause in said.warn)
-        return Denied(tuple(causes), warnings, _audit("denied", said))
+        return Denied(causes, warnings, _audit("denied", said))
     if doubt is None:
         doubt = Undecided("; ".join(f"{cause.field}: {cause}" for cause in said.unknown))
     return msgspec.structs.replace(doubt, audit=_audit("undecided", said))
@@ -263,7 +289,7 @@ def _audit(verdict: str, said: _Opinion) -> dict[str, str]:
     causes = (*said.deny, *said.deny_if_so, *said.unknown, *said.warn, *said.audit)
     audit = {"verdict": verdict}
     if said.source:
-        audit["provider"] = str(said.source.provider)
+        audit["provider"] = said.source.name
     if causes:
         audit["rules"] = ",".join(sorted({cause.rule for cause in causes}))
     return audit

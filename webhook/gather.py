@@ -9,7 +9,9 @@ from webhook import quantity
 from webhook.inventory import Inventory, ProviderInventory, Vms
 from webhook.model import (
     MOREF,
+    PLAN_FIELDS,
     PLAN_TYPE_FIELD,
+    PVC_FIELDS,
     SOURCE_PROVIDER_FIELD,
     TARGET_NAMESPACE_FIELD,
     UUID,
@@ -40,11 +42,17 @@ class Question(Protocol, Generic[F]):
         ...
 
     @property
+    def created(self) -> bool:
+        """Whether the object is new, so that every rule concerns it."""
+        ...
+
+    @property
     def changed(self) -> frozenset[str]:
         """The fields that this request sets or changes: all of them on CREATE."""
         ...
 
-    def providers(self, inventory: Inventory) -> Sequence[ProviderInventory]:
+    @property
+    def providers(self) -> Sequence[ProviderInventory]:
         """The vSphere providers that may answer: every one for a PVC, a Plan's own for a Plan."""
         ...
 
@@ -69,11 +77,12 @@ class PvcQuestion:
     def __init__(
         self, obj: KubeObject, old: KubeObject | None, inventory: Inventory, trusted: bool
     ) -> None:
-        self._inventory = inventory
         self._trusted = trusted
+        self._providers = tuple(inventory.vsphere())
+        self.created = old is None
         self.pvc = Pvc.of(obj)
         self.old = Pvc.of(old) if old else None
-        self.changed = _changed(self.pvc.fields, self.old.fields if self.old else None)
+        self.changed = _changed(self.pvc.fields, self.old.fields) if self.old else PVC_FIELDS
         self._storage = quantity.parse(self.pvc.storage) if self.pvc.storage else None
 
     @property
@@ -82,25 +91,33 @@ class PvcQuestion:
         fields = self.pvc.fields
         return self.old is None or any(fields[field] is not None for field in self.changed)
 
-    def providers(self, inventory: Inventory) -> Sequence[ProviderInventory]:
-        return tuple(inventory.vsphere())
+    @property
+    def providers(self) -> Sequence[ProviderInventory]:
+        return self._providers
 
     def facts(
         self, source: ProviderInventory | None, vms: Vms | None, asked: Sequence[ProviderInventory]
     ) -> PvcFacts:
         pvc = self.pvc
         uuid = (pvc.vm_uuid or "").strip()
-        others = (other for other in asked if other is not source) if uuid else ()
+        vm = vms.by_moref(pvc.vm_id) if vms and pvc.vm_id else None
+        proven = vm is not None and vm.proven_by(uuid)
+        visible = vm if proven or self._trusted else None
+        others = [other for other in asked if other is not source] if uuid else ()
         return PvcFacts(
             pvc=pvc,
             old=self.old,
             provider=source.provider if source else None,
-            vm=vms.by_moref(pvc.vm_id) if vms and pvc.vm_id else None,
-            same_uuid=vms.by_uuid(uuid) if vms and uuid else (),
-            elsewhere=tuple((o.provider, vm) for o in others for vm in o.vms.by_uuid(uuid)),
+            vm=vm,
+            proven=proven,
+            visible_vm=visible,
+            matching=visible.matching(pvc.disk_source) if visible and pvc.disk_source else (),
+            # Whose uuid it is matters only where it isn't the VM's own.
+            same_uuid=vms.by_uuid(uuid) if vms and uuid and not proven else (),
+            elsewhere=tuple((o.provider, other) for o in others for other in o.vms.by_uuid(uuid)),
             storage=self._storage,
             trusted=self._trusted,
-            complete=len(asked) == len(self.providers(self._inventory)),
+            complete=len(asked) == len(self._providers),
         )
 
     def rank(self, facts: PvcFacts) -> int:
@@ -123,9 +140,10 @@ class PlanQuestion:
         self, obj: KubeObject, old: KubeObject | None, inventory: Inventory, trusted: bool
     ) -> None:
         self._trusted = trusted
+        self.created = old is None
         self.plan = Plan.of(obj)
         self.old = Plan.of(old) if old else None
-        self.changed = _changed(self.plan.fields, self.old.fields if self.old else None)
+        self.changed = _changed(self.plan.fields, self.old.fields) if self.old else PLAN_FIELDS
         self._source = inventory.get(self.plan.source.namespace, self.plan.source.name)
         self._entries = tuple(self._judged_entries())
 
@@ -133,7 +151,8 @@ class PlanQuestion:
     def judged(self) -> bool:
         return self.plan.type == "conversion" and not self.plan.archived
 
-    def providers(self, inventory: Inventory) -> Sequence[ProviderInventory]:
+    @property
+    def providers(self) -> Sequence[ProviderInventory]:
         source = self._source
         return (source,) if source and source.provider.type == "vsphere" else ()
 
@@ -196,7 +215,5 @@ class PlanQuestion:
         ]
 
 
-def _changed(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> frozenset[str]:
-    if before is None:
-        return frozenset(now)
+def _changed(now: Mapping[str, Any], before: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(field for field, value in now.items() if before[field] != value)

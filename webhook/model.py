@@ -19,6 +19,7 @@ VM_UUID_FIELD = f"metadata.labels[{VM_UUID}]"
 DISK_SOURCE_FIELD = f"metadata.annotations[{DISK_SOURCE}]"
 DISK_SOURCE_LABEL_FIELD = f"metadata.labels[{DISK_SOURCE}]"
 THREE_KEYS = frozenset({VM_ID_FIELD, VM_UUID_FIELD, DISK_SOURCE_FIELD})
+PVC_FIELDS = THREE_KEYS | {DISK_SOURCE_LABEL_FIELD}
 STORAGE_FIELD = "spec.resources.requests.storage"
 SOURCE_PROVIDER_FIELD = "spec.provider.source"
 PLAN_TYPE_FIELD = "spec.type"
@@ -26,6 +27,16 @@ TARGET_NAMESPACE_FIELD = "spec.targetNamespace"
 PLAN_VMS_FIELD = "spec.vms"
 STORAGE_MAP_FIELD = "spec.map"
 POWER_STATE_FIELD = "spec.targetPowerState"
+PLAN_FIELDS = frozenset(
+    {
+        PLAN_TYPE_FIELD,
+        SOURCE_PROVIDER_FIELD,
+        TARGET_NAMESPACE_FIELD,
+        PLAN_VMS_FIELD,
+        STORAGE_MAP_FIELD,
+        POWER_STATE_FIELD,
+    }
+)
 
 # pyVmomi writes a managed object reference into its SOAP unescaped: nothing else may pass for one.
 MOREF = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
@@ -134,9 +145,11 @@ class VirtualMachine(
         wanted = trim_backing_file(source)
         return tuple(disk for disk in self.disks if disk.listed and disk.source == wanted)
 
-    def proven_by(self, uuid: str | None) -> bool:
+    def proven_by(self, uuid: str) -> bool:
         """Whether `uuid` is one that only somebody who knows this VM can know."""
-        return uuid is not None and uuid.lower() in (self.uuid.lower(), self.instance_uuid.lower())
+        if uuid == self.uuid:
+            return uuid != ""
+        return uuid != "" and uuid.lower() in (self.uuid.lower(), self.instance_uuid.lower())
 
     def __str__(self) -> str:
         return f"{self.moref} ({quoted(self.name)})"
@@ -196,25 +209,31 @@ class Pvc(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, obj: KubeObject) -> "Pvc":
-        """The claim in `obj`. Raises ObjectMalformed where a key isn't a string."""
+        """The claim in `obj`: none where a key isn't a string, for the API server refuses it."""
         metadata = obj.get("metadata") or Metadata()
         labels = metadata.get("labels") or {}
         annotations = metadata.get("annotations") or {}
         spec = _mapping(obj.get("spec"))
         storage = _mapping(_mapping(spec.get("resources")).get("requests")).get("storage")
+        keys = (
+            labels.get(VM_ID),
+            labels.get(VM_UUID),
+            annotations.get(DISK_SOURCE),
+            labels.get(DISK_SOURCE),
+        )
+        if not all(key is None or isinstance(key, str) for key in keys):
+            return cls()
+        volume_mode, volume_name = spec.get("volumeMode"), spec.get("volumeName")
         return cls(
-            vm_id=_text(labels.get(VM_ID), VM_ID_FIELD),
-            vm_uuid=_text(labels.get(VM_UUID), VM_UUID_FIELD),
-            disk_source=_text(annotations.get(DISK_SOURCE), DISK_SOURCE_FIELD),
-            disk_source_label=_text(labels.get(DISK_SOURCE), DISK_SOURCE_LABEL_FIELD),
+            *keys,
             storage=None if storage is None else str(storage),
-            volume_mode=_text(spec.get("volumeMode"), "spec.volumeMode") or "Filesystem",
-            volume_name=_text(spec.get("volumeName"), "spec.volumeName"),
+            volume_mode=volume_mode if isinstance(volume_mode, str) else "Filesystem",
+            volume_name=volume_name if isinstance(volume_name, str) else None,
         )
 
     @property
     def fields(self) -> Mapping[str, str | None]:
-        """Each checked field by its path: what a rule says that it reads."""
+        """Each of PVC_FIELDS: what a rule says that it reads."""
         return {
             VM_ID_FIELD: self.vm_id,
             VM_UUID_FIELD: self.vm_uuid,
@@ -280,7 +299,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """Each checked field by its path: what a rule says that it reads."""
+        """Each of PLAN_FIELDS: what a rule says that it reads."""
         return {
             PLAN_TYPE_FIELD: self.type,
             SOURCE_PROVIDER_FIELD: self.source,

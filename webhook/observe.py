@@ -29,14 +29,21 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._children: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
 
     def reviewed(self, door: str, kind: str, operation: str, verdict: str, seconds: float) -> None:
         """Count one answer. All four labels are from closed sets: no caller can add series."""
-        self._reviews.labels(door, kind, operation, verdict).inc()
-        self._seconds.labels(door).observe(seconds)
+        labels = door, kind, operation, verdict
+        counters = self._children.get(labels)
+        if counters is None:  # looking one up by its labels costs more than counting
+            counters = self._reviews.labels(*labels), self._seconds.labels(door)
+            self._children[labels] = counters
+        reviews, durations = counters
+        reviews.inc()
+        durations.observe(seconds)
 
-    def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serve /metrics in a thread of its own; the answer stops it."""
+    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Serve /metrics in a thread of its own: the port it listens on, and how to stop it."""
         server, thread = start_http_server(port, host, registry=self.registry)
 
         def stop() -> None:
@@ -44,7 +51,7 @@ class Metrics:
             server.server_close()
             thread.join()
 
-        return stop
+        return server.server_port, stop
 
 
 def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 from kubernetes.utils.quantity import parse_quantity
 
@@ -12,6 +13,7 @@ _GRAMMAR = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)  # a vendor's PVCs come in a few sizes
 def parse(text: str) -> Decimal | None:
     """The exact number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`), or None if it is none."""
     if len(text) > 64 or not _GRAMMAR.fullmatch(text):

@@ -55,10 +55,16 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The provider that was asked; None while none is known."""
     vm: VirtualMachine | None = None
     """The VM whose moref the claim's vmID is."""
+    proven: bool = False
+    """The claim names that VM and one of its uuids: to its author the VM is no secret."""
+    visible_vm: VirtualMachine | None = None
+    """That VM, if its disks may be spoken of."""
     same_uuid: tuple[VirtualMachine, ...] = ()
     """The provider's VMs that have the claim's vmUUID as their config.uuid or instanceUuid."""
     elsewhere: tuple[tuple[Provider, VirtualMachine], ...] = ()
     """The same, of the other providers."""
+    matching: tuple[Disk, ...] = ()
+    """The disks of `visible_vm` that Forklift would match with the claim's disk-source."""
     storage: Decimal | None = None
     """spec.resources.requests.storage in bytes; None where it is no quantity."""
     trusted: bool = False
@@ -67,23 +73,9 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every provider was asked, so that "the only one" means it."""
 
     @property
-    def proven(self) -> bool:
-        """The claim names the VM and one of its uuids: to its author that VM is no secret."""
-        return self.vm is not None and self.vm.proven_by(self.pvc.vm_uuid)
-
-    @property
-    def visible_vm(self) -> VirtualMachine | None:
-        """The VM that vmID names, if its disks may be spoken of."""
-        return self.vm if self.trusted or self.proven else None
-
-    @property
     def disk(self) -> Disk | None:
         """The one disk of the VM that Forklift would match with the claim."""
-        vm, source = self.visible_vm, self.pvc.disk_source
-        if vm is None or source is None:
-            return None
-        found = vm.matching(source)
-        return found[0] if len(found) == 1 else None
+        return self.matching[0] if len(self.matching) == 1 else None
 
 
 class PlanVmFacts(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -19,7 +20,9 @@ from webhook.inventory import Inventory, ProviderInventory, load_snapshot
 from webhook.model import Provider
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import ProviderSettings, Settings, TlsSettings, load
-from webhook.vsphere import LiveSource, VsphereAddress
+
+if TYPE_CHECKING:
+    from webhook.vsphere import LiveSource
 
 # The API server keeps idle connections for 90 s: a server that closes earlier makes its calls fail.
 _KEEP_ALIVE = 120
@@ -55,12 +58,13 @@ def run(path: Path | None) -> None:
     _load_certificate(config, settings.tls)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.listen))
-        stack.callback(metrics.serve(*_split(settings.metrics_listen)))
+        metrics_port, stop_metrics = metrics.serve(*_split(settings.metrics_listen))
+        stack.callback(stop_metrics)
         for source in live:
             source.start()
             stack.callback(source.stop)
         host, port = listener.getsockname()[:2]
-        _log.info("listening on https://%s:%s", host, port)
+        _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
         _Server(config).run(sockets=[listener])
 
 
@@ -80,7 +84,7 @@ class _Server(uvicorn.Server):
                 signal.signal(signum, handler)
 
 
-def _inventory(settings: Settings) -> tuple[Inventory, list[LiveSource]]:
+def _inventory(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
     inventory = Inventory()
     for path in settings.snapshots:
         for provider in load_snapshot(path, wall=datetime.now(UTC), monotonic=time.monotonic()):
@@ -90,22 +94,26 @@ def _inventory(settings: Settings) -> tuple[Inventory, list[LiveSource]]:
         provider = ProviderInventory(Provider(entry.namespace, entry.name, entry.type))
         inventory.put(provider)
         if entry.type == "vsphere":
-            live.append(LiveSource(_address(entry), provider))
+            live.append(_live(entry, provider))
     if not any(True for _ in inventory.vsphere()):
         _log.warning("no vSphere provider is set: every claim to a disk will be undecided")
     return inventory, live
 
 
-def _address(entry: ProviderSettings) -> VsphereAddress:
+def _live(entry: ProviderSettings, provider: ProviderInventory) -> "LiveSource":
+    # Here, not above: pyVmomi is slow to import, and a snapshot needs none of it.
+    from webhook.vsphere import LiveSource, VsphereAddress
+
     if entry.url is None or entry.user is None or entry.password_file is None:
         raise SettingsInvalid(f"provider {entry.namespace}/{entry.name} is incomplete")
-    return VsphereAddress(
+    address = VsphereAddress(
         url=entry.url,
         user=entry.user,
         password_file=entry.password_file,
         ca_file=entry.ca_file,
         insecure=entry.insecure_skip_verify,
     )
+    return LiveSource(address, provider)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -20,7 +20,10 @@ def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
         message = f"is missing: write the {missing} of a vSphere provider"
         yield Finding(field, message, "FieldValueRequired")
     elif provider is None:
-        yield Unknown(SOURCE_PROVIDER_FIELD, f"provider {quoted(named)} is not known here")
+        yield Unknown(
+            SOURCE_PROVIDER_FIELD,
+            f"provider {quoted(named)} is not known here: add it to the settings",
+        )
     elif provider.type != "vsphere":
         fix = 'name a provider of type "vsphere", or choose another spec.type'
         message = f"{quoted(named)} is of type {quoted(provider.type)}: {fix}"

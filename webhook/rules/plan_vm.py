@@ -21,6 +21,8 @@ from webhook.rule import Finding, PlanFacts, PlanVmFacts, Rule
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
+    if facts.provider is None or facts.provider.type != "vsphere":
+        return  # plan-source-vsphere's to say
     first_of: dict[str, int] = {}
     for vm_facts in facts.vms:
         if vm_facts.entry.judged:

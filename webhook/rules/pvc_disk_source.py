@@ -26,12 +26,11 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     # What is wrong with the VM itself, or with the set of keys, is other rules' to say.
     if vm is None or vm.trouble or source is None or is_blank(source):
         return
-    found = vm.matching(source)
-    if len(found) == 1:
+    if len(facts.matching) == 1:
         return
     there = quoted(source, 255)
-    if found:
-        files = _list(disk.file for disk in found)
+    if facts.matching:
+        files = _list(disk.file for disk in facts.matching)
         yield Finding(DISK_SOURCE_FIELD, f"{there} fits {files}: Forklift can't tell them apart")
         return
     for disk in vm.disks:

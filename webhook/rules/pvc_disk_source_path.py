@@ -14,7 +14,7 @@ from webhook.rule import Default, PatchOp, PvcFacts
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:
     vm, source = facts.visible_vm, facts.pvc.disk_source
-    if vm is None or source is None or is_blank(source) or vm.matching(source):
+    if vm is None or source is None or is_blank(source) or facts.matching:
         return
     wanted = trim_backing_file(source.strip()).lower()
     fitting = [disk for disk in vm.disks if disk.listed and _fits(disk, wanted)]

@@ -60,9 +60,14 @@ class _Answer(msgspec.Struct):
 def run() -> int:
     """Print the table; 1 if any verdict isn't the expected one."""
     cases = msgspec.yaml.decode((_HERE / "cases.yaml").read_bytes(), type=_Cases)
-    table = Table(show_lines=True, title="What Conversion Guard answers")
-    for column in ("object", "verdict", "filled in", "what kubectl shows"):
-        table.add_column(column, overflow="fold")
+    table = Table(show_lines=True, expand=True, title="What Conversion Guard answers")
+    for column, share in (
+        ("object", 5),
+        ("verdict", 2),
+        ("filled in", 7),
+        ("what kubectl shows", 12),
+    ):
+        table.add_column(column, overflow="fold", ratio=share)
     surprises = []
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as connection:
         for case in cases.cases:

@@ -1,0 +1,114 @@
+"""The real server as a process of its own, on free loopback ports, with a real certificate."""
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from webhook import tls
+
+_LISTENING = re.compile(r"listening on https://127\.0\.0\.1:(\d+), metrics on port :(\d+)")
+
+
+@dataclass
+class Guard:
+    """A running `conversion-guard serve`."""
+
+    process: "subprocess.Popen[str]"
+    ca_file: Path
+    lines: list[str] = field(default_factory=list)
+    port: int = 0
+    metrics_port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, verify=self.tls(), timeout=30)
+
+    def reviews(self, kind: str = "") -> int:
+        """How many reviews it has answered, from its metrics: of one kind, or all."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        found = re.findall(
+            r'^conversion_guard_reviews_total\{.*kind="(\w*)".*\} (\S+)$', text, re.M
+        )
+        return sum(int(float(count)) for name, count in found if kind in ("", name))
+
+    def peak_memory(self) -> int:
+        """The most that was ever resident, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+@contextmanager
+def running(folder: Path, settings: dict[str, Any]) -> Iterator[Guard]:
+    """`serve` with `settings` laid over loopback ports and a certificate made in `folder`."""
+    tls.write(tls.issue(["localhost", "127.0.0.1"], datetime.now(UTC)), folder)
+    everything = {
+        "listen": "127.0.0.1:0",
+        "metricsListen": "127.0.0.1:0",
+        "tls": {"certFile": str(folder / "tls.crt"), "keyFile": str(folder / "tls.key")},
+        **settings,
+    }
+    file = folder / "settings.yaml"
+    file.write_bytes(msgspec.yaml.encode(everything))
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "webhook", "serve", "--settings", str(file)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith("CONVERSION_GUARD_")},
+    )
+    guard = Guard(process, folder / "ca.crt")
+    reader: threading.Thread | None = None
+    with process:
+        try:
+            reader = _follow(guard)
+            yield guard
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if reader is not None:
+                reader.join()
+
+
+def _follow(guard: Guard) -> threading.Thread:
+    """Read until the server listens, then go on in a thread, so that its pipe never fills."""
+    stream = guard.process.stderr
+    assert stream is not None
+    for line in stream:
+        guard.lines.append(line)
+        if match := _LISTENING.search(line):
+            guard.port, guard.metrics_port = int(match[1]), int(match[2])
+            break
+    else:
+        raise AssertionError(f"the server did not start:\n{guard.log}")
+    thread = threading.Thread(target=lambda: guard.lines.extend(stream))
+    thread.start()
+    return thread
