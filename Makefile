@@ -45,6 +45,7 @@ check: install ## Lint, types, layering, lock files: what CI demands beside the 
 fix: install ## Format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.check_project --update
 
 .PHONY: bench
 bench: install ## Reviews per second and latency of the server over TLS

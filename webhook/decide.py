@@ -14,11 +14,9 @@ import msgspec
 from webhook.errors import ObjectMalformed, VsphereUnreachable
 from webhook.gather import PlanQuestion, PvcQuestion, Question
 from webhook.inventory import Inventory, Overlay, ProviderInventory
-from webhook.model import KubeObject
+from webhook.model import MILDEST_FIRST, Action, KubeObject
 from webhook.review import PLAN, PVC, Admitted, Cause, Denied, Review, Undecided, Verdict
 from webhook.rule import (
-    MILDEST_FIRST,
-    Action,
     Default,
     F,
     Finding,

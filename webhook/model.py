@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -44,6 +44,10 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IG
 
 # Forklift: vsphere/builder.go, backingFilePattern. Unanchored, and the dot is any character.
 _SNAPSHOT_SUFFIX = re.compile(r"-\d\d\d\d\d\d.vmdk", re.ASCII)
+
+Action = Literal["deny", "warn", "audit", "off"]
+"""What is done about a finding."""
+MILDEST_FIRST: tuple[Action, ...] = ("off", "audit", "warn", "deny")
 
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))

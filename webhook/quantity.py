@@ -18,5 +18,5 @@ def parse(text: str) -> Decimal | None:
     """The exact number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`), or None if it is none."""
     if len(text) > 64 or not _GRAMMAR.fullmatch(text):
         return None
-    number: Decimal = parse_quantity(text)  # type: ignore[no-untyped-call]  # published so
+    number: Decimal = parse_quantity(text)
     return number

@@ -9,10 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from webhook.model import Disk, Plan, PlanVm, Provider, Pvc, VirtualMachine
-
-Action = Literal["deny", "warn", "audit", "off"]
-MILDEST_FIRST: tuple[Action, ...] = ("off", "audit", "warn", "deny")
+from webhook.model import Action, Disk, Plan, PlanVm, Provider, Pvc, VirtualMachine
 
 Reason = Literal[
     "FieldValueInvalid", "FieldValueRequired", "FieldValueDuplicate", "FieldValueForbidden"

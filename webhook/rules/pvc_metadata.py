@@ -14,10 +14,11 @@ from webhook.model import (
     THREE_KEYS,
     VM_ID_FIELD,
     VM_UUID_FIELD,
+    Action,
     is_blank,
     quoted,
 )
-from webhook.rule import Action, Finding, PvcFacts, Rule
+from webhook.rule import Finding, PvcFacts, Rule
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

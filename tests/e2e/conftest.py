@@ -1,0 +1,42 @@
+"""One bed for each set of CRDs: the project's own, and Forklift's where they are at hand."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cases import NAMESPACE
+from tests.e2e.bed import Bed
+from tests.e2e.parts import PartMissing, Parts, parts
+from tests.e2e.world import FORKLIFTS_CRDS, OWN_CRDS, TARGET, World
+
+
+@pytest.fixture(scope="session")
+def programs() -> Parts:
+    """The real programs. Where they can't be had: skipped with the reason, in CI a failure."""
+    try:
+        return parts()
+    except PartMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session", params=["own", "forklift"])
+def crds(request: pytest.FixtureRequest) -> Path:
+    """The folder of the CustomResourceDefinitions."""
+    if request.param == "own":
+        return OWN_CRDS
+    if not FORKLIFTS_CRDS.is_dir():
+        pytest.skip("Forklift's own CRDs are not at hand")
+    return FORKLIFTS_CRDS
+
+
+@pytest.fixture(scope="session")
+def world(programs: Parts, crds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with Bed(vcsims=1, programs=programs) as bed:
+        bed.install_crds(crds)
+        for namespace in (NAMESPACE, TARGET):
+            bed.kubectl("create", "namespace", namespace, check=True)
+        yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))

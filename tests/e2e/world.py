@@ -1,0 +1,202 @@
+"""A cluster, a vCenter and the guard between them, as the end-to-end tests meet them."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from pyVmomi import vim
+
+from tests.cases import NAMESPACE, VSPHERE, Case
+from tests.e2e.bed import Bed, Kubectl, Vcsim, add_disk, eventually, find_vm, mark_as_template
+from tests.e2e.bed import wait_for as finished
+from tests.guard import Guard, running
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+OWN_CRDS = Path(__file__).parent / "crds"
+FORKLIFTS_CRDS = ROOT.parent / "shared" / "forklift-crds"
+TARGET = "migrated-workloads"
+
+
+@dataclass
+class Vm:
+    """A VM of the simulator, as vSphere shows it."""
+
+    moref: str
+    name: str
+    uuid: str
+    instance_uuid: str
+    files: list[str]
+    capacities: list[int]
+
+
+@dataclass
+class World:
+    """The bed with one simulator, and a folder for the guards that run on it."""
+
+    bed: Bed
+    vcsim: Vcsim
+    folder: Path
+    _guards: int = field(default=0)
+
+    @contextmanager
+    def guarded(self, vcsim: Vcsim | None = None, **settings: Any) -> Iterator[Guard]:
+        """A guard with the shipped manifests pointing at it, once it knows its vCenter."""
+        vcsim = vcsim or self.vcsim
+        self._guards += 1
+        folder = self.folder / f"guard-{self._guards}"
+        folder.mkdir()
+        (folder / "password").write_text(vcsim.password)
+        provider = {
+            "namespace": NAMESPACE,
+            "name": VSPHERE,
+            "url": vcsim.url,
+            "user": vcsim.user,
+            "passwordFile": str(folder / "password"),
+            "caFile": str(vcsim.ca_file),
+        }
+        others = [{"namespace": NAMESPACE, "name": "openstack-lab", "type": "openstack"}]
+        with running(folder, {"providers": [provider, *others], **settings}) as guard:
+            with guard.client() as client:
+                eventually(lambda: client.get("/readyz").status_code == 200, 30, "a first read")
+            ca = (folder / "ca.crt").read_bytes()
+            self.bed.apply_shipped_manifests(MANIFESTS, guard.url, ca)
+            eventually(lambda: self._arrives(guard), 30, "the API server calls this guard")
+            yield guard
+            assert "Traceback" not in guard.log, guard.log
+
+    def _arrives(self, guard: Guard) -> bool:
+        before = guard.reviews()
+        self.create(pvc("probe", {"vmID": "vm-0"}, {}), dry_run=True)
+        return guard.reviews() >= before + 2  # at both doors
+
+    def create(self, obj: dict[str, Any], *, dry_run: bool = False, user: str = "admin") -> Kubectl:
+        """kubectl create; the object comes back as JSON."""
+        how = ["--dry-run=server"] if dry_run else []
+        return self.bed.kubectl(
+            "create", "-o", "json", "-f", "-", *how, stdin=json.dumps(obj), user=user
+        )
+
+    def post(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """The API server's own answer to a creation, for what kubectl doesn't show."""
+        config = yaml.safe_load(self.bed.kubeconfig().read_text())
+        kind = {"PersistentVolumeClaim": "/api/v1", "Plan": "/apis/forklift.konveyor.io/v1beta1"}
+        plural = {"PersistentVolumeClaim": "persistentvolumeclaims", "Plan": "plans"}
+        path = f"namespaces/{obj['metadata']['namespace']}/{plural[obj['kind']]}"
+        answer = httpx.post(
+            f"{self.bed.api.url}{kind[obj['kind']]}/{path}",
+            json=obj,
+            headers={"Authorization": f"Bearer {config['users'][0]['user']['token']}"},
+            verify=str(self.bed.api.ca_file),
+        )
+        status: dict[str, Any] = answer.json()
+        return status
+
+    def vm(self, name: str, vcsim: Vcsim | None = None) -> Vm:
+        """What vSphere says of the VM of that name."""
+        with (vcsim or self.vcsim).connect() as instance:
+            return _vm(find_vm(instance, name))
+
+
+def _vm(found: Any) -> Vm:
+    disks: list[Any] = [
+        d for d in found.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)
+    ]
+    return Vm(
+        moref=found._moId,
+        name=found.name,
+        uuid=found.config.uuid,
+        instance_uuid=found.config.instanceUuid,
+        files=[disk.backing.fileName for disk in disks],
+        capacities=[disk.capacityInBytes or disk.capacityInKB * 1024 for disk in disks],
+    )
+
+
+def pvc(
+    name: str, labels: dict[str, str], annotations: dict[str, str], storage: str = "100Gi"
+) -> dict[str, Any]:
+    """A Block claim in the target namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            "namespace": TARGET,
+            "labels": labels,
+            "annotations": annotations,
+        },
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "volumeMode": "Block",
+            "resources": {"requests": {"storage": storage}},
+        },
+    }
+
+
+class Stage:
+    """The VMs of many cases in one simulator: each has its own, and its texts speak of those.
+
+    A simulator gives morefs of its own, and one folder holds a name but once: so a case's morefs,
+    names and uuids are replaced in its object and in what it expects.
+    """
+
+    def __init__(self, vcsim: Vcsim) -> None:
+        self._vcsim = vcsim
+        self._texts: dict[str, list[tuple[str, str]]] = {}
+
+    def put(self, cases: list[Case]) -> None:
+        with self._vcsim.connect() as instance:
+            content = instance.RetrieveContent()
+            datacenter = content.rootFolder.childEntity[0]
+            pool = datacenter.hostFolder.childEntity[0].resourcePool
+            for number, case in enumerate(cases):
+                self._texts[case.id] = [
+                    pair
+                    for moref, vm in case.vms.items()
+                    for pair in _create(datacenter.vmFolder, pool, moref, vm, number)
+                ]
+
+    def told(self, case: Case, value: Any) -> Any:
+        """`value` in the words of the simulator."""
+        text = json.dumps(value)
+        for there, here in sorted(self._texts[case.id], key=lambda pair: -len(pair[0])):
+            text = text.replace(there, here)
+        return json.loads(text)
+
+
+def _create(
+    folder: Any, pool: Any, moref: str, vm: dict[str, Any], number: int
+) -> Iterator[tuple[str, str]]:
+    name = f"{vm['name']}-{number}"
+    # Cloned VMs share a uuid, so a new one is made of the old, not at random.
+    uuids = {
+        kind: str(uuid.uuid5(uuid.UUID(vm[kind]), str(number))) for kind in ("uuid", "instanceUuid")
+    }
+    config = vim.vm.ConfigSpec(
+        name=name,
+        uuid=uuids["uuid"],
+        instanceUuid=uuids["instanceUuid"],
+        guestId="otherGuest",
+        files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
+        deviceChange=[
+            vim.vm.device.VirtualDeviceSpec(
+                operation="add", device=vim.vm.device.ParaVirtualSCSIController(key=1000)
+            )
+        ],
+    )
+    created = finished(folder.CreateVM_Task(config, pool))
+    for disk in vm.get("disks", ()):
+        add_disk(created, disk["capacity"] // 1024, disk["file"].replace(vm["name"], name))
+    if vm.get("template"):
+        mark_as_template(created)
+    yield moref, created._moId
+    yield vm["name"], name
+    for kind, here in uuids.items():
+        yield vm[kind], here
+        yield vm[kind].upper(), here.upper()
