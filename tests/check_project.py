@@ -61,8 +61,8 @@ def _readme() -> Iterator[str]:
     text = README.read_text()
     if _TABLE.sub(rf"\1{_table()}\2", text) != text or not _TABLE.search(text):
         yield "README.md: the rule table is not that of the rules: make fix"
-    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for named in re.findall(r"`make ([a-z-]+)", text):
+    targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for named in re.findall(r"`make ([a-z0-9-]+)", text):
         if named not in targets:
             yield f"README.md: `make {named}` is no target"
 
