@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _MODULES = Path(__file__).parent / "parts"
-_REPRODUCIBLE = ("-trimpath", "-buildvcs=false")
+_REPRODUCIBLE = ("-buildvcs=false",)
 _KUBERNETES = "1.37.2"  # of parts/kube/go.mod; modules carry no version for the programs to tell
 
 

@@ -276,7 +276,8 @@ class TestDeadWebhook:
     def test_a_dead_guard_stands_in_nobodys_way_and_lets_nothing_in(self, world: World) -> None:
         vm, other = world.vm("DC0_H0_VM0"), world.vm("DC0_C0_RP0_VM0")
         with world.guarded(trustNetwork=True) as guard:
-            assert world.create(claim("orphan", vm)).returncode == 0
+            for name in ("orphan", "other-orphan"):
+                assert world.create(claim(name, vm)).returncode == 0
             obj = merged(plan(GUIDES_PLAN, vm, other), {"metadata": {"name": "orphan"}})
             assert world.create(obj).returncode == 0
             assert guard.stop() == 0
@@ -289,8 +290,8 @@ class TestDeadWebhook:
             world.bed.kubectl("delete", *of_plan, check=True)
             for refused in (
                 world.create(claim("new", vm)).stderr,
-                label(world, "orphan", f"{VM_UUID}={other.uuid}", "--overwrite"),
-                world.create(plan(GUIDES_PLAN, vm, other)).stderr,
+                label(world, "other-orphan", f"{VM_UUID}={other.uuid}", "--overwrite"),
+                world.create(merged(obj, {"spec": {"targetPowerState": "on"}})).stderr,
             ):
                 assert "failed calling webhook" in refused
 

@@ -82,6 +82,10 @@ class Session:
         """The same managed object, asked over the connection for reads."""
         return type(managed_object)(managed_object._moId, self._quick)
 
+    def vm(self, moref: str) -> Any:
+        """The VM of that moref, which must have passed MOREF: pyVmomi escapes nothing."""
+        return vim.VirtualMachine(moref, self._quick)
+
     def close(self) -> None:
         """Log out: vCenter counts sessions. One out of reach is left to its own time-out."""
         with suppress(Exception):  # whatever it says, there is nothing left to do

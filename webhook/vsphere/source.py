@@ -226,10 +226,7 @@ def _records(session: Session, morefs: list[str]) -> Iterator[VirtualMachine]:
         return
     collector = session.quick(session.content.propertyCollector)
     spec = _Collector.FilterSpec(
-        objectSet=[
-            _Collector.ObjectSpec(obj=vim.VirtualMachine(moref, session.content._stub))
-            for moref in morefs
-        ],
+        objectSet=[_Collector.ObjectSpec(obj=session.vm(moref)) for moref in morefs],
         propSet=[_Collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(VM_FIELDS))],
     )
     try:
