@@ -3,17 +3,15 @@
 import shlex
 import signal
 import sys
-from pathlib import Path
 
+import yaml
+
+from tests.cases import NAMESPACE
 from tests.e2e.bed import Bed
 from tests.e2e.parts import PartMissing
-
-_CRDS = Path(__file__).parent / "crds"
-_NAMESPACES = ("openshift-mtv", "migrated-workloads")
-
-
-def start_guard(bed: Bed) -> None:
-    """Start conversion-guard with `bed.run` and apply the shipped manifests. Not there yet."""
+from tests.e2e.world import OWN_CRDS, TARGET, World, pvc
+from tests.guard import Guard
+from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
 
 
 def main() -> None:
@@ -22,20 +20,32 @@ def main() -> None:
         signal.signal(ending, signal.default_int_handler)  # all unwind as Ctrl-C does
     try:
         with Bed(vcsims=1) as bed:
-            bed.install_crds(_CRDS)
-            for namespace in _NAMESPACES:
+            bed.install_crds(OWN_CRDS)
+            for namespace in (NAMESPACE, TARGET):
                 bed.kubectl("create", "namespace", namespace, check=True)
-            start_guard(bed)
-            _tell(bed)
-            while True:
-                signal.pause()
+            world = World(bed, bed.vcsims[0], bed.folder)
+            with world.guarded(trustNetwork=True) as guard:
+                _tell(bed, guard)
+                _try(world)
+                while True:
+                    signal.pause()
     except PartMissing as missing:
         sys.exit(str(missing))
     except KeyboardInterrupt:
         print("Everything is ended.", file=sys.stderr)
 
 
-def _tell(bed: Bed) -> None:
+def _try(world: World) -> None:
+    """A right claim, to start from."""
+    vm = world.vm("DC0_H0_VM0")
+    keys = {VM_ID: vm.moref, VM_UUID: vm.uuid}
+    claim = pvc("disk-0", keys, {DISK_SOURCE: vm.files[0].rpartition("/")[2]})
+    file = world.folder / "disk-0.yaml"
+    file.write_text(yaml.safe_dump(claim, sort_keys=False))
+    print(f"# Try, as it is and with something wrong in it:\nkubectl apply -f {file}", flush=True)
+
+
+def _tell(bed: Bed, guard: Guard) -> None:
     vcsim = bed.vcsims[0]
     exports = {
         "KUBECONFIG": bed.kubeconfig(),
@@ -44,11 +54,11 @@ def _tell(bed: Bed) -> None:
         "GOVC_PASSWORD": vcsim.password,
         "GOVC_TLS_CA_CERTS": vcsim.ca_file,
     }
-    print("# A Kubernetes API server and a vCenter simulator. Paste this into another terminal:")
+    print(f"# A Kubernetes API server, a vCenter simulator, and conversion-guard at {guard.url}.")
+    print("# Ctrl-C ends everything. Paste this into another terminal:")
     for name, value in exports.items():
         print(f"export {name}={shlex.quote(str(value))}")
     print(f"export PATH={shlex.quote(str(bed.parts.kubectl.parent))}:$PATH")
-    print("# Ctrl-C ends everything.", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import ssl
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class Stage:
                 self._texts[case.id] = [
                     pair
                     for moref, vm in case.vms.items()
-                    for pair in _create(datacenter.vmFolder, pool, moref, vm, number)
+                    for pair in _create(content.fileManager, datacenter, pool, moref, vm, number)
                 ]
 
     def told(self, case: Case, value: Any) -> Any:
@@ -172,7 +172,7 @@ class Stage:
 
 
 def _create(
-    folder: Any, pool: Any, moref: str, vm: dict[str, Any], number: int
+    files: Any, datacenter: Any, pool: Any, moref: str, vm: dict[str, Any], number: int
 ) -> Iterator[tuple[str, str]]:
     name = f"{vm['name']}-{number}"
     # Cloned VMs share a uuid, so a new one is made of the old, not at random.
@@ -187,17 +187,24 @@ def _create(
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         deviceChange=[
             vim.vm.device.VirtualDeviceSpec(
-                operation="add", device=vim.vm.device.ParaVirtualSCSIController(key=1000)
+                operation="add",
+                device=vim.vm.device.ParaVirtualSCSIController(
+                    key=1000, busNumber=0, sharedBus="noSharing"
+                ),
             )
         ],
     )
-    created = finished(folder.CreateVM_Task(config, pool))
+    created = finished(datacenter.vmFolder.CreateVM_Task(config, pool))
     for disk in vm.get("disks", ()):
-        add_disk(created, disk["capacity"] // 1024, disk["file"].replace(vm["name"], name))
+        file = disk["file"].replace(vm["name"], name)
+        with suppress(vim.fault.FileAlreadyExists):
+            files.MakeDirectory(file.rpartition("/")[0], datacenter, True)
+        add_disk(created, disk["capacity"] // 1024, file)
     if vm.get("template"):
         mark_as_template(created)
     yield moref, created._moId
     yield vm["name"], name
+    yield vm["name"].title(), name.title()
     for kind, here in uuids.items():
         yield vm[kind], here
         yield vm[kind].upper(), here.upper()

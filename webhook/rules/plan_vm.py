@@ -38,7 +38,7 @@ def _check_entry(
     # Forklift finds a template by its id only, and then fails once the source is shut down.
     candidates = found if entry.id else tuple(vm for vm in found if not vm.template)
     if not entry.id and not entry.name:
-        yield Finding(entry.field, 'is empty: write id: "vm-178", or a name', "FieldValueRequired")
+        yield Finding(entry.field, 'is empty: write id: "vm-42", or a name', "FieldValueRequired")
     elif not found:
         yield _not_found(facts, vm_facts)
     elif not candidates or candidates[0].template:
@@ -74,7 +74,7 @@ def _not_found(facts: PlanFacts, vm_facts: PlanVmFacts) -> Finding:
         near = " or ".join(str(vm) for vm in vm_facts.near)
         fix = f"did you mean {near}?"
     else:
-        fix = 'write the id that vSphere shows, such as "vm-178"'
+        fix = 'write the id that vSphere shows, such as "vm-42"'
     message = f"{_there(vm_facts)} is not {what} of provider {facts.provider}: {fix}"
     return Finding(_field(vm_facts), message)
 

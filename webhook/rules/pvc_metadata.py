@@ -33,7 +33,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     at_most: Action = "deny" if has_source and facts.old is None else "warn"
     if not pvc.vm_id:
         owners = [other for other in facts.same_uuid if facts.trusted and other.uuid == pvc.vm_uuid]
-        fix = " or ".join(quoted(other.moref) for other in owners) or '"vm-178"'
+        fix = " or ".join(quoted(other.moref) for other in owners) or '"vm-42"'
         hint = f"write {fix}" if owners else f"write the VM's moref, such as {fix}"
         yield Finding(VM_ID_FIELD, f"is missing: {hint}", "FieldValueRequired", at_most)
     if not pvc.vm_uuid:

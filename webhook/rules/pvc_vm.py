@@ -17,7 +17,7 @@ def check(facts: PvcFacts) -> Iterator[Finding | Unknown]:
     if not pvc.vm_id or not pvc.vm_uuid:
         return
     if not MOREF.fullmatch(pvc.vm_id):
-        yield Finding(VM_ID_FIELD, f'{quoted(pvc.vm_id)} is no moref: write one such as "vm-178"')
+        yield Finding(VM_ID_FIELD, f'{quoted(pvc.vm_id)} is no moref: write one such as "vm-42"')
     elif vm is None:
         yield Finding(VM_ID_FIELD, _unknown_vm(facts))
     elif trouble := vm.trouble:
@@ -37,7 +37,7 @@ def _unknown_vm(facts: PvcFacts) -> str:
     if facts.trusted and facts.elsewhere:
         provider, vm = facts.elsewhere[0]
         return f"{message}: the VM with this vmUUID is {quoted(vm.moref)} of {provider}"
-    return f'{message}: write the moref that vSphere shows, such as "vm-178"'
+    return f'{message}: write the moref that vSphere shows, such as "vm-42"'
 
 
 def _wrong_uuid(facts: PvcFacts, vm: VirtualMachine) -> str:
