@@ -33,8 +33,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.cases import BASE, merged, review_of
+from tests.cases import BASE, review_of
 from tests.guard import running
+from webhook.cli.demo import merged
 from webhook.decide import Policy, Sources, decide
 from webhook.inventory import Inventory, load_snapshot
 from webhook.review import parse, render
@@ -145,6 +146,9 @@ def _reference(name: str, folder: Path) -> None:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
         ssl_certfile=folder / "tls.crt",
         ssl_keyfile=folder / "tls.key",
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from webhook.cli.demo import merged
 from webhook.decide import Policy, Sources
 from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
 from webhook.model import Provider, VirtualMachine
@@ -128,19 +129,6 @@ def load(path: Path) -> Case:
 
 def all_cases() -> list[Case]:
     return [load(path) for path in sorted(FIXTURES.glob("*/*/*.yaml"))]
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `over` merged into it; null takes a key away (RFC 7386)."""
-    result = dict(base)
-    for key, value in over.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merged(result[key], value)
-        else:
-            result[key] = value
-    return result
 
 
 def review_of(

@@ -9,8 +9,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cases import BASE, FIXTURES, load, merged, review_of
+from tests.cases import BASE, FIXTURES, load, review_of
 from webhook import quantity
+from webhook.cli.demo import merged
 from webhook.decide import Sources, decide, repair
 from webhook.errors import ReviewMalformed
 from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, trim_backing_file

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, merged, review_of
+from tests.cases import BASE, review_of
 from tests.guard import Guard, running
+from webhook.cli.demo import merged
 from webhook.server import BODY_LIMIT
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -184,9 +185,14 @@ async def _answer(
 
 def _deadline(scope: Scope) -> float:
     """When the answer is due, by the loop's clock: what the API server waits, less a margin."""
-    match = _TIMEOUT.search(scope.get("query_string", b""))
+    return asyncio.get_running_loop().time() + _budget(scope.get("query_string", b""))
+
+
+@lru_cache(maxsize=64)  # the API server's query never changes
+def _budget(query: bytes) -> float:
+    match = _TIMEOUT.search(query)
     timeout = float(match[1]) if match else _DEFAULT_TIMEOUT
-    return asyncio.get_running_loop().time() + max(timeout - _MARGIN, timeout / 2)
+    return max(timeout - _MARGIN, timeout / 2)
 
 
 def _health(sources: Sources) -> FastAPI:

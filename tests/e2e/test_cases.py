@@ -7,9 +7,10 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from tests.cases import Case, all_cases, merged
+from tests.cases import Case, all_cases
 from tests.e2e.bed import Kubectl
 from tests.e2e.world import Stage, World
+from webhook.cli.demo import merged
 
 pytestmark = pytest.mark.e2e
 

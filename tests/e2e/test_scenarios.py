@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cases import NAMESPACE, VSPHERE, merged
+from tests.cases import NAMESPACE, VSPHERE
 from tests.e2e.bed import add_disk, eventually, find_vm, mark_as_template
 from tests.e2e.world import TARGET, Vm, World, pvc
 from tests.guard import Guard
+from webhook.cli.demo import merged
 from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from webhook import __version__
 from webhook.errors import GuardError
 
 app = typer.Typer(
     name="conversion-guard",
-    help="Proves Forklift conversion migrations against vSphere, at the moment of kubectl apply.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -23,6 +23,21 @@ def main() -> None:
     except GuardError as error:
         sys.stderr.write(f"conversion-guard: {error}\n")
         sys.exit(2)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"conversion-guard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say and end.")
+    ] = False,
+) -> None:
+    """Proves Forklift conversion migrations against vSphere, at the moment of kubectl apply."""
 
 
 @app.command()

@@ -17,8 +17,8 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     pvc, disk, size = facts.pvc, facts.disk, facts.storage
     if disk is None or size is None:
         return
-    there = f"{quoted(pvc.storage)} ({size:f} bytes)"
     if size < disk.capacity:
+        there = f"{quoted(pvc.storage)} ({size:f} bytes)"
         fix = f'write at least "{_quantity(disk.capacity)}"'
         message = f"{there} is less than the {disk.capacity} bytes of the disk: {fix}"
         yield Finding(STORAGE_FIELD, message, at_most="warn" if pvc.volume_name else "deny")

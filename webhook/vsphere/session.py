@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyVim.connect import SmartConnect
+from pyVim.connect import SmartStubAdapter
 from pyVmomi import SoapStubAdapter, vim, vmodl
 
 from webhook.errors import VsphereUnreachable
@@ -18,6 +18,7 @@ from webhook.errors import VsphereUnreachable
 WAIT_SECONDS = 25
 _WAIT_TIMEOUT = WAIT_SECONDS + 20
 _READ_TIMEOUT = 5
+_CONNECT_TIMEOUT = 10
 
 
 @dataclass(frozen=True)
@@ -54,29 +55,31 @@ class Session:
 
     def __init__(self, address: VsphereAddress) -> None:
         """Log in. Raises VsphereUnreachable, or LoginRefused."""
+        parts = urlsplit(address.url)
+        host, port = parts.hostname or "", parts.port or 443
         with told(address):
-            parts = urlsplit(address.url)
             context = _tls(address)
-            host, port = parts.hostname or "", parts.port or 443
-            self._waiting = SmartConnect(
-                host=host,
-                port=port,
-                user=address.user,
-                pwd=address.password(),
-                sslContext=context,
-                httpConnectionTimeout=_WAIT_TIMEOUT,
+            _answers(host, port, context)
+            self._waiting = SmartStubAdapter(
+                host=host, port=port, sslContext=context, httpConnectionTimeout=_WAIT_TIMEOUT
             )
-            stub = self._waiting._stub
             self._quick = SoapStubAdapter(
                 host=host,
                 port=port,
-                path=parts.path,
-                version=stub.version,
+                path="/sdk",
+                version=self._waiting.version,
                 sslContext=context,
                 httpConnectionTimeout=_READ_TIMEOUT,
             )
-            self._quick.cookie = stub.cookie
-            self.content = self._waiting.RetrieveContent()
+            try:
+                self.content = vim.ServiceInstance(
+                    "ServiceInstance", self._waiting
+                ).RetrieveContent()
+                self.content.sessionManager.Login(address.user, address.password(), None)
+            except BaseException:
+                self._drop()
+                raise
+            self._quick.cookie = self._waiting.cookie
 
     def quick(self, managed_object: Any) -> Any:
         """The same managed object, asked over the connection for reads."""
@@ -90,7 +93,10 @@ class Session:
         """Log out: vCenter counts sessions. One out of reach is left to its own time-out."""
         with suppress(Exception):  # whatever it says, there is nothing left to do
             self.quick(self.content.sessionManager).Logout()
-        for stub in (self._quick, self._waiting._stub):
+        self._drop()
+
+    def _drop(self) -> None:
+        for stub in (self._quick, self._waiting):
             stub.DropConnections()
 
 
@@ -119,6 +125,18 @@ def told(address: VsphereAddress) -> Iterator[None]:
         raise VsphereUnreachable(f"it broke off its answer: {_kind(error)}") from None
     except vmodl.MethodFault as fault:
         raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
+
+
+def _answers(host: str, port: int, context: ssl.SSLContext) -> None:
+    """Ask what pyVmomi is about to ask, but with a time-out, which it doesn't set."""
+    connection = http.client.HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=context)
+    try:
+        connection.request("GET", "/sdk/vimServiceVersions.xml")
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 200:
+        raise VsphereUnreachable(f"it is no vSphere: /sdk/vimServiceVersions.xml answers {status}")
 
 
 def _tls(address: VsphereAddress) -> ssl.SSLContext:

@@ -256,7 +256,7 @@ def _by_uuid(session: Session, uuids: Collection[str]) -> Iterator[str]:
     for uuid in uuids:
         if UUID.fullmatch(uuid):
             for instance in (False, True):
-                found = search.FindAllByUuid(None, uuid, True, instance) or ()
+                found = search.FindAllByUuid(None, uuid.lower(), True, instance) or ()
                 yield from (moref_of(vm) for vm in found)
 
 

@@ -71,7 +71,7 @@ def run() -> int:
     surprises = []
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as connection:
         for case in cases.cases:
-            obj = _merged(cases.base[case.object["kind"]], case.object)
+            obj = merged(cases.base[case.object["kind"]], case.object)
             answer = _ask(connection, obj)
             verdict = Text(answer.verdict, style=_STYLES[answer.verdict])
             filled = "\n".join(_change(op) for op in answer.patch)
@@ -189,14 +189,14 @@ def _change(op: Mapping[str, Any]) -> str:
     )
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with `over` merged into it; null takes a key away (RFC 7386)."""
     merged = dict(base)
     for key, value in over.items():
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merged(merged[key], value)
+            merged[key] = merged(merged[key], value)
         else:
             merged[key] = value
     return merged

@@ -1,0 +1,118 @@
+"""The shipped manifests against the code that they run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from webhook import __version__
+from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.rules import DEFAULTS, RULES
+from webhook.settings import Settings, TlsSettings, load
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+
+
+def _yaml(name: str) -> Any:
+    return msgspec.yaml.decode((MANIFESTS / name).read_bytes())
+
+
+MUTATING, VALIDATING = _yaml("mutating-webhook.yaml"), _yaml("validating-webhook.yaml")
+both = pytest.mark.parametrize("config", [MUTATING, VALIDATING], ids=["mutating", "validating"])
+
+
+@both
+def test_a_webhook_is_called_for_what_it_can_judge_and_for_nothing_else(config: Any) -> None:
+    assert [hook["name"] for hook in config["webhooks"]] == [
+        "pvc.conversion-guard.io",
+        "plan.conversion-guard.io",
+    ]
+    resources = [
+        ("", "v1", "persistentvolumeclaims"),
+        ("forklift.konveyor.io", "v1beta1", "plans"),
+    ]
+    for hook, (group, version, resource) in zip(config["webhooks"], resources, strict=True):
+        (rule,) = hook["rules"]
+        assert (rule["apiGroups"], rule["apiVersions"]) == ([group], [version])
+        assert rule["resources"] == [resource], "no subresource"
+        assert rule["operations"] == ["CREATE", "UPDATE"], "never DELETE"
+        assert rule["scope"] == "Namespaced"
+        assert hook["sideEffects"] == "None"
+        assert hook["admissionReviewVersions"] == ["v1"]
+        assert hook["matchPolicy"] == "Equivalent"
+        (exempt,) = hook["namespaceSelector"]["matchExpressions"]
+        assert exempt["operator"] == "NotIn"
+        assert set(exempt["values"]) == {"conversion-guard", "kube-system"}
+
+
+def test_both_are_called_under_the_same_conditions() -> None:
+    for one, other in zip(MUTATING["webhooks"], VALIDATING["webhooks"], strict=True):
+        assert one["matchConditions"] == other["matchConditions"]
+
+
+def test_validation_fails_closed_and_mutation_open() -> None:
+    for hook in VALIDATING["webhooks"]:
+        assert (hook["failurePolicy"], hook["timeoutSeconds"]) == ("Fail", 5)
+        assert hook["clientConfig"]["service"]["path"] == "/validate"
+    for hook in MUTATING["webhooks"]:
+        assert (hook["failurePolicy"], hook["timeoutSeconds"]) == ("Ignore", 3)
+        assert hook["reinvocationPolicy"] == "IfNeeded"
+        assert hook["clientConfig"]["service"]["path"] == "/mutate"
+
+
+def test_the_repair_comes_before_forklifts_own_webhook() -> None:
+    assert MUTATING["metadata"]["name"] < "forklift-api-plans"
+
+
+@both
+def test_the_conditions_name_the_keys_of_the_code(config: Any) -> None:
+    conditions = config["webhooks"][0]["matchConditions"]
+    for condition in conditions[:2]:
+        for key in (VM_ID, VM_UUID, DISK_SOURCE):
+            assert f"'{key}'" in condition["expression"], condition["name"]
+
+
+def test_the_deployment_runs_the_server_as_it_is_by_default() -> None:
+    pod = _yaml("deployment.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    defaults = Settings()
+    assert defaults.listen.endswith(f":{ports['webhook']}")
+    assert defaults.metrics_listen.endswith(f":{ports['metrics']}")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert Path(mounts["tls"]) == TlsSettings().cert_file.parent
+    (variable,) = container["env"]
+    assert variable["name"] == "CONVERSION_GUARD_SETTINGS"
+    assert Path(variable["value"]).parent == Path(mounts["settings"])
+    server = (MANIFESTS.parent / "webhook" / "server.py").read_text()
+    for probe in ("livenessProbe", "readinessProbe"):
+        get = container[probe]["httpGet"]
+        assert (get["port"], get["scheme"]) == ("webhook", "HTTPS")
+        assert f'@rest.get("{get["path"]}")' in server
+    security = pod["securityContext"] | container["securityContext"]
+    assert security["runAsNonRoot"]
+    assert security["readOnlyRootFilesystem"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_the_shipped_settings_are_good_settings() -> None:
+    rules = frozenset(rule.id for rule in RULES)
+    defaults = frozenset(default.id for default in DEFAULTS)
+    load(MANIFESTS / "settings.yaml", {}, rules=rules, defaults=defaults)
+
+
+def test_the_example_in_the_shipped_settings_is_good_settings(tmp_path: Path) -> None:
+    text = (MANIFESTS / "settings.yaml").read_text()
+    example = re.sub(r"^# ?", "", text[text.index("# providers:") :], flags=re.MULTILINE)
+    (tmp_path / "settings.yaml").write_text(example.replace("providers: []\n", ""))
+    settings = load(tmp_path / "settings.yaml", {}, rules=frozenset(), defaults=frozenset())
+    assert settings.providers[0].name == "vsphere-production"
+
+
+def test_the_image_is_of_this_version() -> None:
+    (image,) = _yaml("kustomization.yaml")["images"]
+    assert image["newTag"] == __version__

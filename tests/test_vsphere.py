@@ -1,0 +1,267 @@
+"""A live source against the vCenter simulator: what it reads, follows, asks, and survives."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from tests.e2e.bed import (
+    Vcsim,
+    add_disk,
+    destroy,
+    eventually,
+    find_vm,
+    power_off,
+    rename,
+)
+from tests.e2e.bed import wait_for as finished
+from tests.e2e.parts import PartMissing, part
+from webhook.errors import VsphereUnreachable
+from webhook.inventory import ProviderInventory
+from webhook.model import Provider, VirtualMachine
+from webhook.vsphere import LiveSource, VsphereAddress
+from webhook.vsphere.records import disks_of
+
+pytestmark = pytest.mark.simulator
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    try:
+        return part("vcsim")
+    except PartMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def vcsim(program: Path, tmp_path: Path) -> Iterator[Vcsim]:
+    with Vcsim(program, tmp_path / "vcsim") as vcsim:
+        yield vcsim
+
+
+def _address(vcsim: Vcsim, tmp_path: Path, **change: Any) -> VsphereAddress:
+    password = tmp_path / "password"
+    password.write_text(change.pop("password", vcsim.password) + "\n")
+    return VsphereAddress(
+        **{
+            "url": vcsim.url,
+            "user": vcsim.user,
+            "password_file": password,
+            "ca_file": vcsim.ca_file,
+            **change,
+        }
+    )
+
+
+@contextmanager
+def _following(address: VsphereAddress) -> Iterator[ProviderInventory]:
+    inventory = ProviderInventory(Provider("mtv", "prod"))
+    source = LiveSource(address, inventory)
+    source.start()
+    try:
+        yield inventory
+    finally:
+        source.stop()
+        assert not [t for t in threading.enumerate() if inventory.name in t.name]
+
+
+@pytest.fixture
+def inventory(vcsim: Vcsim, tmp_path: Path) -> Iterator[ProviderInventory]:
+    with _following(_address(vcsim, tmp_path)) as inventory:
+        eventually(lambda: inventory.synced, 20, "the first read")
+        yield inventory
+
+
+def _named(inventory: ProviderInventory, name: str) -> VirtualMachine:
+    (vm,) = inventory.vms.by_name(name)
+    return vm
+
+
+def _read(
+    inventory: ProviderInventory, *, morefs: Any = (), uuids: Any = (), names: Any = ()
+) -> tuple[VirtualMachine, ...]:
+    assert inventory.reader is not None
+    return asyncio.run(inventory.reader.read(morefs=morefs, uuids=uuids, names=names))
+
+
+def test_the_first_read_is_what_vsphere_says(vcsim: Vcsim, inventory: ProviderInventory) -> None:
+    with vcsim.connect() as instance:
+        for name in ("DC0_H0_VM0", "DC0_C0_RP0_VM1"):
+            there = find_vm(instance, name)
+            here = _named(inventory, name)
+            disks: list[Any] = [
+                device
+                for device in there.config.hardware.device
+                if isinstance(device, vim.vm.device.VirtualDisk)
+            ]
+            assert here.moref == there._moId
+            assert here.uuid == there.config.uuid
+            assert here.instance_uuid == there.config.instanceUuid
+            assert here.connection_state == "connected"
+            assert inventory.vms.path(here).endswith(f"/DC0/vm/{name}")
+            assert [disk.file for disk in here.disks] == [disk.backing.fileName for disk in disks]
+            assert {disk.bus for disk in here.disks} <= {"scsi", "ide"}
+            assert all(disk.capacity > 0 and disk.backing == "FlatVer2" for disk in here.disks)
+    assert len(inventory.vms) == 4
+
+
+def test_changes_are_followed(vcsim: Vcsim, inventory: ProviderInventory) -> None:
+    with vcsim.connect() as instance:
+        vm = find_vm(instance, "DC0_H0_VM0")
+        moref = vm._moId
+        add_disk(vm, 1024, "[LocalDS_0] DC0_H0_VM0/hot.vmdk")
+        eventually(lambda: len(_named(inventory, "DC0_H0_VM0").disks) == 2, 5, "a disk was added")
+        rename(vm, "renamed")
+        eventually(lambda: inventory.vms.by_name("renamed"), 5, "the new name")
+        assert not inventory.vms.by_name("DC0_H0_VM0")
+        power_off(vm)
+        eventually(lambda: _named(inventory, "renamed").power_state == "poweredOff", 5, "it is off")
+        clone = finished(
+            vm.Clone(vm.parent, "cloned", vim.vm.CloneSpec(location=vim.vm.RelocateSpec()))
+        )
+        eventually(lambda: inventory.vms.by_moref(clone._moId), 5, "the clone")
+        destroy(vm)
+        eventually(lambda: inventory.vms.by_moref(moref) is None, 5, "it is gone")
+
+
+def test_a_fresh_read_finds_by_moref_uuid_and_name_and_nothing_else(
+    inventory: ProviderInventory,
+) -> None:
+    vm = _named(inventory, "DC0_H0_VM0")
+    other = _named(inventory, "DC0_H0_VM1")
+    assert _read(inventory, morefs=[vm.moref]) == (vm,)
+    assert _read(inventory, uuids=[vm.uuid.upper()]) == (vm,)
+    assert _read(inventory, uuids=[vm.instance_uuid]) == (vm,)
+    assert _read(inventory, names=["vm/DC0_H0_VM0"]) == (vm,)
+    both = _read(inventory, morefs=[vm.moref, "vm-99999", other.moref])
+    assert set(both) == {vm, other}
+    assert _read(inventory, morefs=["vm-99999"], uuids=[vm.uuid[:-1] + "x"], names=["no"]) == ()
+    assert _read(inventory) == ()
+
+
+def test_markup_in_a_moref_or_uuid_reaches_nobody(inventory: ProviderInventory) -> None:
+    vm, other = _named(inventory, "DC0_H0_VM0"), _named(inventory, "DC0_H0_VM1")
+    crafted = f'{vm.moref}</obj></objectSet><objectSet><obj type="VirtualMachine">{other.moref}'
+    assert _read(inventory, morefs=[crafted], uuids=[f"{vm.uuid}</uuid>"]) == ()
+
+
+def test_an_outage_is_noticed_told_and_survived(
+    vcsim: Vcsim, inventory: ProviderInventory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    vcsim.stop()
+    eventually(lambda: inventory.unreachable_since, 5, "the outage")
+    eventually(lambda: "connection refused" in inventory.cause, 10, "its cause")
+    with pytest.raises(VsphereUnreachable, match="prod is unreachable since 20"):
+        _read(inventory, morefs=["vm-1"])
+    assert len(inventory.vms) == 4
+    vcsim.start()
+    eventually(lambda: inventory.unreachable_since is None, 40, "it is back")
+    assert len(inventory.vms) == 4
+    # A line for each change of its state, not for each try.
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) <= 3
+
+
+def test_a_wrong_password_is_tried_once_and_a_new_one_at_once(
+    vcsim: Vcsim, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook.vsphere.source._PASSWORD_LOOKS", 0.05)
+    wrong = "secret-canary-7c1e"
+    with _following(_address(vcsim, tmp_path, password=wrong)) as inventory:
+        eventually(lambda: inventory.unreachable_since, 10, "the refusal")
+        assert "user or password is wrong" in inventory.cause
+        time_of_the_first = inventory.unreachable_since
+        with pytest.raises(AssertionError):
+            eventually(lambda: len(caplog.records) > 1, 1, "a second try")
+        assert inventory.unreachable_since == time_of_the_first
+        (tmp_path / "password").write_text(vcsim.password)
+        eventually(lambda: inventory.synced, 10, "the new password")
+    assert wrong not in caplog.text
+    assert vcsim.password not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"ca_file": None}, "certificate is not trusted: .*set caFile"),
+        ({"url": "https://127.0.0.1:1/sdk"}, "connection refused"),
+        ({"url": "https://no.such.host.invalid/sdk"}, "name|not known|resolution"),
+        ({"password_file": Path("/nowhere/password")}, "password file .*: No such file"),
+    ],
+    ids=["certificate", "refused", "name", "password-file"],
+)
+def test_the_cause_is_told_to_a_person(
+    vcsim: Vcsim, tmp_path: Path, change: dict[str, Any], cause: str
+) -> None:
+    with _following(_address(vcsim, tmp_path, **change)) as inventory:
+        eventually(lambda: inventory.unreachable_since, 15, "the failure")
+        with pytest.raises(VsphereUnreachable, match=cause):
+            raise VsphereUnreachable(inventory.trouble)
+
+
+def test_the_insecure_flag_takes_any_certificate(vcsim: Vcsim, tmp_path: Path) -> None:
+    with _following(_address(vcsim, tmp_path, ca_file=None, insecure=True)) as inventory:
+        eventually(lambda: inventory.synced, 20, "the first read")
+
+
+def test_stop_ends_a_blocked_wait_and_logs_out(vcsim: Vcsim, tmp_path: Path) -> None:
+    with vcsim.connect() as instance:
+        sessions = instance.RetrieveContent().sessionManager
+        before = {session.key for session in sessions.sessionList}
+        with _following(_address(vcsim, tmp_path)) as inventory:
+            eventually(lambda: inventory.synced, 20, "the first read")
+            assert len({session.key for session in sessions.sessionList} - before) == 1
+            stopping = time.monotonic()
+        assert time.monotonic() - stopping < 2  # and the wait would have lasted 25 s
+        assert {session.key for session in sessions.sessionList} == before
+
+
+def test_backings_and_buses_are_those_that_forklift_tells_apart() -> None:
+    device = vim.vm.device
+    disk = device.VirtualDisk
+    backings = {
+        "FlatVer1": (disk.FlatVer1BackingInfo(fileName="[ds] a.vmdk"), True),
+        "FlatVer2": (disk.FlatVer2BackingInfo(fileName="[ds] a.vmdk", sharing="sharingNone"), True),
+        "RawDiskMappingVer1": (disk.RawDiskMappingVer1BackingInfo(fileName="[ds] a.vmdk"), True),
+        "RawDiskVer2": (disk.RawDiskVer2BackingInfo(descriptorFileName="[ds] a.vmdk"), True),
+        "PartitionedRawDiskVer2": (
+            disk.PartitionedRawDiskVer2BackingInfo(descriptorFileName="[ds] a.vmdk"),
+            False,
+        ),
+        "SeSparse": (disk.SeSparseBackingInfo(fileName="[ds] a.vmdk"), False),
+        "SparseVer1": (disk.SparseVer1BackingInfo(fileName="[ds] a.vmdk"), False),
+        "SparseVer2": (disk.SparseVer2BackingInfo(fileName="[ds] a.vmdk"), False),
+        "LocalPMem": (disk.LocalPMemBackingInfo(fileName="[ds] a.vmdk"), False),
+    }
+    controllers = {
+        1: (device.ParaVirtualSCSIController, "scsi"),
+        2: (device.VirtualLsiLogicSASController, "scsi"),
+        3: (device.VirtualAHCIController, "sata"),
+        4: (device.VirtualIDEController, "ide"),
+        5: (device.VirtualNVMEController, "nvme"),
+        6: (device.VirtualUSBController, "usb"),
+        7: (device.VirtualUSBXHCIController, "usb"),
+        8: (device.VirtualSIOController, ""),
+    }
+    for kind, (backing, listed) in backings.items():
+        (found,) = disks_of([disk(key=2000, backing=backing, capacityInKB=4)])
+        assert (found.backing, found.listed) == (kind, listed)
+        assert (found.file, found.capacity, found.shared) == ("[ds] a.vmdk", 4096, False)
+    for key, (controller, bus) in controllers.items():
+        devices = [
+            controller(key=key),
+            disk(key=2000, controllerKey=key, unitNumber=3, capacityInBytes=5,
+                 backing=disk.FlatVer2BackingInfo(fileName="f", sharing="sharingMultiWriter")),
+        ]  # fmt: skip
+        (found,) = disks_of(devices)
+        assert (found.bus, found.unit_number, found.capacity, found.shared) == (bus, 3, 5, True)
