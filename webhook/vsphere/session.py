@@ -53,6 +53,8 @@ class SessionEnded(VsphereUnreachable):
 class Session:
     """One login, and two connections: one that may wait, and one for reads that must be quick."""
 
+    content: Any
+
     def __init__(self, address: VsphereAddress) -> None:
         """Log in. Raises VsphereUnreachable, or LoginRefused."""
         parts = urlsplit(address.url)

@@ -191,12 +191,12 @@ def _change(op: Mapping[str, Any]) -> str:
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with `over` merged into it; null takes a key away (RFC 7386)."""
-    merged = dict(base)
+    result = dict(base)
     for key, value in over.items():
         if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = merged(merged[key], value)
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
