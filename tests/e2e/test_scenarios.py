@@ -186,7 +186,7 @@ class TestClaims:
             ("other-uuid", {"vmUUID": other.uuid}, "labels[vmUUID]", vm.uuid),
             ("unknown-vm", {"vmID": "vm-99999"}, "labels[vmID]", vm.moref),
             ("others-disk", {"source": other.files[0]}, f"annotations[{DISK_SOURCE}]", vm.files[0]),
-            ("unknown-uuid", {"vmID": None, "vmUUID": vm.instance_uuid}, "labels[vmID]", "vm-178"),
+            ("unknown-uuid", {"vmID": None, "vmUUID": vm.instance_uuid}, "labels[vmID]", vm.moref),
             ("no-source", {"source": None}, f"annotations[{DISK_SOURCE}]", vm.files[0]),
         ):
             obj = claim(name, vm, **change)

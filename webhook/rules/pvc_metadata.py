@@ -32,7 +32,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         return
     at_most: Action = "deny" if has_source and facts.old is None else "warn"
     if not pvc.vm_id:
-        owners = [other for other in facts.same_uuid if facts.trusted and other.uuid == pvc.vm_uuid]
+        owners = facts.same_uuid if facts.trusted else ()
         fix = " or ".join(quoted(other.moref) for other in owners) or '"vm-42"'
         hint = f"write {fix}" if owners else f"write the VM's moref, such as {fix}"
         yield Finding(VM_ID_FIELD, f"is missing: {hint}", "FieldValueRequired", at_most)
