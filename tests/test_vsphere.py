@@ -28,7 +28,6 @@ from webhook.errors import VsphereUnreachable
 from webhook.inventory import ProviderInventory
 from webhook.model import Provider, VirtualMachine
 from webhook.vsphere import LiveSource, VsphereAddress
-from webhook.vsphere.records import disks_of
 
 pytestmark = pytest.mark.simulator
 
@@ -224,44 +223,3 @@ def test_stop_ends_a_blocked_wait_and_logs_out(vcsim: Vcsim, tmp_path: Path) -> 
             stopping = time.monotonic()
         assert time.monotonic() - stopping < 2  # and the wait would have lasted 25 s
         assert {session.key for session in sessions.sessionList} == before
-
-
-def test_backings_and_buses_are_those_that_forklift_tells_apart() -> None:
-    device = vim.vm.device
-    disk = device.VirtualDisk
-    backings = {
-        "FlatVer1": (disk.FlatVer1BackingInfo(fileName="[ds] a.vmdk"), True),
-        "FlatVer2": (disk.FlatVer2BackingInfo(fileName="[ds] a.vmdk", sharing="sharingNone"), True),
-        "RawDiskMappingVer1": (disk.RawDiskMappingVer1BackingInfo(fileName="[ds] a.vmdk"), True),
-        "RawDiskVer2": (disk.RawDiskVer2BackingInfo(descriptorFileName="[ds] a.vmdk"), True),
-        "PartitionedRawDiskVer2": (
-            disk.PartitionedRawDiskVer2BackingInfo(descriptorFileName="[ds] a.vmdk"),
-            False,
-        ),
-        "SeSparse": (disk.SeSparseBackingInfo(fileName="[ds] a.vmdk"), False),
-        "SparseVer1": (disk.SparseVer1BackingInfo(fileName="[ds] a.vmdk"), False),
-        "SparseVer2": (disk.SparseVer2BackingInfo(fileName="[ds] a.vmdk"), False),
-        "LocalPMem": (disk.LocalPMemBackingInfo(fileName="[ds] a.vmdk"), False),
-    }
-    controllers = {
-        1: (device.ParaVirtualSCSIController, "scsi"),
-        2: (device.VirtualLsiLogicSASController, "scsi"),
-        3: (device.VirtualAHCIController, "sata"),
-        4: (device.VirtualIDEController, "ide"),
-        5: (device.VirtualNVMEController, "nvme"),
-        6: (device.VirtualUSBController, "usb"),
-        7: (device.VirtualUSBXHCIController, "usb"),
-        8: (device.VirtualSIOController, ""),
-    }
-    for kind, (backing, listed) in backings.items():
-        (found,) = disks_of([disk(key=2000, backing=backing, capacityInKB=4)])
-        assert (found.backing, found.listed) == (kind, listed)
-        assert (found.file, found.capacity, found.shared) == ("[ds] a.vmdk", 4096, False)
-    for key, (controller, bus) in controllers.items():
-        devices = [
-            controller(key=key),
-            disk(key=2000, controllerKey=key, unitNumber=3, capacityInBytes=5,
-                 backing=disk.FlatVer2BackingInfo(fileName="f", sharing="sharingMultiWriter")),
-        ]  # fmt: skip
-        (found,) = disks_of(devices)
-        assert (found.bus, found.unit_number, found.capacity, found.shared) == (bus, 3, 5, True)

@@ -77,6 +77,9 @@ class Index:
     def drop_folder(self, moref: str) -> None:
         self._folders.pop(moref, None)
 
+    def folder(self, moref: str) -> Folder | None:
+        return self._folders.get(moref)
+
     @property
     def folders(self) -> tuple[Folder, ...]:
         return tuple(self._folders.values())
@@ -191,11 +194,11 @@ class ProviderInventory:
         self.synced = False
         self.unreachable_since: datetime | None = None
         self.cause = "its first read has not finished"
-        self._heard_at: float | None = None
+        self.heard_at: float | None = None
 
     def heard(self, at: float | None) -> None:
         """The index is whole and right as of `at` (seconds of time.monotonic; None: for good)."""
-        self._heard_at, self.synced = at, True
+        self.heard_at, self.synced = at, True
         self.unreachable_since, self.cause = None, ""
 
     def lost(self, cause: str, since: datetime) -> None:
@@ -205,7 +208,7 @@ class ProviderInventory:
 
     def age(self, now: float) -> float:
         """Seconds since vSphere last said that this is so; 0 for a snapshot without a time."""
-        return 0.0 if self._heard_at is None else max(0.0, now - self._heard_at)
+        return 0.0 if self.heard_at is None else max(0.0, now - self.heard_at)
 
     @property
     def trouble(self) -> str:

@@ -1,7 +1,12 @@
-"""Sessions with a vCenter or an ESXi host: login, logout, and what a failure means to a person."""
+"""Sessions with a vCenter or an ESXi host: login, logout, bytes, and what a failure means."""
 
 import http.client
+import ipaddress
+import re
+import socket
 import ssl
+import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,16 +14,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyVim.connect import SmartStubAdapter
 from pyVmomi import SoapStubAdapter, vim, vmodl
+from pyVmomi.VmomiSupport import GetServiceVersions, GetVersionNamespace
 
 from webhook.errors import VsphereUnreachable
+from webhook.vsphere.answers import Answer, Change, Fault
 
-# A wait blocks on purpose, for WAIT_SECONDS; a fresh read must end before any review's deadline.
-WAIT_SECONDS = 25
-_WAIT_TIMEOUT = WAIT_SECONDS + 20
-_READ_TIMEOUT = 5
-_CONNECT_TIMEOUT = 10
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+QUICK = 5.0
+"""Seconds that one answer may take where somebody waits for it."""
+_CONNECT = 10.0
+_PIECE = 65_536
+_ANSWER_LIMIT = 2**30  # bytes, inflated: twenty times a vCenter of 5,000 VMs
+
+_ENVELOPE = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"'
+    ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
+    "<soapenv:Body>{}</soapenv:Body></soapenv:Envelope>"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,8 @@ class VsphereAddress:
     """Read at each login, so that a rotated password needs no restart."""
     ca_file: Path | None = None
     insecure: bool = False
+    denied: tuple[Network, ...] = ()
+    """Networks that are never connected to, whatever the host's name resolves to."""
 
     def password(self) -> str:
         """What the file says, without the newline that editors add. Raises VsphereUnreachable."""
@@ -51,67 +68,146 @@ class SessionEnded(VsphereUnreachable):
 
 
 class Session:
-    """One login, and two connections: one that may wait, and one for reads that must be quick."""
+    """One login. Method calls go through pyVmomi, and answers that may be large through `ask`."""
 
     content: Any
+    """The ServiceContent."""
 
     def __init__(self, address: VsphereAddress) -> None:
         """Log in. Raises VsphereUnreachable, or LoginRefused."""
+        self._address = address
         parts = urlsplit(address.url)
-        host, port = parts.hostname or "", parts.port or 443
+        self._host, self._port = parts.hostname or "", parts.port or 443
+        # Idle connections; one that is in use is in nobody's hands but its user's.
+        self._idle: deque[http.client.HTTPSConnection] = deque()
+        self._waiting: http.client.HTTPSConnection | None = None
         with told(address):
-            context = _tls(address)
-            _answers(host, port, context)
-            self._waiting = SmartStubAdapter(
-                host=host, port=port, sslContext=context, httpConnectionTimeout=_WAIT_TIMEOUT
-            )
-            self._quick = SoapStubAdapter(
-                host=host,
-                port=port,
+            self._tls = _tls(address)
+            version = self._negotiate()
+            self._stub = SoapStubAdapter(
+                host=self._host,
+                port=self._port,
                 path="/sdk",
-                version=self._waiting.version,
-                sslContext=context,
-                httpConnectionTimeout=_READ_TIMEOUT,
+                version=version,
+                sslContext=self._tls,
+                httpConnectionTimeout=QUICK,
             )
+            self._stub.scheme = self._pyvmomis_connection
+            self._action = f'"urn:{GetVersionNamespace(version)}"'
             try:
-                self.content = vim.ServiceInstance(
-                    "ServiceInstance", self._waiting
-                ).RetrieveContent()
+                service: Any = vim.ServiceInstance("ServiceInstance", self._stub)
+                self.content = service.RetrieveContent()
                 self.content.sessionManager.Login(address.user, address.password(), None)
             except BaseException:
-                self._drop()
+                self._stub.DropConnections()
                 raise
-            self._quick.cookie = self._waiting.cookie
-
-    def quick(self, managed_object: Any) -> Any:
-        """The same managed object, asked over the connection for reads."""
-        return type(managed_object)(managed_object._moId, self._quick)
-
-    def vm(self, moref: str) -> Any:
-        """The VM of that moref, which must have passed MOREF: pyVmomi escapes nothing."""
-        return vim.VirtualMachine(moref, self._quick)
 
     def close(self) -> None:
         """Log out: vCenter counts sessions. One out of reach is left to its own time-out."""
         with suppress(Exception):  # whatever it says, there is nothing left to do
-            self.quick(self.content.sessionManager).Logout()
-        self._drop()
+            self.content.sessionManager.Logout()
+        self._stub.DropConnections()
+        while self._idle:
+            self._idle.pop().close()
 
-    def _drop(self) -> None:
-        for stub in (self._quick, self._waiting):
-            stub.DropConnections()
+    def ask(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
+        """Make the SOAP `call` and feed what comes to `answer`, whose changes are yielded.
+
+        `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable
+        (SessionEnded, Fault).
+        """
+        with told(self._address):
+            connection = self._idle.pop() if self._idle else self._connection(timeout)
+            try:
+                yield from self._exchange(connection, call, timeout, answer)
+            except BaseException:  # a caller that lost interest, too: the rest is still on its way
+                connection.close()
+                raise
+            self._idle.append(connection)
+
+    def wait(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
+        """As `ask`, over a connection that `break_off` ends."""
+        with told(self._address):
+            if self._waiting is None:
+                self._waiting = self._connection(timeout)
+            try:
+                yield from self._exchange(self._waiting, call, timeout, answer)
+            except BaseException:
+                self._waiting.close()
+                self._waiting = None
+                raise
+
+    def break_off(self) -> None:
+        """End a wait that is blocked, from another thread: a lost session doesn't end it."""
+        with suppress(OSError, AttributeError):
+            self._waiting.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+
+    def _exchange(
+        self, connection: http.client.HTTPSConnection, call: str, timeout: float, answer: Answer
+    ) -> Iterator[Change]:
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        headers = {
+            "Content-Type": "text/xml; charset=utf-8",
+            "SOAPAction": self._action,
+            "Cookie": self._stub.cookie,
+            "Accept-Encoding": "gzip",
+        }
+        connection.request("POST", "/sdk", _ENVELOPE.format(call).encode(), headers)
+        response = connection.getresponse()
+        if response.status not in (200, 500):  # a fault comes with 500
+            raise VsphereUnreachable(f"it answers with HTTP {response.status}")
+        for piece in _pieces(response):
+            yield from answer.feed(piece)
+        yield from answer.close()
+        response.close()  # or the connection takes no further request
+
+    def _connection(self, timeout: float) -> http.client.HTTPSConnection:
+        """A connection to none of the denied networks, made now."""
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, timeout=min(timeout, _CONNECT), context=self._tls
+        )
+        _keep_out(connection, self._address.denied)
+        connection.connect()
+        return connection
+
+    def _pyvmomis_connection(self, host: str, port: int, **how: Any) -> Any:
+        connection = http.client.HTTPSConnection(host, port, timeout=QUICK, context=self._tls)
+        _keep_out(connection, self._address.denied)
+        return connection
+
+    def _negotiate(self) -> str:
+        """The newest version that pyVmomi and this vSphere both know."""
+        connection = self._connection(_CONNECT)
+        try:
+            connection.request("GET", "/sdk/vimServiceVersions.xml")
+            response = connection.getresponse()
+            text = response.read(_PIECE) if response.status == 200 else b""
+        finally:
+            connection.close()
+        known = set(re.findall(rb"<version>([\w.]{1,32})</version>", text))
+        for version in GetServiceVersions("vim25"):
+            if GetVersionNamespace(version).rpartition("/")[2].encode() in known:
+                return str(version)
+        raise VsphereUnreachable(
+            f"it is no vSphere that is known here (HTTP {response.status}): is the address right?"
+        )
 
 
 @contextmanager
 def told(address: VsphereAddress) -> Iterator[None]:
-    """Whatever fails inside is raised as VsphereUnreachable with a cause for a person to read."""
+    """Whatever fails inside is raised as VsphereUnreachable, with a cause for a person to read."""
     try:
         yield
+    except Fault as fault:
+        if fault.kind == "NotAuthenticated":
+            raise SessionEnded("its session has ended") from None
+        raise
     except VsphereUnreachable:
         raise
     except vim.fault.InvalidLogin:
         raise LoginRefused(f"user or password is wrong (user {address.user})") from None
-    except (vim.fault.NoPermission, vim.fault.PasswordExpired) as fault:
+    except (vim.fault.NoPermission, vim.fault.PasswordExpired, vim.fault.InvalidLocale) as fault:
         raise LoginRefused(f"the login was refused: {_kind(fault)} (user {address.user})") from None
     except vim.fault.NotAuthenticated:
         raise SessionEnded("its session has ended") from None
@@ -129,16 +225,50 @@ def told(address: VsphereAddress) -> Iterator[None]:
         raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
 
 
-def _answers(host: str, port: int, context: ssl.SSLContext) -> None:
-    """Ask what pyVmomi is about to ask, but with a time-out, which it doesn't set."""
-    connection = http.client.HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=context)
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body as it comes, inflated where it is gzip, up to the limit."""
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    zipped = response.headers.get("Content-Encoding", "").lower() == "gzip"
+    total = 0
     try:
-        connection.request("GET", "/sdk/vimServiceVersions.xml")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status != 200:
-        raise VsphereUnreachable(f"it is no vSphere: /sdk/vimServiceVersions.xml answers {status}")
+        while piece := response.read1(_PIECE):
+            if zipped:
+                piece = inflate.decompress(piece, _PIECE)
+            while piece:
+                total += len(piece)
+                if total > _ANSWER_LIMIT:
+                    raise VsphereUnreachable(f"its answer is larger than {_ANSWER_LIMIT} bytes")
+                yield piece
+                piece = inflate.decompress(inflate.unconsumed_tail, _PIECE) if zipped else b""
+    except zlib.error:
+        raise VsphereUnreachable("its answer is no gzip, though it says so") from None
+
+
+def _keep_out(connection: http.client.HTTPSConnection, denied: tuple[Network, ...]) -> None:
+    """Let the connection choose among the allowed addresses of its host, after resolving it itself.
+
+    Checked on the addresses that are then connected to, so that no name can change its mind.
+    """
+
+    def connect(
+        address: tuple[str, int], timeout: float | None = None, source: Any = None
+    ) -> socket.socket:
+        refused = []
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        last: OSError | None = None
+        for *_, (ip, *_) in found:
+            if any(ipaddress.ip_address(ip) in network for network in denied):
+                refused.append(str(ip))
+                continue
+            try:
+                return socket.create_connection((str(ip), address[1]), timeout, source)
+            except OSError as error:
+                last = error
+        if last is None:
+            raise VsphereUnreachable(f"{', '.join(map(str, refused))} is in deniedNetworks")
+        raise last
+
+    connection._create_connection = connect  # type: ignore[attr-defined]  # http.client's own seam
 
 
 def _tls(address: VsphereAddress) -> ssl.SSLContext:

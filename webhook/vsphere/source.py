@@ -5,36 +5,30 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
-from pyVmomi import vim, vmodl
 
 from webhook.errors import VsphereUnreachable
 from webhook.inventory import Index, ProviderInventory
-from webhook.model import MOREF, UUID, Folder, VirtualMachine
-from webhook.vsphere.records import FOLDER_FIELDS, VM_FIELDS, fields_of, moref_of, vm_of
-from webhook.vsphere.session import (
-    WAIT_SECONDS,
-    LoginRefused,
-    Session,
-    SessionEnded,
-    VsphereAddress,
-    told,
-)
+from webhook.model import MOREF, Folder, VirtualMachine
+from webhook.vsphere.answers import Change, Fault
+from webhook.vsphere.collector import Following, morefs_of_names, morefs_of_uuids, vms
+from webhook.vsphere.session import LoginRefused, Session, SessionEnded, VsphereAddress, told
 
 _log = logging.getLogger("webhook.vsphere")
 
-_Collector = vmodl.query.PropertyCollector
-_OBJECTS_AT_ONCE = 500
 _READS_AT_ONCE = 4
 _PAUSES = 0.5, 30.0  # seconds, doubling from the first to the second
 _AFTER_REFUSED_LOGIN = 15 * 60.0
 _PASSWORD_LOOKS = 5.0
+_NEW_SESSION = 2.0  # seconds that a fresh read waits for one
+_AFRESH = 600.0  # seconds: no protocol is trusted for ever
+_PROGRESS = 5.0
+_VMS_LIMIT = 200_000
 
 
 class LiveSource:
@@ -44,8 +38,9 @@ class LiveSource:
         self._address = address
         self._inventory = inventory
         self._stopping = threading.Event()
+        self._logged_in = threading.Event()
         self._session: Session | None = None
-        self._collector: Any = None
+        self._following: Following | None = None
         self._reads = ThreadPoolExecutor(_READS_AT_ONCE, f"read {inventory.name}")
         self._thread = threading.Thread(target=self._run, name=f"follow {inventory.name}")
         inventory.reader = self
@@ -56,10 +51,11 @@ class LiveSource:
     def stop(self) -> None:
         """End the thread, log out, and return when both are done."""
         self._stopping.set()
-        session, collector = self._session, self._collector
-        if session is not None and collector is not None:
+        if (following := self._following) is not None:
             with suppress(Exception):  # it may have ended by itself in this moment
-                session.quick(collector).CancelWaitForUpdates()
+                following.cancel()
+        if (session := self._session) is not None:
+            session.break_off()
         self._reads.shutdown(cancel_futures=True)
         if self._thread.is_alive():
             self._thread.join()
@@ -71,15 +67,12 @@ class LiveSource:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reads, self._read, morefs, uuids, names)
 
-    # --- the thread -------------------------------------------------------------------------
-
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            known = self._inventory.synced
+            heard = self._inventory.heard_at
             try:
                 self._follow()
-                return  # only when stopping
             except LoginRefused as refusal:
                 self._lost(refusal)
                 self._rest_after_refusal()
@@ -88,7 +81,7 @@ class LiveSource:
             except Exception as error:  # noqa: BLE001  a fault of ours must not end it in silence
                 _log.exception("%s: reading failed", self._inventory.name)
                 self._lost(error)
-            failures = 0 if self._inventory.synced and not known else failures + 1
+            failures = failures + 1 if self._inventory.heard_at == heard else 0
             first, last = _PAUSES
             pause = min(last, first * 2 ** min(failures, 10))
             self._stopping.wait(random.uniform(pause / 2, pause))  # noqa: S311  jitter, no secret
@@ -119,154 +112,137 @@ class LiveSource:
         session = Session(self._address)
         try:
             with told(self._address):
-                collector = session.content.propertyCollector.CreatePropertyCollector()
-                collector.CreateFilter(_everything(session), partialUpdates=False)
-                self._session, self._collector = session, collector
-                self._keep_up(session, collector)
+                following = Following(session)
+            self._session, self._following = session, following
+            self._logged_in.set()
+            index = self._everything(following)
+            self._inventory.vms = index  # a reader sees the old one until the new one is whole
+            self._heard()
+            self._keep_up(session, following, index)
+        except Fault as fault:
+            if fault.kind != "RequestCanceled" or not self._stopping.is_set():
+                raise
         finally:
-            self._session = self._collector = None
+            self._logged_in.clear()
+            self._session = self._following = None
             session.close()
 
-    def _keep_up(self, session: Session, collector: Any) -> None:
-        started = time.monotonic()
-        index, version, whole = Index(), "", False
-        while not self._stopping.is_set():
-            options = _Collector.WaitOptions(
-                maxWaitSeconds=WAIT_SECONDS, maxObjectUpdates=_OBJECTS_AT_ONCE
-            )
-            try:
-                updates = collector.WaitForUpdatesEx(version, options)
-            except vmodl.fault.RequestCanceled:
-                continue  # by stop()
-            asked = time.monotonic()
-            if updates is not None:
-                version = updates.version
-                for filtered in updates.filterSet:
-                    for change in filtered.objectSet:
-                        _apply(session, index, change)
-                if updates.truncated:
-                    continue  # more is ready: until it is here, the index is of no one moment
-            if not whole:
-                # A reader sees the old index until the new one is whole.
-                self._inventory.vms, whole = index, True
-                seconds = asked - started
-                _log.info("%s: %d VMs read in %.1f s", self._inventory.name, len(index), seconds)
-            self._inventory.heard(asked)
+    def _heard(self) -> None:
+        self._inventory.heard(time.monotonic())
 
-    # --- fresh reads ------------------------------------------------------------------------
+    def _everything(self, following: Following) -> Index:
+        started = told_at = time.monotonic()
+        index = Index()
+        for change in following.everything():
+            _apply(index, change)
+            if len(index) > _VMS_LIMIT:
+                raise VsphereUnreachable(f"it has more than {_VMS_LIMIT} VMs")
+            if (now := time.monotonic()) - told_at > _PROGRESS:
+                told_at = now
+                _log.info("%s: %d VMs read so far", self._inventory.name, len(index))
+            if self._stopping.is_set():
+                break
+        seconds = time.monotonic() - started
+        _log.info("%s: %d VMs read in %.1f s", self._inventory.name, len(index), seconds)
+        return index
+
+    def _keep_up(self, session: Session, following: Following, index: Index) -> None:
+        # The first news tell everything once more. What changed during the read is in them; a VM
+        # that went away during the read is not.
+        told_of: set[str] | None = set()
+        afresh = time.monotonic() + _AFRESH
+        while not self._stopping.is_set():
+            changes, more = following.news(0 if told_of is not None else 25)
+            for change in changes:
+                if told_of is not None:
+                    told_of.add(change.moref)
+                if change.whole:
+                    _apply(index, change)
+                else:  # a part of a property, such as one device: simpler to ask than to splice
+                    for now in vms(session, [change.moref]):
+                        _apply(index, now)
+            if more:
+                continue  # until all of it is here, the index is of no one moment
+            if told_of is not None:
+                for vm in index:
+                    if vm.moref not in told_of:
+                        index.drop(vm.moref)
+                told_of = None
+            self._heard()
+            if time.monotonic() > afresh:
+                self._compare(following, index)
+                afresh = time.monotonic() + _AFRESH
+
+    def _compare(self, following: Following, index: Index) -> None:
+        """Read everything once more; what differs was missed, and is mended and told."""
+        truth = self._everything(following)
+        changes, _ = following.news(0)
+        recent = {change.moref for change in changes}
+        for change in changes:
+            _apply(index, change)
+        missed = [vm for vm in truth if vm.moref not in recent and index.by_moref(vm.moref) != vm]
+        gone = [vm for vm in index if vm.moref not in recent and truth.by_moref(vm.moref) is None]
+        for vm in missed:
+            index.put(vm)
+        for vm in gone:
+            index.drop(vm.moref)
+        if missed or gone:
+            _log.warning(
+                "%s: %d VMs differed from what its updates said", self._inventory.name,
+                len(missed) + len(gone),
+            )  # fmt: skip
 
     def _read(
         self, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
     ) -> tuple[VirtualMachine, ...]:
-        session = self._session
-        if session is None:
-            raise VsphereUnreachable(self._inventory.trouble)
         try:
-            with told(self._address):
-                wanted = {moref for moref in morefs if MOREF.fullmatch(moref)}
-                wanted.update(_by_uuid(session, uuids))
-                wanted.update(_by_name(session, names))
-                return tuple(_records(session, sorted(wanted)))
-        except SessionEnded as ended:
-            raise VsphereUnreachable(f"provider {self._inventory.name}: {ended}") from None
+            try:
+                return self._read_once(morefs, uuids, names)
+            except SessionEnded:
+                # The thread that follows can't know yet: a lost session doesn't wake its wait.
+                if (session := self._session) is not None:
+                    self._logged_in.clear()
+                    session.break_off()
+                self._logged_in.wait(_NEW_SESSION)
+                return self._read_once(morefs, uuids, names)
         except VsphereUnreachable as error:
+            if self._inventory.unreachable_since is not None:
+                raise VsphereUnreachable(self._inventory.trouble) from None
             since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             message = f"provider {self._inventory.name} is unreachable since {since} ({error})"
             raise VsphereUnreachable(message) from None
 
-
-def _everything(session: Session) -> Any:
-    """The filter on every VM, folder and datacenter, with the fields that are needed."""
-    kinds = [vim.VirtualMachine, vim.Folder, vim.Datacenter]
-    root = session.content.rootFolder
-    view = session.content.viewManager.CreateContainerView(root, kinds, True)
-    traversal = _Collector.TraversalSpec(
-        name="view", path="view", skip=False, type=vim.view.ContainerView
-    )
-    return _Collector.FilterSpec(
-        objectSet=[_Collector.ObjectSpec(obj=view, skip=True, selectSet=[traversal])],
-        propSet=[
-            _Collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(VM_FIELDS)),
-            _Collector.PropertySpec(type=vim.Folder, pathSet=list(FOLDER_FIELDS)),
-            _Collector.PropertySpec(type=vim.Datacenter, pathSet=list(FOLDER_FIELDS)),
-        ],
-    )
+    def _read_once(
+        self, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+    ) -> tuple[VirtualMachine, ...]:
+        session = self._session
+        if session is None:
+            raise VsphereUnreachable("it is being logged in to")
+        with told(self._address):
+            wanted = {moref for moref in morefs if MOREF.fullmatch(moref)}
+            wanted.update(morefs_of_uuids(session, uuids))
+            wanted.update(morefs_of_names(session, names))
+            found = Index()
+            for change in vms(session, wanted):
+                _apply(found, change)
+            return tuple(found)
 
 
-def _apply(session: Session, index: Index, change: Any) -> None:
-    moref = moref_of(change.obj)
-    if not isinstance(change.obj, vim.VirtualMachine):
+def _apply(index: Index, change: Change) -> None:
+    if change.type != "VirtualMachine":
         if change.kind == "leave":
-            index.drop_folder(moref)
-            return
-        old = next((f for f in index.folders if f.moref == moref), Folder(moref, ""))
-        now = {entry.name: entry.val for entry in change.changeSet}
-        name, parent = now.get("name", old.name), now.get("parent")
-        index.put_folder(Folder(moref, name, moref_of(parent) if parent else old.parent))
+            index.drop_folder(change.moref)
+        elif (known := index.folder(change.moref)) is not None:
+            index.put_folder(msgspec.structs.replace(known, **change.fields))
+        else:
+            index.put_folder(Folder(change.moref, **{"name": "", **change.fields}))
         return
+    old = index.by_moref(change.moref)
     if change.kind == "leave":
-        index.drop(moref)
-        return
-    known = index.by_moref(moref)
-    values = {entry.name: entry.val for entry in change.changeSet}
-    plain = all(entry.name in VM_FIELDS and entry.op == "assign" for entry in change.changeSet)
-    if change.kind == "enter" or (known is None and plain):
-        index.put(vm_of(moref, values))
-    elif known is not None and plain:
-        index.put(msgspec.structs.replace(known, **fields_of(values)))
+        index.drop(change.moref)
+    elif change.kind == "modify" and old is not None:
+        index.put(msgspec.structs.replace(old, **change.fields))
     else:
-        # A part of a property, such as one device: simpler to ask than to splice.
-        for record in _records(session, [moref]):
-            index.put(record)
-
-
-def _records(session: Session, morefs: list[str]) -> Iterator[VirtualMachine]:
-    """The VMs of these morefs that are there."""
-    if not morefs:
-        return
-    collector = session.quick(session.content.propertyCollector)
-    spec = _Collector.FilterSpec(
-        objectSet=[_Collector.ObjectSpec(obj=session.vm(moref)) for moref in morefs],
-        propSet=[_Collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(VM_FIELDS))],
-    )
-    try:
-        yield from _retrieved(collector, spec)
-    except vmodl.fault.ManagedObjectNotFound:
-        if len(morefs) > 1:  # one that is gone spoils the call for all
-            for moref in morefs:
-                yield from _records(session, [moref])
-
-
-def _retrieved(collector: Any, spec: Any) -> Iterator[VirtualMachine]:
-    for found in _pages(collector, spec):
-        yield vm_of(moref_of(found.obj), {prop.name: prop.val for prop in found.propSet})
-
-
-def _pages(collector: Any, spec: Any) -> Iterator[Any]:
-    page = collector.RetrievePropertiesEx(
-        [spec], _Collector.RetrieveOptions(maxObjects=_OBJECTS_AT_ONCE)
-    )
-    while page is not None:
-        yield from page.objects
-        page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
-
-
-def _by_uuid(session: Session, uuids: Collection[str]) -> Iterator[str]:
-    search = session.quick(session.content.searchIndex)
-    for uuid in uuids:
-        if UUID.fullmatch(uuid):
-            for instance in (False, True):
-                found = search.FindAllByUuid(None, uuid.lower(), True, instance) or ()
-                yield from (moref_of(vm) for vm in found)
-
-
-def _by_name(session: Session, names: Collection[str]) -> Iterator[str]:
-    """VMs of these names or at these paths' ends; vSphere itself can't be asked by name alone."""
-    last = {name.rstrip("/").rpartition("/")[2] for name in names}
-    if not last:
-        return
-    everything = _everything(session)
-    everything.propSet = [_Collector.PropertySpec(type=vim.VirtualMachine, pathSet=["name"])]
-    for found in _pages(session.quick(session.content.propertyCollector), everything):
-        if {prop.val for prop in found.propSet} & last:
-            yield moref_of(found.obj)
+        new = VirtualMachine(change.moref, **change.fields)
+        if new != old:
+            index.put(new)
