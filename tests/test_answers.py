@@ -22,7 +22,8 @@ TAIL = "</soapenv:Body></soapenv:Envelope>"
 DEVICES = """
 <VirtualDevice xsi:type="VirtualIDEController"><key>200</key></VirtualDevice>
 <VirtualDevice xsi:type="VirtualE1000"><key>4000</key>
-<backing xsi:type="X"><key>1000</key></backing><macAddress>00:50:56:00:00:01</macAddress></VirtualDevice>
+<backing xsi:type="X"><key>1000</key></backing>
+</VirtualDevice>
 <VirtualDevice xsi:type="ParaVirtualSCSIController"><key>1000</key><device>2000</device>
 </VirtualDevice>
 <VirtualDevice xsi:type="VirtualDisk"><key>2000</key>

@@ -35,7 +35,12 @@ class Vcenter:
         self.inventory.heard(NOW - age)
 
     async def read(
-        self, *, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+        self,
+        *,
+        morefs: Collection[str],
+        uuids: Collection[str],
+        names: Collection[str],
+        user: str = "",
     ) -> tuple[VirtualMachine, ...]:
         self.reads += 1
         if self.hangs:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pyVmomi import vim
@@ -86,11 +87,17 @@ def _named(inventory: ProviderInventory, name: str) -> VirtualMachine:
     return vm
 
 
+async def _awaited(reading: Any) -> Any:
+    return await reading
+
+
 def _read(
     inventory: ProviderInventory, *, morefs: Any = (), uuids: Any = (), names: Any = ()
 ) -> tuple[VirtualMachine, ...]:
     assert inventory.reader is not None
-    return asyncio.run(inventory.reader.read(morefs=morefs, uuids=uuids, names=names))
+    user = str(uuid4())  # each with a share of its own
+    reading = inventory.reader.read(morefs=morefs, uuids=uuids, names=names, user=user)
+    return asyncio.run(_awaited(reading))
 
 
 def test_the_first_read_is_what_vsphere_says(vcsim: Vcsim, inventory: ProviderInventory) -> None:

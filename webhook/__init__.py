@@ -12,6 +12,7 @@ gather     what a review asks, and the facts for it
 review     the AdmissionReview codec, and the three verdicts
 rules      RULES and DEFAULTS, a file each
 rule       what a rule sees and says
+confirm    fresh reads for denials: shared, short-lived, limited
 inventory  the index over VMs, its age, and snapshot files
 settings   file and environment -> frozen Settings
 quantity   Kubernetes quantities

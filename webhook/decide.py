@@ -65,9 +65,8 @@ async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
         return Admitted()
     try:
         book = _BOOKS[review.kind]
-        verdict = await _judge(
-            book.ask(review.object, review.old, sources), book, sources, deadline
-        )
+        question = book.ask(review.object, review.old, sources)
+        verdict = await _judge(question, book, sources, deadline, review.user)
     except ObjectMalformed as error:
         return Denied((Cause(error.field, str(error), "FieldValueInvalid", "object"),))
     if isinstance(verdict, Undecided) and sources.policy.undecided != "deny":
@@ -173,7 +172,9 @@ def _reason(said: Finding | Unknown) -> Reason:
     return said.reason if isinstance(said, Finding) else "FieldValueInvalid"
 
 
-async def _judge(question: Question[F], book: _Book, sources: Sources, deadline: float) -> Verdict:
+async def _judge(
+    question: Question[F], book: _Book, sources: Sources, deadline: float, user: str
+) -> Verdict:
     if not question.judged:
         return Admitted()
     policy = sources.policy
@@ -195,7 +196,7 @@ async def _judge(question: Question[F], book: _Book, sources: Sources, deadline:
     try:
         async with asyncio.timeout_at(deadline):
             best = await asyncio.gather(
-                *(_confirmed(said, question, book, policy, usable) for said in best)
+                *(_confirmed(said, question, book, policy, usable, user) for said in best)
             )
     except VsphereUnreachable as error:
         return _settled(best[0], Undecided(str(error)))
@@ -214,6 +215,7 @@ async def _confirmed(
     book: _Book,
     policy: Policy,
     usable: Sequence[ProviderInventory],
+    user: str,
 ) -> _Opinion:
     """The opinion once more, on what vSphere itself says now. Raises VsphereUnreachable."""
     source = known.source
@@ -221,7 +223,9 @@ async def _confirmed(
         raise VsphereUnreachable(source.trouble if source else "no vSphere provider is known")
     fields = {cause.field for cause in (*known.deny_if_so, *known.unknown)}
     wanted = question.wanted(question.facts(source, source.vms, usable), fields)
-    fresh = await source.reader.read(morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names)
+    fresh = await source.reader.read(
+        morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names, user=user
+    )
     view = Overlay(source.vms, wanted.morefs, fresh)
     return _opinion(question, book, policy, source, question.facts(source, view, usable))
 

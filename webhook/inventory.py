@@ -170,12 +170,17 @@ class Reader(Protocol):
     """Asks vSphere itself, now: what a denial must rest on."""
 
     async def read(
-        self, *, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+        self,
+        *,
+        morefs: Collection[str],
+        uuids: Collection[str],
+        names: Collection[str],
+        user: str = "",
     ) -> tuple[VirtualMachine, ...]:
         """Every VM with one of these morefs, uuids (either kind) or last names, as it is now.
 
-        A VM that isn't in the answer isn't there. All arguments have passed their strict patterns.
-        Raises VsphereUnreachable; is cancelled at the review's deadline.
+        A VM that isn't in the answer isn't there. All arguments have passed their strict patterns;
+        `user` is on whose behalf. Raises VsphereUnreachable; is cancelled at the review's deadline.
         """
         ...
 
@@ -261,7 +266,12 @@ class SnapshotReader:
         self._index = index
 
     async def read(
-        self, *, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+        self,
+        *,
+        morefs: Collection[str],
+        uuids: Collection[str],
+        names: Collection[str],
+        user: str = "",
     ) -> tuple[VirtualMachine, ...]:
         found = {vm.moref: vm for uuid in uuids for vm in self._index.by_uuid(uuid)}
         found |= {vm.moref: vm for name in names for vm in self._index.by_name(name)}

@@ -89,8 +89,8 @@ class _Sieve:
     """Takes the devices that nobody asked about out of an answer's bytes.
 
     Sound, because comments, CDATA and document types are refused: so `<VirtualDevice` in the bytes
-    is always a tag, and vSphere puts no device into a device. What is written in another way passes,
-    and is the parser's.
+    is always a tag, and vSphere puts no device into a device. Whatever is written in another way
+    passes, and is the parser's.
     """
 
     def __init__(self) -> None:

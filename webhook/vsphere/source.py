@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from webhook.confirm import Confirmations
 from webhook.errors import VsphereUnreachable
 from webhook.inventory import Index, ProviderInventory
 from webhook.model import MOREF, Folder, VirtualMachine
@@ -43,7 +44,7 @@ class LiveSource:
         self._following: Following | None = None
         self._reads = ThreadPoolExecutor(_READS_AT_ONCE, f"read {inventory.name}")
         self._thread = threading.Thread(target=self._run, name=f"follow {inventory.name}")
-        inventory.reader = self
+        inventory.reader = Confirmations(inventory, self, time.monotonic)
 
     def start(self) -> None:
         self._thread.start()
@@ -61,7 +62,12 @@ class LiveSource:
             self._thread.join()
 
     async def read(
-        self, *, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
+        self,
+        *,
+        morefs: Collection[str],
+        uuids: Collection[str],
+        names: Collection[str],
+        user: str = "",
     ) -> tuple[VirtualMachine, ...]:
         """See webhook.inventory.Reader."""
         loop = asyncio.get_running_loop()
