@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from webhook.confirm import RATE, USER_SHARE, VALID, Confirmations
+from webhook.confirm import PATIENCE, RATE, USER_SHARE, VALID, Confirmations
 from webhook.errors import VsphereUnreachable
 from webhook.inventory import ProviderInventory
 from webhook.model import Provider, VirtualMachine
@@ -54,7 +54,12 @@ class Bench:
         self.time = 100.0
         self.vsphere = Vsphere()
         self.inventory = ProviderInventory(Provider("mtv", "prod"))
-        self.confirmations = Confirmations(self.inventory, self.vsphere, lambda: self.time)
+        self.confirmations = Confirmations(
+            self.inventory, self.vsphere, lambda: self.time, self.sleep
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
 
     async def read(self, moref: str = "vm-1", user: str = "") -> Any:
         return await self.confirmations.read(morefs=[moref], uuids=[], names=[], user=user)
@@ -104,23 +109,40 @@ async def test_a_failure_is_not_kept() -> None:
     assert await bench.read() == (VM,)
 
 
-async def _reads_until_refused(bench: Bench, user: str, start: int) -> int:
-    for count in range(1000):
-        try:
-            await bench.read(f"vm-{start + count}", user)
-        except VsphereUnreachable as error:
-            assert "too many" in str(error)
-            return count
-    raise AssertionError("never refused")
+async def test_who_asks_one_after_the_other_is_slowed_and_never_refused() -> None:
+    bench = Bench()
+    start = bench.time
+    for number in range(105):
+        await bench.read(f"vm-{number}", "vendor")
+    share = RATE * USER_SHARE
+    assert bench.time - start == pytest.approx((105 - share) / share)
+
+
+async def _served_at_once(bench: Bench, user: str, start: int) -> int:
+    """How many of 100 reads, asked in one moment, are not refused."""
+    bench.vsphere.open.clear()
+    reads = [asyncio.create_task(bench.read(f"vm-{start + n}", user)) for n in range(100)]
+    await asyncio.sleep(0)
+    bench.vsphere.open.set()
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    refusals = [answer for answer in answers if isinstance(answer, VsphereUnreachable)]
+    assert all("too many" in str(refusal) for refusal in refusals)
+    return 100 - len(refusals)
 
 
 async def test_one_user_gets_a_share_and_all_together_the_rate() -> None:
+    burst = RATE + RATE * PATIENCE
+    one, *_ = users = [f"user-{n}" for n in range(6)]
     bench = Bench()
-    share = int(RATE * USER_SHARE)
-    counts = [await _reads_until_refused(bench, f"user-{n}", n * 1000) for n in range(6)]
-    assert counts == [share] * 4 + [0, 0]
-    bench.time += 1
-    assert await _reads_until_refused(bench, "user-0", 10_000) == share
+    bench.confirmations._sleep = _never
+    assert await _served_at_once(bench, one, 0) == burst * USER_SHARE
+    bench.time += 100
+    counts = [await _served_at_once(bench, user, n * 1000) for n, user in enumerate(users, 1)]
+    assert counts == [burst * USER_SHARE] * 4 + [0, 0]
+
+
+async def _never(_: float) -> None:
+    """The test's clock stands still."""
 
 
 async def test_a_refused_read_costs_no_memory() -> None:

@@ -7,6 +7,7 @@ cli        the commands: composition roots, which plug everything together
 server     the two admission paths, health; size cap, deadline, the one catch-all
 tls        issues certificates; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
+cluster    Providers and their Secrets; the only importer of the kubernetes client
 decide     the engine: decide(review, sources, deadline) -> Verdict
 gather     what a review asks, and the facts for it
 review     the AdmissionReview codec, and the three verdicts

@@ -1,7 +1,7 @@
 """Fresh reads for denials: shared, short-lived, and so many a second that vSphere never suffers."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
 from webhook.errors import VsphereUnreachable
@@ -14,6 +14,8 @@ RATE = 20.0
 """Reads a second, of one provider; a burst of as many may come at once."""
 USER_SHARE = 0.25
 """Of the rate, for one user: a loop of one vendor's must not use up everybody's."""
+PATIENCE = 1.0
+"""Seconds that a read may wait for its turn: one reader after another is slowed, not refused."""
 
 _USERS = 1024
 _RECENT = 4096
@@ -29,29 +31,35 @@ class _Recent(NamedTuple):
 
 
 class _Bucket:
-    """Permits that fill up again at `rate` a second."""
+    """Permits that fill up again at `rate` a second; some may be lent ahead of time."""
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate, self._permits, self._at = rate, rate, now
 
-    def take(self, now: float) -> bool:
+    def wait(self, now: float) -> float:
+        """Seconds until the next permit."""
         self._permits = min(self._rate, self._permits + (now - self._at) * self._rate)
         self._at = now
-        if self._permits < 1:
-            return False
+        return max(0.0, (1 - self._permits) / self._rate)
+
+    def take(self) -> None:
         self._permits -= 1
-        return True
 
 
 class Confirmations:
     """A Reader in front of a provider's own."""
 
     def __init__(
-        self, inventory: ProviderInventory, reader: Reader, now: Callable[[], float]
+        self,
+        inventory: ProviderInventory,
+        reader: Reader,
+        now: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._inventory = inventory
         self._reader = reader
         self._now = now
+        self._sleep = sleep
         self._running: dict[_Key, asyncio.Task[tuple[VirtualMachine, ...]]] = {}
         self._recent: dict[_Key, _Recent] = {}
         self._all = _Bucket(RATE, now())
@@ -73,14 +81,16 @@ class Confirmations:
             return recent.vms
         running = self._running.get(key)
         if running is None:
-            self._permit(user, now)
-            running = asyncio.create_task(self._read(key, user))
+            wait = self._permit(user, now)
+            running = asyncio.create_task(self._read(key, user, wait))
             self._running[key] = running
             running.add_done_callback(lambda _: self._running.pop(key, None))
         # Shared: one request that runs out of time must not take the answer away from the others.
         return await asyncio.shield(running)
 
-    async def _read(self, key: _Key, user: str) -> tuple[VirtualMachine, ...]:
+    async def _read(self, key: _Key, user: str, wait: float) -> tuple[VirtualMachine, ...]:
+        if wait:
+            await self._sleep(wait)
         known = self._known(key[0])
         morefs, uuids, names = key
         vms = await self._reader.read(morefs=morefs, uuids=uuids, names=names, user=user)
@@ -98,13 +108,19 @@ class Confirmations:
         index, vms = self._known(morefs)
         return index is known[0] and all(a is b for a, b in zip(vms, known[1], strict=True))
 
-    def _permit(self, user: str, now: float) -> None:
+    def _permit(self, user: str, now: float) -> float:
+        """Take a permit, and return how long to wait for it; VsphereUnreachable if too long."""
         if user not in self._users:
             if len(self._users) >= _USERS:
                 self._users.clear()
             self._users[user] = _Bucket(RATE * USER_SHARE, now)
-        if not self._users[user].take(now) or not self._all.take(now):
+        buckets = self._users[user], self._all
+        wait = max(bucket.wait(now) for bucket in buckets)
+        if wait > PATIENCE:
             name = self._inventory.name
             raise VsphereUnreachable(
                 f"provider {name} was asked too many times in this second: try again"
             )
+        for bucket in buckets:
+            bucket.take()
+        return wait

@@ -252,8 +252,10 @@ def _doubt(
         reading = all(source.unreachable_since is None for source in unusable)
         whys = "; ".join(_why(source, sources) for source in unusable)
         return Undecided(whys, 2 if reading else None)
+    for namespace, why in sources.inventory.unlisted.items():
+        return Undecided(f"the Providers of namespace {namespace} are not known yet: {why()}", 2)
     if not usable:
-        return Undecided("no vSphere provider is known: name one in the settings")
+        return Undecided("no vSphere provider is known: make one in one of providerNamespaces")
     return None
 
 

@@ -5,7 +5,7 @@ and replaced whole, so a reader never sees half a VM.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -229,12 +229,17 @@ class Inventory:
 
     def __init__(self, providers: Iterable[ProviderInventory] = ()) -> None:
         self._providers = {(p.provider.namespace, p.provider.name): p for p in providers}
+        self.unlisted: dict[str, Callable[[], str]] = {}
+        """Namespaces whose Providers are not all known yet, each with why."""
 
     def get(self, namespace: str, name: str) -> ProviderInventory | None:
         return self._providers.get((namespace, name))
 
     def put(self, provider: ProviderInventory) -> None:
         self._providers[provider.provider.namespace, provider.provider.name] = provider
+
+    def drop(self, namespace: str, name: str) -> None:
+        self._providers.pop((namespace, name), None)
 
     def __iter__(self) -> Iterator[ProviderInventory]:
         return iter(tuple(self._providers.values()))

@@ -41,6 +41,7 @@ BODY_LIMIT = 7 * 2**20
 # The API server says how long it waits; an answer must be on its way a little before.
 _TIMEOUT = re.compile(rb"(?:^|&)timeout=(\d{1,4})s(?:&|$)")
 _DEFAULT_TIMEOUT = 10.0
+_READY_WITHIN = 60.0  # seconds
 _MARGIN = 0.5
 
 _JSON = (b"content-type", b"application/json")
@@ -197,6 +198,7 @@ def _budget(query: bytes) -> float:
 
 def _health(sources: Sources) -> FastAPI:
     rest = FastAPI(title="Conversion Guard", openapi_url=None)
+    started = sources.now()
 
     @rest.get("/livez")
     @rest.get("/healthz")
@@ -205,17 +207,17 @@ def _health(sources: Sources) -> FastAPI:
 
     @rest.get("/readyz")
     async def ready() -> Response:
-        """Ready once every vSphere provider has been read or is known to be unreachable."""
-        waiting = [
-            str(source.provider)
-            for source in sources.inventory.vsphere()
-            if not source.synced and source.unreachable_since is None
-        ]
-        if waiting:
+        """Ready once every vSphere provider has been read or is known to be unreachable.
+
+        Or after a while: what is still not known then makes verdicts undecided, one by one.
+        """
+        inventory = sources.inventory
+        waiting = len(inventory.unlisted) + sum(
+            not source.synced and source.unreachable_since is None for source in inventory.vsphere()
+        )
+        if waiting and sources.now() - started < _READY_WITHIN:
             # Names of providers are inventory, which health must not tell: only how many.
-            return Response(
-                f"{len(waiting)} first reads not finished\n", 503, media_type="text/plain"
-            )
+            return Response(f"{waiting} first reads not finished\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     return rest

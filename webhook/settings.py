@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    IPvAnyNetwork,
     ValidationError,
     model_validator,
 )
@@ -92,6 +94,16 @@ class Settings(_Model):
     metrics_listen: Address = "0.0.0.0:8080"
     tls: TlsSettings = TlsSettings()
     providers: tuple[ProviderSettings, ...] = ()
+    provider_namespaces: tuple[str, ...] = ("openshift-mtv",)
+    """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`."""
+    kubeconfig: Path | None = None
+    denied_networks: tuple[IPvAnyNetwork, ...] = (
+        IPv4Network("127.0.0.0/8"),
+        IPv6Network("::1/128"),
+        IPv4Network("169.254.0.0/16"),
+        IPv6Network("fe80::/10"),
+    )
+    """Where no vSphere is ever looked for, whatever a Provider's address resolves to."""
     snapshots: tuple[Path, ...] = ()
     """Snapshot files (YAML or JSON), each with its own providers."""
     rules: Mapping[str, Action] = {}

@@ -40,7 +40,7 @@ USERS = ("admin", "vendor", "viewer", FORKLIFT_CONTROLLER, FORKLIFT_POPULATOR, C
 """Who can log in. Only `admin` may do anything until a test binds a role to the others."""
 
 _LOOPBACK = "127.0.0.1"
-_START, _END, _ANSWER, _COMMAND = 60.0, 5.0, 5.0, 60.0  # deadlines in seconds
+_START, _END, _ANSWER, _COMMAND = 120.0, 5.0, 10.0, 120.0  # deadlines in seconds
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -91,11 +91,16 @@ def eventually(check: Callable[[], T], timeout: float, what: str) -> T:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing listens on.
+
+    Below those that the kernel gives to outgoing connections: one of them must not take it
+    before the program that it is for.
+    """
+    for port in secrets.SystemRandom().sample(range(20_000, 32_768), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((_LOOPBACK, port))
+            return port
+    raise OSError("none of 100 loopback ports is free")
 
 
 class Program:

@@ -218,7 +218,7 @@ class TestClaims:
             lambda: (
                 world.create(claim("hot-bare", vm, source="hot.vmdk"), dry_run=True).returncode == 0
             ),
-            5,
+            30,
             "the bare name of a new disk is filled in",
         )
 

@@ -1,15 +1,16 @@
 """`conversion-guard serve`: settings, sources, metrics and the server, plugged together."""
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -40,6 +41,7 @@ def run(path: Path | None) -> None:
         defaults=frozenset(default.id for default in DEFAULTS),
     )
     inventory, live = _inventory(settings)
+    found = _discovery(settings, inventory)
     metrics = observe.Metrics()
     sources = Sources(inventory, _policy(settings), time.monotonic)
     config = uvicorn.Config(
@@ -66,10 +68,27 @@ def run(path: Path | None) -> None:
             stack.callback(source.stop)
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
-        _Server(config).run(sockets=[listener])
+        _Server(config, found).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
+    """With a task beside it: what runs in the same loop, and ends before the server does."""
+
+    def __init__(
+        self, config: uvicorn.Config, beside: Callable[[], Coroutine[Any, Any, None]] | None
+    ) -> None:
+        super().__init__(config)
+        self._beside = beside
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        task = asyncio.create_task(self._beside()) if self._beside else None
+        try:
+            await super().serve(sockets)
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         # uvicorn raises the signal again at the end, which would end the process before the sources
@@ -85,6 +104,43 @@ class _Server(uvicorn.Server):
                 signal.signal(signum, handler)
 
 
+def _discovery(
+    settings: Settings, inventory: Inventory
+) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """What finds the cluster's Providers; None outside any cluster."""
+    if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        if not any(True for _ in inventory.vsphere()):
+            _log.warning("no vSphere provider is set, and there is no cluster to find one in")
+        return None
+
+    async def follow() -> None:
+        # Here, not above: the kubernetes client is slow to import, and many need none of it.
+        from webhook.cluster import Cluster, FoundProvider, ProviderWatch
+        from webhook.vsphere import LiveSource, VsphereAddress
+
+        def connect(found: FoundProvider, provider: ProviderInventory) -> LiveSource:
+            address = VsphereAddress(
+                url=found.url,
+                user=found.user,
+                password=lambda: found.password,
+                ca=found.ca,
+                insecure=found.insecure,
+                denied=settings.denied_networks,
+            )
+            return LiveSource(address, provider)
+
+        async with Cluster.open(settings.kubeconfig) as cluster:
+            await ProviderWatch(cluster, settings.provider_namespaces, inventory, connect).run()
+
+    async def guarded() -> None:
+        try:
+            await follow()
+        except Exception:  # noqa: BLE001  without it, verdicts are undecided and the log must say why
+            _log.exception("the cluster's Providers can't be followed")
+
+    return guarded
+
+
 def _inventory(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
     inventory = Inventory()
     for path in settings.snapshots:
@@ -95,24 +151,23 @@ def _inventory(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
         provider = ProviderInventory(Provider(entry.namespace, entry.name, entry.type))
         inventory.put(provider)
         if entry.type == "vsphere":
-            live.append(_live(entry, provider))
-    if not any(True for _ in inventory.vsphere()):
-        _log.warning("no vSphere provider is set: every claim to a disk will be undecided")
+            live.append(_live(entry, provider, settings))
     return inventory, live
 
 
-def _live(entry: ProviderSettings, provider: ProviderInventory) -> "LiveSource":
+def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settings) -> "LiveSource":
     # Here, not above: pyVmomi is slow to import, and a snapshot needs none of it.
-    from webhook.vsphere import LiveSource, VsphereAddress
+    from webhook.vsphere import LiveSource, VsphereAddress, password_of
 
     if entry.url is None or entry.user is None or entry.password_file is None:
         raise SettingsInvalid(f"provider {entry.namespace}/{entry.name} is incomplete")
     address = VsphereAddress(
         url=entry.url,
         user=entry.user,
-        password_file=entry.password_file,
+        password=password_of(entry.password_file),
         ca_file=entry.ca_file,
         insecure=entry.insecure_skip_verify,
+        denied=settings.denied_networks,
     )
     return LiveSource(address, provider)
 

@@ -22,7 +22,8 @@ def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
     elif provider is None:
         yield Unknown(
             SOURCE_PROVIDER_FIELD,
-            f"provider {quoted(named)} is not known here: add it to the settings",
+            f"provider {quoted(named)} is not known here: name one of a namespace in "
+            "the setting providerNamespaces",
         )
     elif provider.type != "vsphere":
         fix = 'name a provider of type "vsphere", or choose another spec.type'

@@ -1,6 +1,6 @@
 """A live vCenter or ESXi host as a source of the inventory: the only importer of pyVmomi."""
 
-from webhook.vsphere.session import VsphereAddress
+from webhook.vsphere.session import VsphereAddress, password_of
 from webhook.vsphere.source import LiveSource
 
-__all__ = ["LiveSource", "VsphereAddress"]
+__all__ = ["LiveSource", "VsphereAddress", "password_of"]

@@ -7,9 +7,9 @@ import socket
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,20 +43,27 @@ class VsphereAddress:
     url: str
     """https://<host>[:<port>]/sdk"""
     user: str
-    password_file: Path
-    """Read at each login, so that a rotated password needs no restart."""
+    password: Callable[[], str] = field(repr=False)
+    """Called at each login. May raise VsphereUnreachable."""
     ca_file: Path | None = None
+    ca: str = field(default="", repr=False)
+    """PEM, where the CA isn't in a file."""
     insecure: bool = False
     denied: tuple[Network, ...] = ()
     """Networks that are never connected to, whatever the host's name resolves to."""
 
-    def password(self) -> str:
-        """What the file says, without the newline that editors add. Raises VsphereUnreachable."""
+
+def password_of(file: Path) -> Callable[[], str]:
+    """A password that may be rotated in its file, without the newline that editors add."""
+
+    def read() -> str:
         try:
-            return self.password_file.read_text().rstrip("\r\n")
+            return file.read_text().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is no text"
-            raise VsphereUnreachable(f"password file {self.password_file}: {why}") from None
+            raise VsphereUnreachable(f"password file {file}: {why}") from None
+
+    return read
 
 
 class LoginRefused(VsphereUnreachable):
@@ -168,7 +175,11 @@ class Session:
             self._host, self._port, timeout=min(timeout, _CONNECT), context=self._tls
         )
         _keep_out(connection, self._address.denied)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:  # a handshake that fails leaves the socket open
+            connection.close()
+            raise
         return connection
 
     def _pyvmomis_connection(self, host: str, port: int, **how: Any) -> Any:
@@ -212,7 +223,8 @@ def told(address: VsphereAddress) -> Iterator[None]:
     except vim.fault.NotAuthenticated:
         raise SessionEnded("its session has ended") from None
     except ssl.SSLCertVerificationError as error:
-        fix = f"not signed by {address.ca_file}" if address.ca_file else "set caFile"
+        known = address.ca_file or ("the CA of its Secret" if address.ca else "")
+        fix = f"not signed by {known}" if known else "set its CA"
         message = f"its certificate is not trusted: {error.verify_message}; {fix}"
         raise VsphereUnreachable(message) from None
     except TimeoutError:
@@ -272,7 +284,10 @@ def _keep_out(connection: http.client.HTTPSConnection, denied: tuple[Network, ..
 
 
 def _tls(address: VsphereAddress) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=address.ca_file)
+    try:
+        context = ssl.create_default_context(cafile=address.ca_file, cadata=address.ca or None)
+    except ssl.SSLError:
+        raise VsphereUnreachable("its CA is no PEM certificate") from None
     if address.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

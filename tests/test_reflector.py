@@ -1,0 +1,186 @@
+"""The reflector against an API server that does what a real one does only once in a while."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+import pytest
+
+from webhook.cluster import Cluster
+from webhook.cluster.reflector import Reflector
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/api/v1/things"
+GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def thing(name: str, version: int) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}}
+
+
+def listed(version: int, *names: str, more: str = "") -> tuple[int, list[Any]]:
+    metadata = {"resourceVersion": str(version), "continue": more}
+    return 200, [{"metadata": metadata, "items": [thing(name, version) for name in names]}]
+
+
+def watched(*events: Any) -> tuple[int, list[Any]]:
+    return 200, list(events)
+
+
+def event(kind: str, name: str, version: int) -> dict[str, Any]:
+    return {"type": kind, "object": thing(name, version)}
+
+
+class ApiServer:
+    """Answers one request after the other by its script, and then holds the last one open."""
+
+    def __init__(self, script: Sequence[tuple[int, list[Any]]]) -> None:
+        self.script = list(script)
+        self.asked: list[str] = []
+        self.holds = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.asked.append(head.split(b" ")[1].decode())
+            if not self.script:
+                self.holds.set()
+                await reader.read()
+                return
+            status, lines = self.script.pop(0)
+            writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n".encode())
+            for line in lines:
+                raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
+                for start in range(0, len(raw), 50):  # torn anywhere
+                    writer.write(raw[start : start + 50])
+                    await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+class Store(dict[str, str]):
+    put: Callable[[str, str], None] = dict.__setitem__
+
+    def drop(self, key: str) -> None:
+        del self[key]
+
+    def keys(self) -> set[str]:  # type: ignore[override]
+        return set(iter(self))
+
+
+def decode(raw: bytes | msgspec.Raw) -> tuple[str, str] | None:
+    metadata = msgspec.json.decode(raw)["metadata"]
+    return None if metadata["name"] == "unwanted" else (metadata["name"], "seen")
+
+
+@asynccontextmanager
+async def reflected(
+    folder: Path, *script: tuple[int, list[Any]]
+) -> AsyncIterator[tuple[Store, ApiServer, Reflector[str]]]:
+    """What a reflector holds once the script is at its end."""
+    api, store = ApiServer(script), Store()
+    async with await asyncio.start_server(api.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        kubeconfig = folder / "kubeconfig"
+        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{port}"}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        kubeconfig.write_text(
+            json.dumps(
+                {
+                    "clusters": [cluster],
+                    "contexts": [context],
+                    "users": [{"name": "x", "user": {}}],
+                    "current-context": "x",
+                }
+            )
+        )
+        async with Cluster.open(kubeconfig) as opened:
+            reflector = Reflector(opened, PATH, decode, store, labelSelector="vmID,vmUUID")
+            task = asyncio.create_task(reflector.run())
+            async with asyncio.timeout(30):
+                await api.holds.wait()
+            yield store, api, reflector
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_pages_events_and_the_version_to_go_on_from(tmp_path: Path) -> None:
+    async with reflected(
+        tmp_path,
+        listed(7, "a", "unwanted", more="page two"),
+        listed(7, "b"),
+        watched(
+            event("ADDED", "c", 8), event("DELETED", "a", 9), {"type": "BOOKMARK", "object": {}}
+        ),
+        watched(event("BOOKMARK", "", 12)),
+    ) as (store, api, reflector):
+        assert store.keys() == {"b", "c"}
+        assert reflector.synced.is_set()
+        assert reflector.why() == ""
+        assert "continue=page two" in unquote_plus(api.asked[1])
+        versions = [re.findall(r"resourceVersion=(\d+)", url) for url in api.asked]
+        assert versions == [[], [], ["7"], ["9"], ["12"]]
+        assert all("labelSelector=vmID,vmUUID" in unquote_plus(url) for url in api.asked)
+
+
+@pytest.mark.parametrize("gone", [(410, []), watched(GONE), (200, [event("ADDED", "b", 8), GONE])])
+async def test_a_version_that_is_too_old_lists_again(
+    tmp_path: Path, gone: tuple[int, list[Any]]
+) -> None:
+    """And what was deleted meanwhile is dropped, which no event will ever say."""
+    async with reflected(tmp_path, listed(7, "a", "b"), gone, listed(99, "b")) as (store, api, _):
+        assert store.keys() == {"b"}
+        assert "resourceVersion=99" in api.asked[-1]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (500, []),
+        (403, []),
+        watched(b'{"type": "ADDED", "object": {"metadata": {"na'),
+        watched(b"<html>no JSON</html>\n"),
+        watched({"type": "ERROR", "object": {"code": 500}}),
+        watched(b"x" * (2**23 + 2**17)),
+        watched(),
+    ],
+    ids=["500", "403", "torn", "html", "error", "endless", "nothing"],
+)
+async def test_any_failure_is_tried_again_from_where_it_was(
+    tmp_path: Path, failure: tuple[int, list[Any]]
+) -> None:
+    async with reflected(tmp_path, listed(7, "a"), failure, watched(event("ADDED", "b", 8))) as (
+        store,
+        api,
+        reflector,
+    ):
+        assert store.keys() == {"a", "b"}
+        assert "resourceVersion=7" in api.asked[2]
+        assert reflector.why() == ""
+
+
+async def test_a_page_that_has_expired_begins_the_list_again(tmp_path: Path) -> None:
+    script = listed(7, "a", more="x"), (410, []), listed(8, "b")
+    async with reflected(tmp_path, *script) as (store, _, reflector):
+        assert reflector.synced.is_set()
+        assert store.keys() == {"b"}
+
+
+async def test_nothing_is_known_until_the_whole_list_is(tmp_path: Path) -> None:
+    async with reflected(tmp_path, (503, []), listed(7, "a", more="x")) as (_, _, reflector):
+        assert not reflector.synced.is_set()
+        assert "503" in reflector.why()

@@ -1,0 +1,105 @@
+"""Requests to the API server: the kubernetes package's configuration and transport, raw answers."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from webhook.errors import GuardError
+
+SILENCE = 90.0
+"""Seconds without a byte after which a peer is dead: bookmarks come every 60 s."""
+_PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
+_PIECE = 2**16
+
+
+class ClusterUnreachable(GuardError):
+    """The API server could not be asked, or refused: the message says what, without a secret."""
+
+
+class ClusterGone(ClusterUnreachable):
+    """410: the resource version is too old, or a page has expired. List again."""
+
+
+class ClusterMissing(ClusterUnreachable):
+    """404: there is no such object, or no such kind."""
+
+
+class Cluster:
+    """An API server and the right to ask it. Use `open`."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, kubeconfig: Path | None) -> AsyncIterator["Cluster"]:
+        """By a kubeconfig file, or by the pod's own service account. Raises ClusterUnreachable."""
+        configuration = client.Configuration()
+        try:
+            if kubeconfig is None:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(
+                    config_file=str(kubeconfig), client_configuration=configuration
+                )
+        except (config.ConfigException, OSError, TypeError) as error:
+            raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {error}") from None
+        async with client.ApiClient(configuration) as api:
+            yield cls(api)
+
+    async def get(self, path: str, **query: str) -> bytes:
+        """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
+        async with self.stream(path, **query) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    @asynccontextmanager
+    async def stream(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer to one GET, piece by piece."""
+        call = await self._api.param_serialize(
+            method="GET",
+            resource_path=path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        try:
+            answer = await self._api.call_api(*call, _request_timeout=_PATIENCE)
+        except TimeoutError:
+            raise ClusterUnreachable("the API server did not answer in time") from None
+        except Exception as error:  # noqa: BLE001  aiohttp's, ssl's and the kubernetes package's own
+            raise _told(error) from None
+        response = answer.response
+        try:
+            _check(response.status, path, dict(response.headers))
+            yield _pieces(response)
+        finally:
+            response.close()
+
+
+async def _pieces(response: Any) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_chunked(_PIECE):
+            yield piece
+    except TimeoutError:
+        raise ClusterUnreachable("the API server fell silent") from None
+    except Exception as error:  # noqa: BLE001  see above
+        raise _told(error) from None
+
+
+def _check(status: int, path: str, headers: Mapping[str, str]) -> None:
+    if status == 200:
+        return
+    kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
+    raise kind(f"the API server answers {status} to GET {path}")
+
+
+def _told(error: Exception) -> ClusterUnreachable:
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
+        return kind(f"the API server answers {status}")
+    return ClusterUnreachable(f"the API server can't be reached: {type(error).__name__}")

@@ -1,0 +1,233 @@
+"""Forklift's Providers, found and followed: each with its Secret, and with a source of its own."""
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from webhook.cluster.client import Cluster, ClusterMissing, ClusterUnreachable
+from webhook.cluster.reflector import Reflector
+from webhook.inventory import Inventory, ProviderInventory
+from webhook.model import Provider
+
+_log = logging.getLogger("webhook.cluster")
+
+SECRET_SECONDS = 30.0
+"""How often a Secret is read again: the guard may only `get` it, so it can't be watched."""
+
+
+class FoundProvider(msgspec.Struct, frozen=True):
+    """How a Provider of type vsphere is to be reached (Forklift: provider.go, and its Secret)."""
+
+    url: str
+    user: str
+    password: str
+    ca: str = ""
+    """PEM: the Secret's ca.crt, else its deprecated cacert."""
+    insecure: bool = False
+
+    def __repr__(self) -> str:
+        return f"FoundProvider({self.url})"  # nothing of the Secret
+
+
+class Source(Protocol):
+    """What reads one vSphere; plugged in by the command line."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    type: str = ""
+    url: str = ""
+    secret: _Reference = msgspec.field(default_factory=_Reference)
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    namespace: str = ""
+
+
+class _Provider(msgspec.Struct):
+    metadata: _Metadata
+    spec: _Spec = msgspec.field(default_factory=_Spec)
+
+
+class _Secret(msgspec.Struct):
+    data: dict[str, str] | None = None
+
+
+_provider = msgspec.json.Decoder(_Provider)
+_secret = msgspec.json.Decoder(_Secret)
+
+
+class ProviderWatch:
+    """Puts every Provider of `namespaces` into `inventory`, and gives each vSphere one a source.
+
+    Providers that `inventory` has already (from the settings) stay as they are. What a Secret says
+    is asked every `secret_seconds`.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespaces: Collection[str],
+        inventory: Inventory,
+        connect: Callable[[FoundProvider, ProviderInventory], Source],
+        secret_seconds: float = SECRET_SECONDS,
+    ) -> None:
+        self._cluster = cluster
+        self._inventory = inventory
+        self._connect = connect
+        self._secret_seconds = secret_seconds
+        self._settled = {source.name for source in inventory}
+        self._followers: dict[str, tuple[_Spec, asyncio.Task[None]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._reflectors = {
+            namespace: Reflector(
+                cluster,
+                f"/apis/forklift.konveyor.io/v1beta1/namespaces/{namespace}/providers",
+                _decode,
+                _Namespace(self, namespace),
+            )
+            for namespace in namespaces
+        }
+        for namespace, reflector in self._reflectors.items():
+            inventory.unlisted[namespace] = reflector.why
+
+    async def run(self) -> None:
+        """Until cancelled; every source is stopped before it returns."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for namespace, reflector in self._reflectors.items():
+                    group.create_task(reflector.run())
+                    group.create_task(self._listed(namespace, reflector))
+        finally:
+            for key in list(self._followers):
+                self.drop(key)
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _listed(self, namespace: str, reflector: Reflector[_Provider]) -> None:
+        await reflector.synced.wait()
+        self._inventory.unlisted.pop(namespace, None)
+
+    def keys(self, namespace: str) -> set[str]:
+        """The followed ones of `namespace`, each as `namespace/name`."""
+        return {key for key in self._followers if key.startswith(f"{namespace}/")}
+
+    def put(self, key: str, found: _Provider) -> None:
+        """A Provider is there, or has changed. That Forklift wrote its status is no change."""
+        if key in self._settled:
+            return
+        if key in self._followers and self._followers[key][0] == found.spec:
+            return
+        self.drop(key)
+        namespace, _, name = key.partition("/")
+        inventory = ProviderInventory(Provider(namespace, name, found.spec.type))
+        self._inventory.put(inventory)
+        follower = asyncio.create_task(self._follow(found.spec, inventory), name=f"provider {key}")
+        self._followers[key] = found.spec, follower
+
+    def drop(self, key: str) -> None:
+        """A Provider is gone: so is what was known of it."""
+        if key not in self._followers:
+            return
+        _, follower = self._followers.pop(key)
+        follower.cancel()
+        self._ending.add(follower)
+        follower.add_done_callback(self._ending.discard)
+        namespace, _, name = key.partition("/")
+        self._inventory.drop(namespace, name)
+
+    async def _follow(self, spec: _Spec, inventory: ProviderInventory) -> None:
+        """Keep a source as the Provider and its Secret say, until cancelled."""
+        if spec.type != "vsphere":
+            return  # known by its type, which is all that a rule asks
+        known: FoundProvider | None = None
+        source: Source | None = None
+        try:
+            while True:
+                try:
+                    now = await self._reach(inventory.provider.namespace, spec)
+                except ClusterUnreachable as error:
+                    # What is known of the Secret stays good while the API server is away.
+                    if known is None and inventory.cause != str(error):
+                        inventory.lost(str(error), datetime.now(UTC))
+                        _log.warning("%s", inventory.trouble)
+                else:
+                    if now != known:
+                        if source is not None:
+                            await asyncio.to_thread(source.stop)
+                        known, source = now, self._connect(now, inventory)
+                        source.start()
+                await asyncio.sleep(self._secret_seconds)
+        except Exception as error:  # noqa: BLE001  one bad Provider must not end the others
+            _log.exception("provider %s: following it failed", inventory.name)
+            inventory.lost(type(error).__name__, datetime.now(UTC))
+        finally:
+            if source is not None:
+                await asyncio.to_thread(source.stop)
+
+    async def _reach(self, namespace: str, spec: _Spec) -> FoundProvider:
+        """The Provider with its Secret. Raises ClusterUnreachable: what is wrong with either."""
+        address = urlsplit(spec.url)
+        if address.scheme != "https" or address.path.rstrip("/") != "/sdk" or address.username:
+            raise ClusterUnreachable("its spec.url is not https://<host>/sdk")
+        # Another namespace's Secret would let whoever makes a Provider send its password anywhere.
+        if spec.secret.namespace not in ("", namespace):
+            raise ClusterUnreachable("its Secret is in another namespace, and is not read")
+        path = f"/api/v1/namespaces/{namespace}/secrets/{spec.secret.name}"
+        try:
+            data = _secret.decode(await self._cluster.get(path)).data or {}
+        except ClusterMissing:
+            raise ClusterUnreachable(f"its Secret {spec.secret.name} is not there") from None
+        values = {key: _text(value) for key, value in data.items()}
+        if missing := [key for key in ("user", "password") if not values.get(key)]:
+            raise ClusterUnreachable(f"its Secret has no {' and no '.join(missing)}")
+        return FoundProvider(
+            url=spec.url,
+            user=values["user"],
+            password=values["password"],
+            ca=values.get("ca.crt") or values.get("cacert") or "",
+            insecure=values.get("insecureSkipVerify", "").lower() == "true",
+        )
+
+
+class _Namespace:
+    """One namespace's share of the watch, as a reflector's store."""
+
+    def __init__(self, watch: ProviderWatch, namespace: str) -> None:
+        self._watch, self._namespace = watch, namespace
+
+    def put(self, key: str, value: _Provider) -> None:
+        self._watch.put(key, value)
+
+    def drop(self, key: str) -> None:
+        self._watch.drop(key)
+
+    def keys(self) -> set[str]:
+        return self._watch.keys(self._namespace)
+
+
+def _decode(raw: Any) -> tuple[str, _Provider] | None:
+    found = _provider.decode(raw)
+    return f"{found.metadata.namespace}/{found.metadata.name}", found
+
+
+def _text(value: str) -> str:
+    try:
+        return base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
