@@ -1,6 +1,13 @@
 """Options and what every test shares."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from tests.e2e.bed import Vcsim
+from tests.e2e.parts import PartMissing, part
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -9,3 +16,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the `expect` of every case in tests/fixtures with what is answered now",
     )
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Path:
+    """vcsim. Where it can't be had: skipped with the reason, in CI a failure."""
+    try:
+        return part("vcsim")
+    except PartMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def vcsim(simulator: Path, tmp_path: Path) -> Iterator[Vcsim]:
+    with Vcsim(simulator, tmp_path / "vcsim") as vcsim:
+        yield vcsim

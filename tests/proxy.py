@@ -1,5 +1,6 @@
 """A TCP proxy that fails in the ways that networks do."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,18 +13,21 @@ Mood = Literal["pass", "hole", "cut"]
 class Proxy:
     """Forwards 127.0.0.1:`port` to `target`, as its mood says.
 
-    pass: everything. hole: connections are accepted, and no byte goes either way. cut: after
-    `cut_after` bytes of an answer the connection ends. `trickle` sends that few bytes at a time.
+    pass: everything. hole: connections are accepted, and no byte goes either way. cut: after as
+    many bytes of answers as the next of `budgets` says, their connection ends. `trickle`: bytes at
+    a time.
     """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self.mood: Mood = "pass"
-        self.cut_after = 0
+        self.budgets: Iterator[int] = itertools.repeat(0)
+        self.cuts = 0
         self.trickle = 2**16
         self.connections = 0
         self.answered = 0
         """Bytes that went from the target to its clients."""
+        self._left: int | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -50,6 +54,8 @@ class Proxy:
             client.close()
             return
         server.settimeout(None)
+        for one in (client, server):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {client, server}
         back = threading.Thread(target=self._pump, args=(server, client, True), daemon=True)
@@ -61,6 +67,13 @@ class Proxy:
         client.close()
         server.close()
 
+    def _spent(self, count: int) -> bool:
+        with self._lock:
+            left = next(self.budgets) if self._left is None else self._left
+            self._left = left - count if left >= count else None
+            self.cuts += self._left is None
+            return self._left is None
+
     def _pump(self, source: socket.socket, sink: socket.socket, answer: bool) -> None:
         with suppress(OSError):
             while data := source.recv(self.trickle):
@@ -68,10 +81,8 @@ class Proxy:
                     continue
                 if answer:
                     self.answered += len(data)
-                    if self.mood == "cut":
-                        self.cut_after -= len(data)
-                        if self.cut_after < 0:
-                            break
+                    if self.mood == "cut" and self._spent(len(data)):
+                        break
                 sink.sendall(data)
         for one in (source, sink):
             with suppress(OSError):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ class ApiServer:
 
 
 class Store(dict[str, str]):
-    put: Callable[[str, str], None] = dict.__setitem__
+    def put(self, key: str, value: str) -> None:
+        self[key] = value
 
     def drop(self, key: str) -> None:
         del self[key]
@@ -174,7 +175,8 @@ async def test_any_failure_is_tried_again_from_where_it_was(
 
 
 async def test_a_page_that_has_expired_begins_the_list_again(tmp_path: Path) -> None:
-    script = listed(7, "a", more="x"), (410, []), listed(8, "b")
+    expired: tuple[int, list[Any]] = 410, []
+    script = listed(7, "a", more="x"), expired, listed(8, "b")
     async with reflected(tmp_path, *script) as (store, _, reflector):
         assert reflector.synced.is_set()
         assert store.keys() == {"b"}

@@ -1,15 +1,10 @@
 """A live source against the vCenter simulator: what it reads, follows, asks, and survives."""
 
-import asyncio
 import logging
-import os
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from pyVmomi import vim
@@ -24,61 +19,17 @@ from tests.e2e.bed import (
     rename,
 )
 from tests.e2e.bed import wait_for as finished
-from tests.e2e.parts import PartMissing, part
+from tests.live import following, fresh, live_address
 from webhook.errors import VsphereUnreachable
 from webhook.inventory import ProviderInventory
-from webhook.model import Provider, VirtualMachine
-from webhook.vsphere import LiveSource, VsphereAddress, password_of
+from webhook.model import VirtualMachine
 
 pytestmark = pytest.mark.simulator
 
 
-@pytest.fixture(scope="module")
-def program() -> Path:
-    try:
-        return part("vcsim")
-    except PartMissing as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
-
-
-@pytest.fixture
-def vcsim(program: Path, tmp_path: Path) -> Iterator[Vcsim]:
-    with Vcsim(program, tmp_path / "vcsim") as vcsim:
-        yield vcsim
-
-
-def _address(vcsim: Vcsim, tmp_path: Path, **change: Any) -> VsphereAddress:
-    file = tmp_path / "password"
-    file.write_text(change.pop("password", vcsim.password) + "\n")
-    file = change.pop("password_file", file)
-    return VsphereAddress(
-        **{
-            "url": vcsim.url,
-            "user": vcsim.user,
-            "password": password_of(file),
-            "ca_file": vcsim.ca_file,
-            **change,
-        }
-    )
-
-
-@contextmanager
-def _following(address: VsphereAddress) -> Iterator[ProviderInventory]:
-    inventory = ProviderInventory(Provider("mtv", "prod"))
-    source = LiveSource(address, inventory)
-    source.start()
-    try:
-        yield inventory
-    finally:
-        source.stop()
-        assert not [t for t in threading.enumerate() if inventory.name in t.name]
-
-
 @pytest.fixture
 def inventory(vcsim: Vcsim, tmp_path: Path) -> Iterator[ProviderInventory]:
-    with _following(_address(vcsim, tmp_path)) as inventory:
+    with following(live_address(vcsim, tmp_path)) as inventory:
         eventually(lambda: inventory.synced, 60, "the first read")
         yield inventory
 
@@ -86,19 +37,6 @@ def inventory(vcsim: Vcsim, tmp_path: Path) -> Iterator[ProviderInventory]:
 def _named(inventory: ProviderInventory, name: str) -> VirtualMachine:
     (vm,) = inventory.vms.by_name(name)
     return vm
-
-
-async def _awaited(reading: Any) -> Any:
-    return await reading
-
-
-def _read(
-    inventory: ProviderInventory, *, morefs: Any = (), uuids: Any = (), names: Any = ()
-) -> tuple[VirtualMachine, ...]:
-    assert inventory.reader is not None
-    user = str(uuid4())  # each with a share of its own
-    reading = inventory.reader.read(morefs=morefs, uuids=uuids, names=names, user=user)
-    return asyncio.run(_awaited(reading))
 
 
 def test_the_first_read_is_what_vsphere_says(vcsim: Vcsim, inventory: ProviderInventory) -> None:
@@ -148,20 +86,20 @@ def test_a_fresh_read_finds_by_moref_uuid_and_name_and_nothing_else(
 ) -> None:
     vm = _named(inventory, "DC0_H0_VM0")
     other = _named(inventory, "DC0_H0_VM1")
-    assert _read(inventory, morefs=[vm.moref]) == (vm,)
-    assert _read(inventory, uuids=[vm.uuid.upper()]) == (vm,)
-    assert _read(inventory, uuids=[vm.instance_uuid]) == (vm,)
-    assert _read(inventory, names=["vm/DC0_H0_VM0"]) == (vm,)
-    both = _read(inventory, morefs=[vm.moref, "vm-99999", other.moref])
+    assert fresh(inventory, morefs=[vm.moref]) == (vm,)
+    assert fresh(inventory, uuids=[vm.uuid.upper()]) == (vm,)
+    assert fresh(inventory, uuids=[vm.instance_uuid]) == (vm,)
+    assert fresh(inventory, names=["vm/DC0_H0_VM0"]) == (vm,)
+    both = fresh(inventory, morefs=[vm.moref, "vm-99999", other.moref])
     assert set(both) == {vm, other}
-    assert _read(inventory, morefs=["vm-99999"], uuids=[vm.uuid[:-1] + "x"], names=["no"]) == ()
-    assert _read(inventory) == ()
+    assert fresh(inventory, morefs=["vm-99999"], uuids=[vm.uuid[:-1] + "x"], names=["no"]) == ()
+    assert fresh(inventory) == ()
 
 
 def test_markup_in_a_moref_or_uuid_reaches_nobody(inventory: ProviderInventory) -> None:
     vm, other = _named(inventory, "DC0_H0_VM0"), _named(inventory, "DC0_H0_VM1")
     crafted = f'{vm.moref}</obj></objectSet><objectSet><obj type="VirtualMachine">{other.moref}'
-    assert _read(inventory, morefs=[crafted], uuids=[f"{vm.uuid}</uuid>"]) == ()
+    assert fresh(inventory, morefs=[crafted], uuids=[f"{vm.uuid}</uuid>"]) == ()
 
 
 def test_an_outage_is_noticed_told_and_survived(
@@ -172,7 +110,7 @@ def test_an_outage_is_noticed_told_and_survived(
     eventually(lambda: inventory.unreachable_since, 60, "the outage")
     eventually(lambda: "connection refused" in inventory.cause, 60, "its cause")
     with pytest.raises(VsphereUnreachable, match="prod is unreachable since 20"):
-        _read(inventory, morefs=["vm-1"])
+        fresh(inventory, morefs=["vm-1"])
     assert len(inventory.vms) == 4
     vcsim.start()
     eventually(lambda: inventory.unreachable_since is None, 60, "it is back")
@@ -186,7 +124,7 @@ def test_a_wrong_password_is_tried_once_and_a_new_one_at_once(
 ) -> None:
     monkeypatch.setattr("webhook.vsphere.source._PASSWORD_LOOKS", 0.05)
     wrong = "secret-canary-7c1e"
-    with _following(_address(vcsim, tmp_path, password=wrong)) as inventory:
+    with following(live_address(vcsim, tmp_path, password=wrong)) as inventory:
         eventually(lambda: inventory.unreachable_since, 60, "the refusal")
         assert "user or password is wrong" in inventory.cause
         time_of_the_first = inventory.unreachable_since
@@ -212,14 +150,14 @@ def test_a_wrong_password_is_tried_once_and_a_new_one_at_once(
 def test_the_cause_is_told_to_a_person(
     vcsim: Vcsim, tmp_path: Path, change: dict[str, Any], cause: str
 ) -> None:
-    with _following(_address(vcsim, tmp_path, **change)) as inventory:
+    with following(live_address(vcsim, tmp_path, **change)) as inventory:
         eventually(lambda: inventory.unreachable_since, 60, "the failure")
         with pytest.raises(VsphereUnreachable, match=cause):
             raise VsphereUnreachable(inventory.trouble)
 
 
 def test_the_insecure_flag_takes_any_certificate(vcsim: Vcsim, tmp_path: Path) -> None:
-    with _following(_address(vcsim, tmp_path, ca_file=None, insecure=True)) as inventory:
+    with following(live_address(vcsim, tmp_path, ca_file=None, insecure=True)) as inventory:
         eventually(lambda: inventory.synced, 60, "the first read")
 
 
@@ -227,7 +165,7 @@ def test_stop_ends_a_blocked_wait_and_logs_out(vcsim: Vcsim, tmp_path: Path) -> 
     with vcsim.connect() as instance:
         sessions = instance.RetrieveContent().sessionManager
         before = {session.key for session in sessions.sessionList}
-        with _following(_address(vcsim, tmp_path)) as inventory:
+        with following(live_address(vcsim, tmp_path)) as inventory:
             eventually(lambda: inventory.synced, 60, "the first read")
             assert len({session.key for session in sessions.sessionList} - before) == 1
             stopping = time.monotonic()

@@ -15,6 +15,9 @@ PAGE = 500
 WAIT = 25
 """Seconds that vSphere holds a wait before it says that nothing is new."""
 
+WAIT_MARGIN = 20.0
+"""Seconds after that, when a wait without an answer is given up."""
+
 _Collector = vmodl.query.PropertyCollector
 _PIECE_TIMEOUT = 30.0  # of a bulk read, between two pieces
 _KINDS = {"VirtualMachine": VM_FIELDS, "Folder": FOLDER_FIELDS, "Datacenter": FOLDER_FIELDS}
@@ -41,11 +44,12 @@ class Following:
         )
         return _pages(self._session, call)
 
-    def news(self, seconds: int = WAIT) -> tuple[list[Change], bool]:
-        """What has changed since the last call, and whether more is ready; waits for `seconds`.
+    def news(self, *, wait: bool) -> tuple[list[Change], bool]:
+        """What has changed since the last call, and whether more is ready; may `wait` for it.
 
         The first call tells everything. Raises VsphereUnreachable.
         """
+        seconds = WAIT if wait else 0
         call = (
             '<WaitForUpdatesEx xmlns="urn:vim25">'
             f'<_this type="PropertyCollector">{escape(self._collector._moId)}</_this>'
@@ -55,7 +59,7 @@ class Following:
         )
         answer = Answer()
         try:
-            changes = list(self._session.wait(call, seconds + 20.0, answer))
+            changes = list(self._session.wait(call, seconds + WAIT_MARGIN, answer))
         except Fault as fault:
             if fault.kind == "InvalidCollectorVersion":  # it has forgotten: tell everything again
                 self._version = ""

@@ -88,6 +88,8 @@ class Session:
         # Idle connections; one that is in use is in nobody's hands but its user's.
         self._idle: deque[http.client.HTTPSConnection] = deque()
         self._waiting: http.client.HTTPSConnection | None = None
+        # pyVmomi forgets to close a connection whose answer broke off.
+        self._pyvmomis: list[http.client.HTTPSConnection] = []
         with told(address):
             self._tls = _tls(address)
             version = self._negotiate()
@@ -106,16 +108,14 @@ class Session:
                 self.content = service.RetrieveContent()
                 self.content.sessionManager.Login(address.user, address.password(), None)
             except BaseException:
-                self._stub.DropConnections()
+                self.drop()
                 raise
 
     def close(self) -> None:
         """Log out: vCenter counts sessions. One out of reach is left to its own time-out."""
         with suppress(Exception):  # whatever it says, there is nothing left to do
             self.content.sessionManager.Logout()
-        self._stub.DropConnections()
-        while self._idle:
-            self._idle.pop().close()
+        self.drop()
 
     def ask(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
         """Make the SOAP `call` and feed what comes to `answer`, whose changes are yielded.
@@ -161,13 +161,12 @@ class Session:
             "Accept-Encoding": "gzip",
         }
         connection.request("POST", "/sdk", _ENVELOPE.format(call).encode(), headers)
-        response = connection.getresponse()
-        if response.status not in (200, 500):  # a fault comes with 500
-            raise VsphereUnreachable(f"it answers with HTTP {response.status}")
-        for piece in _pieces(response):
-            yield from answer.feed(piece)
-        yield from answer.close()
-        response.close()  # or the connection takes no further request
+        with connection.getresponse() as response:  # left open, it would keep the connection so
+            if response.status not in (200, 500):  # a fault comes with 500
+                raise VsphereUnreachable(f"it answers with HTTP {response.status}")
+            for piece in _pieces(response):
+                yield from answer.feed(piece)
+            yield from answer.close()
 
     def _connection(self, timeout: float) -> http.client.HTTPSConnection:
         """A connection to none of the denied networks, made now."""
@@ -185,15 +184,24 @@ class Session:
     def _pyvmomis_connection(self, host: str, port: int, **how: Any) -> Any:
         connection = http.client.HTTPSConnection(host, port, timeout=QUICK, context=self._tls)
         _keep_out(connection, self._address.denied)
+        self._pyvmomis = [one for one in self._pyvmomis if one.sock is not None]
+        self._pyvmomis.append(connection)
         return connection
+
+    def drop(self) -> None:
+        """Close every connection there is."""
+        self._stub.DropConnections()
+        for connection in (*self._pyvmomis, *self._idle, self._waiting):
+            if connection is not None:
+                connection.close()
 
     def _negotiate(self) -> str:
         """The newest version that pyVmomi and this vSphere both know."""
         connection = self._connection(_CONNECT)
         try:
             connection.request("GET", "/sdk/vimServiceVersions.xml")
-            response = connection.getresponse()
-            text = response.read(_PIECE) if response.status == 200 else b""
+            with connection.getresponse() as response:
+                text = response.read(_PIECE) if response.status == 200 else b""
         finally:
             connection.close()
         known = set(re.findall(rb"<version>([\w.]{1,32})</version>", text))
@@ -229,10 +237,12 @@ def told(address: VsphereAddress) -> Iterator[None]:
         raise VsphereUnreachable(message) from None
     except TimeoutError:
         raise VsphereUnreachable("it did not answer in time") from None
+    except (http.client.HTTPException, ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
+        raise VsphereUnreachable("it broke off its answer") from None
+    except ssl.SSLError as error:
+        raise VsphereUnreachable(f"TLS failed: {error.reason}") from None
     except OSError as error:
         raise VsphereUnreachable((error.strerror or _kind(error)).lower()) from None
-    except http.client.HTTPException as error:
-        raise VsphereUnreachable(f"it broke off its answer: {_kind(error)}") from None
     except vmodl.MethodFault as fault:
         raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
 

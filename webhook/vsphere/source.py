@@ -60,6 +60,8 @@ class LiveSource:
         self._reads.shutdown(cancel_futures=True)
         if self._thread.is_alive():
             self._thread.join()
+        if session is not None:
+            session.drop()  # the cancel above may have come back after the thread's own
 
     async def read(
         self,
@@ -158,7 +160,7 @@ class LiveSource:
         told_of: set[str] | None = set()
         afresh = time.monotonic() + _AFRESH
         while not self._stopping.is_set():
-            changes, more = following.news(0 if told_of is not None else 25)
+            changes, more = following.news(wait=told_of is None)
             for change in changes:
                 if told_of is not None:
                     told_of.add(change.moref)
@@ -182,7 +184,7 @@ class LiveSource:
     def _compare(self, following: Following, index: Index) -> None:
         """Read everything once more; what differs was missed, and is mended and told."""
         truth = self._everything(following)
-        changes, _ = following.news(0)
+        changes, _ = following.news(wait=False)
         recent = {change.moref for change in changes}
         for change in changes:
             _apply(index, change)
