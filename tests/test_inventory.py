@@ -2,15 +2,22 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from webhook.errors import SnapshotInvalid
-from webhook.inventory import Index, Overlay, ProviderInventory, load_snapshot
-from webhook.model import Folder, Provider, VirtualMachine
+from webhook.inventory import (
+    Index,
+    Overlay,
+    ProviderInventory,
+    dump_snapshot,
+    load_snapshot,
+)
+from webhook.model import Disk, Folder, Provider, VirtualMachine
 
 FOLDERS = (
     Folder("group-d1", "Datacenters"),
@@ -94,6 +101,51 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def _load(tmp_path: Path, text: str) -> tuple[ProviderInventory, ...]:
     (tmp_path / "s.yaml").write_text(text)
     return load_snapshot(tmp_path / "s.yaml", wall=NOW, monotonic=1000.0)
+
+
+_TEXT = st.text(max_size=20)
+_DISKS = st.builds(
+    Disk, file=_TEXT, capacity=st.integers(0, 2**62), bus=_TEXT, shared=st.booleans()
+)
+_VMS = st.lists(
+    st.builds(
+        VirtualMachine,
+        moref=_TEXT,
+        name=_TEXT,
+        uuid=_TEXT,
+        template=st.booleans(),
+        ip_address=_TEXT,
+        disks=st.lists(_DISKS, max_size=3).map(tuple),
+    ),
+    max_size=4,
+    unique_by=lambda vm: vm.moref,
+)
+_FOLDERS = st.lists(st.builds(Folder, moref=_TEXT, name=_TEXT, parent=_TEXT), max_size=3)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    vms=_VMS,
+    folders=_FOLDERS,
+    age=st.none() | st.floats(0, 10**6),
+    as_yaml=st.booleans(),
+)
+def test_a_snapshot_reads_back_exactly(
+    tmp_path: Path, vms: Any, folders: Any, age: float | None, as_yaml: bool
+) -> None:
+    before = ProviderInventory(Provider("mtv", "prod"))
+    before.vms = Index(vms, folders)
+    before.heard(None if age is None else 10.0**7 - age)
+    other = ProviderInventory(Provider("mtv", "lab", "openstack"))
+    file = tmp_path / "snapshot"
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    file.write_bytes(dump_snapshot((before, other), wall=now, monotonic=10.0**7, as_yaml=as_yaml))
+    after, lab = load_snapshot(file, wall=now, monotonic=10.0**7)
+    assert lab.provider == other.provider
+    assert after.provider == before.provider
+    assert list(after.vms) == list(before.vms)
+    assert after.vms.folders == before.vms.folders
+    assert after.age(10.0**7) == pytest.approx(before.age(10.0**7), abs=1e-5)
 
 
 def test_a_snapshot_without_a_time_is_current_for_good(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ and replaced whole, so a reader never sees half a VM.
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -200,6 +200,8 @@ class ProviderInventory:
         self.unreachable_since: datetime | None = None
         self.cause = "its first read has not finished"
         self.heard_at: float | None = None
+        self.read_so_far = 0
+        """VMs of a first read that still runs: progress, for a person to see."""
 
     def heard(self, at: float | None) -> None:
         """The index is whole and right as of `at` (seconds of time.monotonic; None: for good)."""
@@ -310,6 +312,36 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
         provider.heard(None if age is None else monotonic - age)
         providers.append(provider)
     return tuple(providers)
+
+
+def dump_snapshot(
+    providers: Iterable[ProviderInventory],
+    *,
+    wall: datetime,
+    monotonic: float,
+    as_yaml: bool = False,
+) -> bytes:
+    """The snapshot file of `providers`, which load_snapshot reads back as they are.
+
+    `wall` and `monotonic` are one moment on the two clocks, from which `readAt` is told.
+    """
+    entries = tuple(
+        _SnapshotProvider(
+            namespace=one.provider.namespace,
+            name=one.provider.name,
+            type=one.provider.type,
+            read_at=None
+            if one.heard_at is None
+            else wall - timedelta(seconds=monotonic - one.heard_at),
+            folders=one.vms.folders,
+            vms=tuple(one.vms),
+        )
+        for one in providers
+    )
+    snapshot = msgspec.to_builtins(_Snapshot(entries))
+    if as_yaml:
+        return msgspec.yaml.encode(snapshot)
+    return msgspec.json.format(msgspec.json.encode(snapshot)) + b"\n"
 
 
 def _uuid_keys(vm: VirtualMachine) -> tuple[str, ...]:

@@ -83,7 +83,14 @@ def quoted(text: object, limit: int = 120) -> str:
     return f'"{plain}…"' if len(str(text)) > limit else f'"{plain}"'
 
 
-class Disk(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
+class Disk(
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
     """One virtual disk of a VM (vSphere: config.hardware.device[], VirtualDisk)."""
 
     file: str
@@ -112,7 +119,12 @@ class Disk(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
 
 
 class VirtualMachine(
-    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
 ):
     """What vSphere says of one VM: the ten fields that any rule needs."""
 
@@ -159,7 +171,14 @@ class VirtualMachine(
         return f"{self.moref} ({quoted(self.name)})"
 
 
-class Folder(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
+class Folder(
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
     """A folder or datacenter: what a VM's path is made of."""
 
     moref: str

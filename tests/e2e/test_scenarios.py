@@ -196,6 +196,8 @@ class TestClaims:
         with world.vcsim.connect() as instance:
             add_disk(find_vm(instance, vm.name), 2**20, f"[LocalDS_0] {vm.name}/large.vmdk")
         large = claim("small", vm, source=f"[LocalDS_0] {vm.name}/large.vmdk", storage="1G")
+        # The refusals above have just asked vSphere, and that answer serves until news come.
+        eventually(lambda: '"1Gi"' in world.create(large).stderr, 60, "the news of the new disk")
         status = refused_everywhere(world, large, "spec.resources.requests.storage: ")
         assert '"1Gi"' in status["details"]["causes"][0]["message"]
 
@@ -207,8 +209,9 @@ class TestClaims:
             f"metadata.annotations[{DISK_SOURCE}]",
         }
 
-    def test_a_disk_that_was_just_added_is_known(self, world: World, vm: Vm) -> None:
+    def test_a_disk_that_was_just_added_is_known(self, world: World, guard: Guard) -> None:
         """At once for the verdict, which asks vSphere before it refuses; soon for the default."""
+        vm = world.vm("DC0_H0_VM1")  # nothing of it was refused in the last seconds
         file = f"[LocalDS_0] {vm.name}/hot.vmdk"
         with world.vcsim.connect() as instance:
             add_disk(find_vm(instance, vm.name), 2**10, file)

@@ -16,6 +16,18 @@ app = typer.Typer(
 )
 
 
+inventory = typer.Typer(no_args_is_help=True, help="What vSphere says, as the guard sees it.")
+app.add_typer(inventory, name="inventory")
+
+Settings = Annotated[
+    Path | None,
+    typer.Option(
+        help="Settings file (YAML). Without one: the environment and the defaults.",
+        envvar="CONVERSION_GUARD_SETTINGS",
+    ),
+]
+
+
 def main() -> None:
     """The `conversion-guard` command. Exit codes: 0 good, 1 findings, 2 usage or unreachable."""
     try:
@@ -42,13 +54,7 @@ def options(
 
 @app.command()
 def serve(
-    settings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Settings file (YAML). Without one: the environment and the defaults.",
-            envvar="CONVERSION_GUARD_SETTINGS",
-        ),
-    ] = None,
+    settings: Settings = None,
 ) -> None:
     """Serve the admission endpoints until SIGTERM or Ctrl-C."""
     from webhook.cli.serve import run
@@ -79,3 +85,18 @@ def demo() -> None:
     from webhook.cli.demo import run
 
     raise typer.Exit(run())
+
+
+@inventory.command()
+def export(
+    settings: Settings = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A file, YAML if so named, else JSON. Without one: standard output."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that a first read may take.")] = 300.0,
+) -> None:
+    """Read every vSphere provider once, and write a snapshot file that `serve` reads back."""
+    from webhook.cli.inventory import export as run
+
+    run(settings, output, timeout)

@@ -8,22 +8,20 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from webhook import observe, server
+from webhook.cli import sources
 from webhook.decide import Policy, Sources
 from webhook.errors import CertificateInvalid, SettingsInvalid
-from webhook.inventory import Inventory, ProviderInventory, load_snapshot
-from webhook.model import Provider
 from webhook.rules import DEFAULTS, RULES
-from webhook.settings import ProviderSettings, Settings, TlsSettings, load
+from webhook.settings import Settings, TlsSettings, load
 
 if TYPE_CHECKING:
-    from webhook.vsphere import LiveSource
+    pass
 
 # The API server keeps idle connections for 90 s: a server that closes earlier makes its calls fail.
 _KEEP_ALIVE = 120
@@ -40,12 +38,12 @@ def run(path: Path | None) -> None:
         rules=frozenset(rule.id for rule in RULES),
         defaults=frozenset(default.id for default in DEFAULTS),
     )
-    inventory, live = _inventory(settings)
-    found = _discovery(settings, inventory)
+    inventory, live = sources.known(settings)
+    found = sources.discovery(settings, inventory)
     metrics = observe.Metrics()
-    sources = Sources(inventory, _policy(settings), time.monotonic)
+    facts = Sources(inventory, _policy(settings), time.monotonic)
     config = uvicorn.Config(
-        server.app(sources, metrics),
+        server.app(facts, metrics),
         loop="uvloop",
         http="httptools",
         lifespan="off",
@@ -102,74 +100,6 @@ class _Server(uvicorn.Server):
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-
-
-def _discovery(
-    settings: Settings, inventory: Inventory
-) -> Callable[[], Coroutine[Any, Any, None]] | None:
-    """What finds the cluster's Providers; None outside any cluster."""
-    if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        if not any(True for _ in inventory.vsphere()):
-            _log.warning("no vSphere provider is set, and there is no cluster to find one in")
-        return None
-
-    async def follow() -> None:
-        # Here, not above: the kubernetes client is slow to import, and many need none of it.
-        from webhook.cluster import Cluster, FoundProvider, ProviderWatch
-        from webhook.vsphere import LiveSource, VsphereAddress
-
-        def connect(found: FoundProvider, provider: ProviderInventory) -> LiveSource:
-            address = VsphereAddress(
-                url=found.url,
-                user=found.user,
-                password=lambda: found.password,
-                ca=found.ca,
-                insecure=found.insecure,
-                denied=settings.denied_networks,
-            )
-            return LiveSource(address, provider)
-
-        async with Cluster.open(settings.kubeconfig) as cluster:
-            await ProviderWatch(cluster, settings.provider_namespaces, inventory, connect).run()
-
-    async def guarded() -> None:
-        try:
-            await follow()
-        except Exception:  # noqa: BLE001  without it, verdicts are undecided and the log must say why
-            _log.exception("the cluster's Providers can't be followed")
-
-    return guarded
-
-
-def _inventory(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
-    inventory = Inventory()
-    for path in settings.snapshots:
-        for provider in load_snapshot(path, wall=datetime.now(UTC), monotonic=time.monotonic()):
-            inventory.put(provider)
-    live = []
-    for entry in settings.providers:
-        provider = ProviderInventory(Provider(entry.namespace, entry.name, entry.type))
-        inventory.put(provider)
-        if entry.type == "vsphere":
-            live.append(_live(entry, provider, settings))
-    return inventory, live
-
-
-def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settings) -> "LiveSource":
-    # Here, not above: pyVmomi is slow to import, and a snapshot needs none of it.
-    from webhook.vsphere import LiveSource, VsphereAddress, password_of
-
-    if entry.url is None or entry.user is None or entry.password_file is None:
-        raise SettingsInvalid(f"provider {entry.namespace}/{entry.name} is incomplete")
-    address = VsphereAddress(
-        url=entry.url,
-        user=entry.user,
-        password=password_of(entry.password_file),
-        ca_file=entry.ca_file,
-        insecure=entry.insecure_skip_verify,
-        denied=settings.denied_networks,
-    )
-    return LiveSource(address, provider)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -47,7 +47,8 @@ class Following:
     def news(self, *, wait: bool) -> tuple[list[Change], bool]:
         """What has changed since the last call, and whether more is ready; may `wait` for it.
 
-        The first call tells everything. Raises VsphereUnreachable.
+        The first call tells everything. Raises VsphereUnreachable: also where vSphere has forgotten
+        the version that the last call left off at.
         """
         seconds = WAIT if wait else 0
         call = (
@@ -58,13 +59,7 @@ class Following:
             f"<maxObjectUpdates>{PAGE}</maxObjectUpdates></options></WaitForUpdatesEx>"
         )
         answer = Answer()
-        try:
-            changes = list(self._session.wait(call, seconds + WAIT_MARGIN, answer))
-        except Fault as fault:
-            if fault.kind == "InvalidCollectorVersion":  # it has forgotten: tell everything again
-                self._version = ""
-                return [], True
-            raise
+        changes = list(self._session.wait(call, seconds + WAIT_MARGIN, answer))
         self._version = answer.version or self._version
         return changes, answer.truncated
 

@@ -143,6 +143,7 @@ class LiveSource:
         index = Index()
         for change in following.everything():
             _apply(index, change)
+            self._inventory.read_so_far = len(index)
             if len(index) > _VMS_LIMIT:
                 raise VsphereUnreachable(f"it has more than {_VMS_LIMIT} VMs")
             if (now := time.monotonic()) - told_at > _PROGRESS:
