@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.bed import Vcsim, add_disk, eventually, find_vm
-from tests.live import following, live_address
+from tests.live import following, fresh, live_address
 from tests.test_answers import HEAD, TAIL
 from webhook.inventory import ProviderInventory
 
@@ -34,6 +34,7 @@ class Middleman:
         self._vcsim = vcsim
         self._script: queue.Queue[bytes] = queue.Queue()
         self.versions: list[str] = []
+        self.methods: set[str] = set()
         self.port = 0
         self.ending = threading.Event()
 
@@ -47,6 +48,8 @@ class Middleman:
 
     def answer(self, body: bytes) -> bytes | None:
         """The scripted answer to a wait; None where the simulator should answer."""
+        if called := re.search(rb"<(?:\w+:)?Body[^>]*><(?:\w+:)?(\w+)", body):
+            self.methods.add(called[1].decode())
         match = _WAITS.search(body)
         if match is None:
             return None
@@ -227,3 +230,22 @@ def test_a_wait_that_fails_begins_again_and_misses_no_vm_that_left(
     eventually(lambda: inventory.vms is not before, 60, "a new first read")
     eventually(lambda: inventory.unreachable_since is None, 60, "it is back")
     assert len(inventory.vms) == 4
+
+
+def test_the_methods_called_are_those_that_the_readme_lists(
+    man: Middleman, vcsim: Vcsim, tmp_path: Path
+) -> None:
+    """All of a source's life: what its account needs the right to."""
+    url = f"https://127.0.0.1:{man.port}/sdk"
+    with following(live_address(vcsim, tmp_path, url=url)) as inventory:
+        eventually(lambda: inventory.synced, 60, "the first read")
+        (vm, *_) = inventory.vms
+        assert fresh(inventory, morefs=[vm.moref], uuids=[vm.uuid], names=[vm.name]) == (vm,)
+        many = list(inventory.vms)
+        assert len(many) > 1
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    section = readme.partition("## What the guard may do in vSphere")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(\w+)`", section))
+    assert man.methods <= listed, man.methods - listed
+    # Only a read of more than one page asks for the next one.
+    assert listed - man.methods <= {"ContinueRetrievePropertiesEx", "CancelWaitForUpdates"}

@@ -275,7 +275,14 @@ class Vcsim(Program):
     """
 
     def __init__(
-        self, program: Path, folder: Path, *, hosts: int = 1, clusters: int = 1, vms: int = 2
+        self,
+        program: Path,
+        folder: Path,
+        *,
+        hosts: int = 1,
+        clusters: int = 1,
+        vms: int = 2,
+        copies: int = 0,
     ) -> None:
         self.port = free_port()
         self.url = f"https://{_LOOPBACK}:{self.port}/sdk"
@@ -292,6 +299,7 @@ class Vcsim(Program):
             f"-hosts={hosts}",
             f"-clusters={clusters}",
             f"-vms={vms}",
+            f"-copies={copies}",
         ]
         about = f"https://{_LOOPBACK}:{self.port}/about"
         env = {**os.environ, "TMPDIR": str(folder)}  # its datastores go when the bed goes

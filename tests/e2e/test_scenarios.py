@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.cases import NAMESPACE, VSPHERE
-from tests.e2e.bed import add_disk, eventually, find_vm, mark_as_template
+from tests.e2e.bed import add_disk, eventually, find_vm, mark_as_template, set_uuid
 from tests.e2e.world import TARGET, Vm, World, pvc
 from tests.guard import Guard
 from webhook.cli.demo import merged
@@ -272,6 +272,40 @@ class TestOutage:
                 60,
                 "the guard finds its vCenter again",
             )
+
+
+class TestTwoVcenters:
+    def test_a_moref_that_both_have_is_told_apart_by_its_uuid(self, world: World) -> None:
+        """The same shape: each has the same morefs, names and, until one is changed, uuids."""
+        one, two = world.bed.add_vcsim(), world.bed.add_vcsim()
+        uuid = "11111111-2222-3333-4444-555555555555"
+        with two.connect() as instance:
+            set_uuid(find_vm(instance, "DC0_H0_VM0"), uuid)
+        folder = world.folder / "two"
+        folder.mkdir()
+        providers = []
+        for number, vcsim in enumerate((one, two)):
+            password = folder / f"password-{number}"
+            password.write_text(vcsim.password)
+            address = {"url": vcsim.url, "user": vcsim.user, "caFile": str(vcsim.ca_file)}
+            name = {"namespace": NAMESPACE, "name": f"vcenter-{number}"}
+            providers.append({**name, **address, "passwordFile": str(password)})
+        with world.guarded(one, providers=providers, trustNetwork=True):
+            first, second = world.vm("DC0_H0_VM0", one), world.vm("DC0_H0_VM0", two)
+            assert first.moref == second.moref
+            assert first.uuid != second.uuid == uuid
+            for number, vm in enumerate((first, second)):
+                done = world.create(claim(f"of-{number}", vm), dry_run=True)
+                assert done.returncode == 0, done.stderr
+            wrong = claim("wrong", first, vmUUID="99999999-2222-3333-4444-555555555555")
+            assert world.post(wrong)["code"] == 422
+            two.stop()
+            eventually(lambda: world.post(wrong)["code"] == 503, 60, "one of two is away")
+            message = world.post(wrong)["message"]
+            assert f"{NAMESPACE}/vcenter-1 is unreachable since" in message
+            assert f"{NAMESPACE}/vcenter-0" not in message
+            done = world.create(claim("of-0", first), dry_run=True)
+            assert done.returncode == 0, "the other one's word is enough to admit"
 
 
 class TestDeadWebhook:

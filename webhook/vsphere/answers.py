@@ -47,6 +47,7 @@ _BUSES = {
 
 _VIM = "{urn:vim25}"
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
+_ENVELOPE = "{http://schemas.xmlsoap.org/soap/envelope/}Envelope"
 _FAULT = "{http://schemas.xmlsoap.org/soap/envelope/}Fault"
 _UNSET: dict[str, Any] = {"template": False, "disks": ()}
 
@@ -168,9 +169,11 @@ class Answer:
         try:
             self._parser.feed(self._sieve.close())
             yield from self._read()
-            self._parser.close()
+            root = self._parser.close()
         except (etree.LxmlError, ValueError, TypeError, AttributeError, IndexError):
             raise AnswerMalformed("its answer broke off") from None
+        if root.tag != _ENVELOPE:
+            raise AnswerMalformed("its answer is no SOAP")
 
     def _read(self) -> Iterator[Change]:
         element: Any

@@ -14,7 +14,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 func main() {
@@ -27,6 +29,7 @@ func main() {
 	flag.IntVar(&model.Host, "hosts", model.Host, "standalone hosts")
 	flag.IntVar(&model.Cluster, "clusters", model.Cluster, "clusters")
 	flag.IntVar(&model.Machine, "vms", model.Machine, "virtual machines per host or resource pool")
+	copies := flag.Int("copies", 0, "further virtual machines, to be read only: creating 5,000 would take minutes")
 	flag.Parse()
 	if *user == "" || *password == "" {
 		log.Fatal("-user and -password are needed: without them the simulator lets everyone in")
@@ -36,13 +39,13 @@ func main() {
 		log.Fatal(err)
 	}
 	address := &url.URL{Host: *listen, User: url.UserPassword(*user, *password)}
-	if err := serve(model, address, pair); err != nil {
+	if err := serve(model, address, pair, *copies); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // serve answers for the model's inventory until this process is told to end.
-func serve(model *simulator.Model, address *url.URL, pair tls.Certificate) error {
+func serve(model *simulator.Model, address *url.URL, pair tls.Certificate, copies int) error {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
@@ -54,10 +57,45 @@ func serve(model *simulator.Model, address *url.URL, pair tls.Certificate) error
 		return err
 	}
 	defer model.Remove() // its datastores are temporary folders
+	multiply(model, copies)
 	model.Service.Listen = address
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	server := model.Service.NewServer()
 	fmt.Printf("ready https://%s%s\n", server.URL.Host, server.URL.Path)
 	<-ended // and no server.Close(), which waits for clients that wait for updates
 	return nil
+}
+
+// multiply adds copies of one virtual machine, each with a name, a moref, uuids and disks of its own.
+func multiply(model *simulator.Model, copies int) {
+	ctx := model.Service.Context
+	if copies == 0 {
+		return
+	}
+	source := ctx.Map.Any("VirtualMachine").(*simulator.VirtualMachine)
+	folder := ctx.Map.Get(*source.Parent).(*simulator.Folder)
+	for i := range copies {
+		name := fmt.Sprintf("copy-%06d", i)
+		vm := &simulator.VirtualMachine{VirtualMachine: source.VirtualMachine}
+		vm.Self = types.ManagedObjectReference{Type: "VirtualMachine", Value: fmt.Sprintf("vm-9%06d", i)}
+		vm.Name = name
+		config := *source.Config
+		config.Name = name
+		config.Uuid = fmt.Sprintf("42000000-0000-4000-8000-%012d", i)
+		config.InstanceUuid = fmt.Sprintf("50000000-0000-4000-8000-%012d", i)
+		config.Hardware.Device = nil
+		for _, device := range object.VirtualDeviceList(source.Config.Hardware.Device) {
+			if disk, ok := device.(*types.VirtualDisk); ok {
+				own := *disk
+				backing := *disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+				backing.FileName = fmt.Sprintf("[LocalDS_0] %s/disk1.vmdk", name)
+				own.Backing = &backing
+				device = &own
+			}
+			config.Hardware.Device = append(config.Hardware.Device, device)
+		}
+		vm.Config = &config
+		ctx.Map.PutEntity(folder, vm)
+		folder.ChildEntity = append(folder.ChildEntity, vm.Self)
+	}
 }

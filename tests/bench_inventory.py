@@ -1,0 +1,398 @@
+"""The inventory's figures at 5,000 VMs, side by side in one run, against what each must reach.
+
+Each reader is a process of its own, the simulator runs beside it; rounds go round. Exit code 1
+where a figure falls short. `python -m tests.bench_inventory`, or `make bench-inventory`.
+"""
+
+import http.client
+import os
+import re
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tests.cases import BASE, NAMESPACE, VSPHERE, review_of
+from tests.e2e.bed import Vcsim, add_disk, eventually, find_vm
+from tests.e2e.parts import part
+from tests.guard import Guard, running
+from webhook.cli.demo import merged
+from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+
+VMS, MANY, ROUNDS = 5_000, 100_000, 3
+MIB = 2**20
+READERS = ("ours", "pyvmomi", "wire")
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        _child(sys.argv[1], *sys.argv[2:])
+        return
+    figures = Figures()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        vcsim = stack.enter_context(Vcsim(part("vcsim"), folder / "vcsim", copies=VMS))
+        _reads(vcsim, folder, figures)
+        _memory(figures)
+        _server(vcsim, folder, figures)
+    figures.show()
+    sys.exit(1 if figures.short else 0)
+
+
+class Figures:
+    """Each with what it must reach."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, str, bool]] = []
+
+    def add(self, what: str, value: float, limit: float, unit: str, *, least: bool = False) -> None:
+        good = value >= limit if least else value <= limit
+        sign = "≥" if least else "≤"
+        self._rows.append((what, f"{value:.2f} {unit}", f"{sign} {limit:g} {unit}", good))
+
+    @property
+    def short(self) -> list[str]:
+        return [what for what, _, _, good in self._rows if not good]
+
+    def show(self) -> None:
+        table = Table("figure", "measured", "must reach", "")
+        for what, value, limit, good in self._rows:
+            table.add_row(what, value, limit, "" if good else "[red]falls short[/red]")
+        console = Console(width=110)
+        console.print(table)
+        for what in self.short:
+            console.print(f"falls short: {what}")
+
+
+def _reads(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
+    """First reads, each reader in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in (*READERS, "govmomi")}
+    cpu: list[float] = []
+    for _ in range(ROUNDS):
+        for name in READERS:
+            said = _run(
+                name, vcsim.url, vcsim.user, vcsim.password, str(vcsim.ca_file), str(folder)
+            )
+            seconds[name].append(said["seconds"])
+            assert name == "wire" or said["vms"] >= VMS, said
+            if name == "ours":
+                cpu.append(said["parse_cpu"])
+        went = subprocess.run(
+            [part("govmomi-read"), vcsim.url, vcsim.user, vcsim.password],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds["govmomi"].append(float(went.stdout.split()[1]))
+    best = {name: statistics.median(times) for name, times in seconds.items()}
+    print({name: [round(s, 2) for s in times] for name, times in seconds.items()})
+    figures.add("pyVmomi's time, of ours", best["pyvmomi"] / best["ours"], 3, "times", least=True)
+    figures.add("our time, of govmomi's", best["ours"] / best["govmomi"], 0.75, "times")
+    figures.add("our time, of the wire's", best["ours"] / best["wire"], 1.25, "times")
+    figures.add("CPU time of the parse", statistics.median(cpu), 0.6, "s")
+
+
+def _memory(figures: Figures) -> None:
+    said = _run("memory")
+    figures.add(f"resident at {MANY:,} VMs", said["vms"] / MIB, 700, "MiB")
+    figures.add(f"{MANY:,} PVCs on top", said["pvcs"] / MIB, 150, "MiB")
+
+
+def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
+    """A guard that answers for one vCenter while it reads another for the first time."""
+    (folder / "password").write_text(vcsim.password)
+    file = "[ds] web/web.vmdk"
+    disk = {"file": file, "capacity": 2**30}
+    vm = {"moref": "vm-1", "name": "web", "uuid": "42324a11-0000-4000-8000-000000000001"}
+    small = {"namespace": NAMESPACE, "name": "small", "vms": [{**vm, "disks": [disk]}]}
+    (folder / "small.json").write_bytes(msgspec.json.encode({"providers": [small]}))
+    provider = {
+        "namespace": NAMESPACE,
+        "name": VSPHERE,
+        "url": vcsim.url,
+        "user": vcsim.user,
+        "passwordFile": str(folder / "password"),
+        "caFile": str(vcsim.ca_file),
+    }
+    settings = {
+        "providers": [provider],
+        "snapshots": [str(folder / "small.json")],
+        "deniedNetworks": [],
+        "trustNetwork": True,
+    }
+    keys = {VM_ID: vm["moref"], VM_UUID: vm["uuid"]}
+    right = _claim(keys, file)
+    (folder / "guard").mkdir()
+    with running(folder / "guard", settings) as guard:
+        assert "VMs read" not in guard.log
+        reading = _latencies(guard, right, lambda: "VMs read in" in guard.log)
+        with guard.client() as client:
+            eventually(lambda: client.get("/readyz").status_code == 200, 60, "the first read")
+        verdict, index = _change(vcsim, guard)
+        print(
+            f"a new disk is in the index after {index:.1f} s: the simulator's own time, see below"
+        )
+        until = time.monotonic() + 5
+        idle = _latencies(guard, right, lambda: time.monotonic() > until)
+        worst = max(reading) * 1000
+        ratio = _p99(reading) / _p99(idle)
+        print(
+            f"p99 idle {_p99(idle) * 1000:.2f} ms, while reading {_p99(reading) * 1000:.2f} ms "
+            f"({len(reading)} answers)"
+        )
+        figures.add("p99 while a first read runs, of idle", ratio, 3, "times")
+        figures.add("slowest answer while it runs", worst, 100, "ms")
+        figures.add(f"resident, the whole server at {VMS:,} VMs", _resident(guard), 150, "MiB")
+        figures.add("a change in vSphere, until verdicts know it", verdict, 2, "s")
+        figures.add("CPU when idle", _idle(guard), 1, "%")
+
+
+def _claim(labels: dict[str, str], source: str) -> bytes:
+    change = {"metadata": {"labels": labels, "annotations": {DISK_SOURCE: source}}}
+    return msgspec.json.encode(review_of(merged(BASE["PersistentVolumeClaim"], change), None))
+
+
+def _latencies(guard: Guard, body: bytes, ended: Callable[[], bool]) -> list[float]:
+    """Seconds of each answer at some 300 a second over one connection, until `ended`."""
+    times: list[float] = []
+    connection = http.client.HTTPSConnection("127.0.0.1", guard.port, context=guard.tls())
+    pause = threading.Event()
+    while not ended():
+        started = time.perf_counter()
+        connection.request(
+            "POST", "/validate?timeout=5s", body, {"Content-Type": "application/json"}
+        )
+        answer = connection.getresponse().read()
+        times.append(time.perf_counter() - started)
+        assert b'"allowed":true' in answer, answer
+        pause.wait(0.003)
+    connection.close()
+    return times
+
+
+def _p99(times: list[float]) -> float:
+    return statistics.quantiles(times, n=100)[98]
+
+
+def _resident(guard: Guard) -> float:
+    status = Path(f"/proc/{guard.process.pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024 / MIB
+
+
+def _change(vcsim: Vcsim, guard: Guard) -> tuple[float, float]:
+    """Seconds until a PVC of a new disk is admitted, and until its bare name is filled in.
+
+    The first asks vSphere before it would refuse. The second waits for vSphere's news, for each of
+    which this simulator collects every property of every VM anew: 16 s with 5,000, where a vCenter
+    sends what has changed.
+    """
+    path = "[LocalDS_0] DC0_H0_VM0/hot.vmdk"
+    with vcsim.connect() as instance, guard.client() as client:
+        vm = find_vm(instance, "DC0_H0_VM0")
+        keys = {VM_ID: vm._moId, VM_UUID: vm.config.uuid}
+        add_disk(vm, 2**10, path)
+        started = time.perf_counter()
+        full, bare = _claim(keys, path), _claim(keys, "hot.vmdk")
+        eventually(lambda: b'"allowed":true' in _sent(client, "validate", full), 60, "the verdict")
+        verdict = time.perf_counter() - started
+        eventually(lambda: b'"patch"' in _sent(client, "mutate", bare), 90, "the new disk is known")
+        return verdict, time.perf_counter() - started
+
+
+def _sent(client: httpx.Client, door: str, body: bytes) -> bytes:
+    headers = {"Content-Type": "application/json"}
+    return client.post(f"/{door}?timeout=5s", content=body, headers=headers).content
+
+
+def _idle(guard: Guard) -> float:
+    def used() -> float:
+        ticks = Path(f"/proc/{guard.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
+
+    before, started = used(), time.monotonic()
+    threading.Event().wait(20)
+    return 100 * (used() - before) / (time.monotonic() - started)
+
+
+def _run(*args: str) -> dict[str, float]:
+    """One of the child processes below; it prints JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench_inventory", *args],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    said: dict[str, float] = msgspec.json.decode(done.stdout)
+    return said
+
+
+def _child(name: str, *args: str) -> None:
+    said = _measure_memory() if name == "memory" else _measure_read(name, *args)
+    sys.stdout.buffer.write(msgspec.json.encode(said))
+
+
+def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder: str) -> Any:
+    from webhook.vsphere import VsphereAddress
+    from webhook.vsphere.collector import Following
+    from webhook.vsphere.session import Session
+
+    if name == "pyvmomi":
+        return _plain_pyvmomi(url, user, password, ca)
+    address = VsphereAddress(url, user, lambda: password, Path(ca))
+    session = Session(address)
+    try:
+        if name == "wire":
+            return _wire(session)
+        reader = Following(session)
+        cpu, started = time.thread_time(), time.perf_counter()
+        count = sum(change.type == "VirtualMachine" for change in reader.everything())
+        seconds, whole_cpu = time.perf_counter() - started, time.thread_time() - cpu
+    finally:
+        session.close()
+    # What the same bytes cost to receive, and not to parse, is taken off.
+    session = Session(address)
+    try:
+        received = _wire(session)["cpu"]
+    finally:
+        session.close()
+    return {"seconds": seconds, "vms": count, "parse_cpu": max(0.0, whole_cpu - received)}
+
+
+def _wire(session: Any) -> dict[str, float]:
+    """The same calls; their bytes are searched for the next page's token, and dropped."""
+    from webhook.vsphere.collector import Following
+
+    class Dropped:
+        def __init__(self) -> None:
+            self.token, self._tail = "", b""
+
+        def feed(self, piece: bytes) -> Iterator[Any]:
+            if match := re.search(rb"<token>([^<]+)</token>", self._tail + piece):
+                self.token = match[1].decode()
+            self._tail = piece[-100:]
+            return iter(())
+
+        def close(self) -> Iterator[Any]:
+            return iter(())
+
+    import webhook.vsphere.collector
+
+    webhook.vsphere.collector.Answer = Dropped  # type: ignore[assignment,attr-defined]
+    following = Following(session)
+    cpu, started = time.thread_time(), time.perf_counter()
+    for _ in following.everything():
+        pass
+    return {"seconds": time.perf_counter() - started, "cpu": time.thread_time() - cpu}
+
+
+def _plain_pyvmomi(url: str, user: str, password: str, ca: str) -> dict[str, float]:
+    from pyVim.connect import Disconnect, SmartConnect
+    from pyVmomi import vim, vmodl
+
+    from webhook.vsphere.answers import VM_FIELDS
+
+    address = urlsplit(url)
+    context = ssl.create_default_context(cafile=ca)
+    instance: Any = SmartConnect(
+        host=address.hostname, port=address.port, user=user, pwd=password, sslContext=context
+    )
+    content = instance.RetrieveContent()
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
+    query: Any = vmodl.query.PropertyCollector
+    traversal = query.TraversalSpec(
+        name="view", path="view", skip=False, type=vim.view.ContainerView
+    )
+    spec = query.FilterSpec(
+        objectSet=[query.ObjectSpec(obj=view, skip=True, selectSet=[traversal])],
+        propSet=[query.PropertySpec(type=vim.VirtualMachine, pathSet=list(VM_FIELDS))],
+    )
+    started = time.perf_counter()
+    collector = content.propertyCollector
+    page = collector.RetrievePropertiesEx([spec], query.RetrieveOptions())
+    count = len(page.objects)
+    while page.token:
+        page = collector.ContinueRetrievePropertiesEx(page.token)
+        count += len(page.objects)
+    seconds = time.perf_counter() - started
+    Disconnect(instance)
+    return {"seconds": seconds, "vms": count}
+
+
+def _measure_memory() -> dict[str, float]:
+    """Resident memory with everything that `serve` imports, VMs and then PVCs put in."""
+    import webhook.cli.serve  # noqa: F401  for its weight
+    from tests.test_answers import DEVICES, HEAD, TAIL
+    from webhook.claims import Claims
+    from webhook.cluster.pvcs import decode
+    from webhook.inventory import Index
+    from webhook.vsphere.answers import Answer
+    from webhook.vsphere.source import _apply
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def prop(name: str, value: object, kind: str = "xsd:string") -> str:
+        return f'<propSet><name>{name}</name><val xsi:type="{kind}">{value}</val></propSet>'
+
+    index = Index()
+    for first in range(0, MANY, 500):
+        page = [HEAD, '<R xmlns="urn:vim25"><returnval>']
+        for n in range(first, first + 500):
+            devices = DEVICES.replace("vm/disk", f"machine-{n}/disk")
+            fields = (
+                prop("name", f"machine-{n}"),
+                prop("parent", "group-v3", "MoRef"),
+                prop("config.uuid", f"42000000-0000-4000-8000-{n:012d}"),
+                prop("config.instanceUuid", f"50000000-0000-4000-8000-{n:012d}"),
+                prop("config.template", "false"),
+                prop("runtime.powerState", "poweredOn"),
+                prop("runtime.connectionState", "connected"),
+                prop("guest.toolsRunningStatus", "guestToolsRunning"),
+                prop("guest.ipAddress", f"10.{n // 65536}.{n // 256 % 256}.{n % 256}"),
+                prop("config.hardware.device", devices, "ArrayOfVirtualDevice"),
+            )
+            page.append(
+                f'<objects><obj type="VirtualMachine">vm-{n}</obj>{"".join(fields)}</objects>'
+            )
+        answer = Answer()
+        text = "".join([*page, "</returnval></R>", TAIL]).encode()
+        for start in range(0, len(text), 65536):
+            for change in answer.feed(text[start : start + 65536]):
+                _apply(index, change)
+        for change in answer.close():
+            _apply(index, change)
+    assert len(index) == MANY
+    vms = resident()
+    claims = Claims()
+    for n in range(MANY):
+        pvc = {
+            "metadata": {
+                "name": f"machine-{n // 3}-disk-{n % 3}",
+                "namespace": f"team-{n % 50}",
+                "uid": f"60000000-0000-4000-8000-{n:012d}",
+                "labels": {
+                    VM_ID: f"vm-{n // 3}",
+                    VM_UUID: f"42000000-0000-4000-8000-{n // 3:012d}",
+                },
+                "annotations": {DISK_SOURCE: f"[datastore1] machine-{n // 3}/disk-{n % 3}.vmdk"},
+            }
+        }
+        claims.put(*decode(msgspec.json.encode(pvc)))
+    assert len(claims) == MANY
+    return {"vms": vms, "pvcs": resident() - vms}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The index of labelled PVCs: by disk, whatever came in what order; and what is kept of one."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook.claims import Claim, Claims
+from webhook.cluster.pvcs import decode
+from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+
+_NAMES = st.sampled_from(["a", "b", "c"])
+_CLAIMS = st.builds(
+    Claim,
+    namespace=st.just("team"),
+    name=_NAMES,
+    vm_id=st.sampled_from(["vm-1", "vm-2"]),
+    vm_uuid=st.just("u"),
+    disk_source=st.sampled_from(["[ds] a.vmdk", "[ds] b.vmdk"]),
+    terminating=st.booleans(),
+)
+
+
+@given(st.lists(_CLAIMS | _NAMES))
+def test_any_order_of_changes_gives_the_same_index(changes: list[Claim | str]) -> None:
+    claims, truth = Claims(), dict[str, Claim]()
+    for change in changes:
+        if isinstance(change, Claim):
+            claims.put(change.name, change)
+            truth[change.name] = change
+        else:
+            claims.drop(change)
+            truth.pop(change, None)
+    assert claims.keys() == set(truth)
+    assert len(claims) == len(truth)
+    for claim in truth.values():
+        same = {name for name, other in truth.items() if other.disk == claim.disk}
+        assert {other.name for other in claims.of(claim)} == same
+    assert len(claims._disks) == len({claim.disk for claim in truth.values()})
+
+
+def test_what_is_kept_of_a_pvc() -> None:
+    pvc = {
+        "metadata": {
+            "name": "disk-0",
+            "namespace": "team",
+            "deletionTimestamp": "2026-11-24T00:00:00Z",
+            "labels": {VM_ID: "vm-1", VM_UUID: "u", "app": "x"},
+            "annotations": {DISK_SOURCE: "[ds] vm/disk-000002.vmdk", "other": "y"},
+        },
+        "spec": {"resources": {}},
+    }
+    key, claim = decode(msgspec.json.encode(pvc))
+    assert key == "team/disk-0"
+    assert claim == Claim("team", "disk-0", "vm-1", "u", "[ds] vm/disk.vmdk", terminating=True)
