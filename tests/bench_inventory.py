@@ -137,7 +137,6 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
     right = _claim(keys, file)
     (folder / "guard").mkdir()
     with running(folder / "guard", settings) as guard:
-        assert "VMs read" not in guard.log
         reading = _latencies(guard, right, lambda: "VMs read in" in guard.log)
         with guard.client() as client:
             eventually(lambda: client.get("/readyz").status_code == 200, 60, "the first read")
@@ -147,12 +146,17 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
         )
         until = time.monotonic() + 5
         idle = _latencies(guard, right, lambda: time.monotonic() > until)
+        other = _start("wire", vcsim, folder)
+        loaded = _latencies(guard, right, lambda: other.poll() is not None)
         worst = max(reading) * 1000
         ratio = _p99(reading) / _p99(idle)
         print(
-            f"p99 idle {_p99(idle) * 1000:.2f} ms, while reading {_p99(reading) * 1000:.2f} ms "
-            f"({len(reading)} answers)"
+            f"p99 idle {_p99(idle) * 1000:.2f} ms, while the guard reads "
+            f"{_p99(reading) * 1000:.2f} ms, while another does {_p99(loaded) * 1000:.2f} ms"
         )
+        # What the simulator takes from two shared cores is no vCenter's: the other reader shows it.
+        added = _p99(reading) / _p99(loaded)
+        figures.add("p99 while a first read runs, of when another reads", added, 1.5, "times")
         figures.add("p99 while a first read runs, of idle", ratio, 3, "times")
         figures.add("slowest answer while it runs", worst, 100, "ms")
         figures.add(f"resident, the whole server at {VMS:,} VMs", _resident(guard), 150, "MiB")
@@ -225,6 +229,12 @@ def _idle(guard: Guard) -> float:
     before, started = used(), time.monotonic()
     threading.Event().wait(20)
     return 100 * (used() - before) / (time.monotonic() - started)
+
+
+def _start(name: str, vcsim: Vcsim, folder: Path) -> "subprocess.Popen[bytes]":
+    args = [name, vcsim.url, vcsim.user, vcsim.password, str(vcsim.ca_file), str(folder)]
+    program = [sys.executable, "-m", "tests.bench_inventory", *args]
+    return subprocess.Popen(program, stdout=subprocess.DEVNULL)
 
 
 def _run(*args: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pyVmomi import vim, vmodl
 
 from webhook.model import MOREF, UUID
 from webhook.vsphere.answers import FOLDER_FIELDS, VM_FIELDS, Answer, Change, Fault
-from webhook.vsphere.session import QUICK, Session
+from webhook.vsphere.session import QUICK, Asked, Session
 
 PAGE = 500
 """Objects in one page: a few megabytes, so that memory stays flat."""
@@ -125,15 +125,33 @@ def morefs_of_names(session: Session, names: Collection[str]) -> Iterator[str]:
 
 
 def _pages(session: Session, call: str, timeout: float = _PIECE_TIMEOUT) -> Iterator[Change]:
-    while call:
-        answer = Answer()
-        yield from session.ask(call, timeout, answer)
-        call = ""
-        if answer.token:
-            call = (
-                f'<ContinueRetrievePropertiesEx xmlns="urn:vim25">{_this(session)}'
-                f"<token>{escape(answer.token)}</token></ContinueRetrievePropertiesEx>"
-            )
+    """The objects of every page.
+
+    A page begins with its token, so the next one is asked for at once: vSphere gathers it while
+    this one is being parsed.
+    """
+    following: Asked | None = session.asked(call, timeout)
+    try:
+        while following is not None:
+            page, following = following, None
+            answer = Answer()
+            for change in page.read(answer):
+                if answer.token and following is None:
+                    following = _next(session, answer.token, timeout)
+                yield change
+            if answer.token and following is None:
+                following = _next(session, answer.token, timeout)
+    finally:
+        if following is not None:
+            following.drop()
+
+
+def _next(session: Session, token: str, timeout: float) -> Asked:
+    call = (
+        f'<ContinueRetrievePropertiesEx xmlns="urn:vim25">{_this(session)}'
+        f"<token>{escape(token)}</token></ContinueRetrievePropertiesEx>"
+    )
+    return session.asked(call, timeout)
 
 
 def _this(session: Session) -> str:

@@ -74,8 +74,37 @@ class SessionEnded(VsphereUnreachable):
     """vSphere doesn't know this session any more: log in again."""
 
 
+class Asked:
+    """A call on its way."""
+
+    def __init__(
+        self,
+        address: VsphereAddress,
+        connection: http.client.HTTPSConnection,
+        idle: deque[http.client.HTTPSConnection],
+    ) -> None:
+        self._address, self._connection, self._idle = address, connection, idle
+
+    def read(self, answer: Answer) -> Iterator[Change]:
+        """Feed what comes to `answer`, and yield its changes.
+
+        Raises VsphereUnreachable (SessionEnded, Fault).
+        """
+        with told(self._address):
+            try:
+                yield from _read(self._connection, answer)
+            except BaseException:  # a caller that lost interest, too: the rest is still on its way
+                self.drop()
+                raise
+            self._idle.append(self._connection)
+
+    def drop(self) -> None:
+        """The answer isn't wanted any more."""
+        self._connection.close()
+
+
 class Session:
-    """One login. Method calls go through pyVmomi, and answers that may be large through `ask`."""
+    """One login. Method calls go through pyVmomi, and answers that may be large through `asked`."""
 
     content: Any
     """The ServiceContent."""
@@ -117,28 +146,28 @@ class Session:
             self.content.sessionManager.Logout()
         self.drop()
 
-    def ask(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
-        """Make the SOAP `call` and feed what comes to `answer`, whose changes are yielded.
+    def asked(self, call: str, timeout: float) -> "Asked":
+        """Make the SOAP `call`; its answer is to be read later, or dropped.
 
-        `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable
-        (SessionEnded, Fault).
+        `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable.
         """
         with told(self._address):
             connection = self._idle.pop() if self._idle else self._connection(timeout)
             try:
-                yield from self._exchange(connection, call, timeout, answer)
-            except BaseException:  # a caller that lost interest, too: the rest is still on its way
+                self._send(connection, call, timeout)
+            except BaseException:
                 connection.close()
                 raise
-            self._idle.append(connection)
+            return Asked(self._address, connection, self._idle)
 
     def wait(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
-        """As `ask`, over a connection that `break_off` ends."""
+        """Ask and read at once, over a connection that `break_off` ends."""
         with told(self._address):
             if self._waiting is None:
                 self._waiting = self._connection(timeout)
             try:
-                yield from self._exchange(self._waiting, call, timeout, answer)
+                self._send(self._waiting, call, timeout)
+                yield from _read(self._waiting, answer)
             except BaseException:
                 self._waiting.close()
                 self._waiting = None
@@ -149,9 +178,7 @@ class Session:
         with suppress(OSError, AttributeError):
             self._waiting.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
-    def _exchange(
-        self, connection: http.client.HTTPSConnection, call: str, timeout: float, answer: Answer
-    ) -> Iterator[Change]:
+    def _send(self, connection: http.client.HTTPSConnection, call: str, timeout: float) -> None:
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
         headers = {
@@ -161,12 +188,6 @@ class Session:
             "Accept-Encoding": "gzip",
         }
         connection.request("POST", "/sdk", _ENVELOPE.format(call).encode(), headers)
-        with connection.getresponse() as response:  # left open, it would keep the connection so
-            if response.status not in (200, 500):  # a fault comes with 500
-                raise VsphereUnreachable(f"it answers with HTTP {response.status}")
-            for piece in _pieces(response):
-                yield from answer.feed(piece)
-            yield from answer.close()
 
     def _connection(self, timeout: float) -> http.client.HTTPSConnection:
         """A connection to none of the denied networks, made now."""
@@ -245,6 +266,15 @@ def told(address: VsphereAddress) -> Iterator[None]:
         raise VsphereUnreachable((error.strerror or _kind(error)).lower()) from None
     except vmodl.MethodFault as fault:
         raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
+
+
+def _read(connection: http.client.HTTPSConnection, answer: Answer) -> Iterator[Change]:
+    with connection.getresponse() as response:  # left open, it would keep the connection so
+        if response.status not in (200, 500):  # a fault comes with 500
+            raise VsphereUnreachable(f"it answers with HTTP {response.status}")
+        for piece in _pieces(response):
+            yield from answer.feed(piece)
+        yield from answer.close()
 
 
 def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
