@@ -1,7 +1,8 @@
 """The cases of tests/fixtures: one set, run at three heights (rule, HTTP, real API server).
 
 A case is `why`, `object` (merged over its kind's base), `oldObject` for an UPDATE, `vsphere` (VMs
-by moref, merged over the base), `providers` (further ones, name to type), `settings`, and `expect`,
+by moref, merged over the base), `providers` (further ones, name to type), `pvcs` (those that are
+there already) and `plan` (a Migration's), both merged over the base, `settings`, and `expect`,
 which `pytest --update-fixtures` rewrites and a person reviews. `simulator` or `cluster` say why a
 case can't be had there. For a default, `pass` is left alone and `fail` is filled in.
 """
@@ -13,10 +14,12 @@ from typing import Any
 
 import msgspec
 
+from webhook.claims import Claim, Claims
 from webhook.cli.demo import merged
+from webhook.cluster.pvcs import decode
 from webhook.decide import Policy, Sources
 from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
-from webhook.model import Provider, VirtualMachine
+from webhook.model import KubeObject, Provider, VirtualMachine
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings
 
@@ -29,6 +32,7 @@ NAMESPACE, VSPHERE = "openshift-mtv", "vsphere-production"
 _RESOURCES = {
     "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
     "Plan": ("forklift.konveyor.io", "v1beta1", "plans"),
+    "Migration": ("forklift.konveyor.io", "v1beta1", "migrations"),
 }
 
 
@@ -49,9 +53,37 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     old_object: dict[str, Any] | None = None
     vsphere: dict[str, dict[str, Any]] = {}
     providers: dict[str, str] = {}
+    pvcs: list[dict[str, Any]] | None = None
+    plan: dict[str, Any] | None = None
     settings: dict[str, Any] = {}
     simulator: str | None = None
     cluster: str | None = None
+
+
+class FixedCluster:
+    """A webhook.claims.ClusterReader of what a case says is there."""
+
+    def __init__(self, pvcs: list[dict[str, Any]], plan: dict[str, Any] | None) -> None:
+        self._pvcs = [decode(msgspec.json.encode(pvc)) for pvc in pvcs]
+        self._plan: Any = plan
+
+    def followed(self) -> Claims:
+        claims = Claims()
+        for key, claim in self._pvcs:
+            claims.put(key, claim)
+        return claims
+
+    async def claims(self, namespace: str) -> tuple[Claim, ...]:
+        both = [claim for _, claim in self._pvcs if claim.vm_id and claim.vm_uuid]
+        return tuple(claim for claim in both if claim.namespace == namespace)
+
+    async def plan(self, namespace: str, name: str) -> KubeObject | None:
+        found: KubeObject | None = self._plan
+        if found is None:
+            return None
+        metadata = found["metadata"]
+        same = (metadata["namespace"], metadata["name"]) == (namespace, name)
+        return found if same else None
 
 
 class Case(msgspec.Struct):
@@ -62,6 +94,7 @@ class Case(msgspec.Struct):
     old: dict[str, Any] | None
     vms: dict[str, dict[str, Any]]
     providers: dict[str, str]
+    cluster_has: FixedCluster | None
     settings: dict[str, Any]
     expect: Expect
     simulator: str | None
@@ -101,7 +134,10 @@ class Case(msgspec.Struct):
             ProviderInventory(Provider(NAMESPACE, name, kind))
             for name, kind in self.providers.items()
         )
-        return Sources(Inventory([vsphere, *others]), self.policy, now)
+        inventory, there = Inventory([vsphere, *others]), self.cluster_has
+        if there is None:
+            return Sources(inventory, self.policy, now)
+        return Sources(inventory, self.policy, now, there.followed(), there)
 
     def update(self, expect: Expect) -> None:
         """Rewrite the file's `expect`, and nothing before it."""
@@ -114,16 +150,23 @@ class Case(msgspec.Struct):
 def load(path: Path) -> Case:
     file = msgspec.yaml.decode(path.read_bytes(), type=_File)
     base = BASE[file.object["kind"]]
+    there = None
+    if file.pvcs is not None or file.plan is not None:
+        pvcs = [merged(BASE["PersistentVolumeClaim"], pvc) for pvc in file.pvcs or ()]
+        plan = None if file.plan is None else merged(BASE["Plan"], file.plan)
+        there = FixedCluster(pvcs, plan)
+    elsewhere = "it needs PVCs that are there: tests/e2e/test_gate.py" if there else None
     return Case(
         path=path,
         object=merged(base, file.object),
         old=merged(base, file.old_object) if file.old_object else None,
         vms=merged(BASE["vsphere"], file.vsphere),
         providers=file.providers,
+        cluster_has=there,
         settings=file.settings,
         expect=file.expect,
-        simulator=file.simulator,
-        cluster=file.cluster,
+        simulator=file.simulator or elsewhere,
+        cluster=file.cluster or elsewhere,
     )
 
 

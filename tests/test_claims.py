@@ -34,7 +34,7 @@ def test_any_order_of_changes_gives_the_same_index(changes: list[Claim | str]) -
     assert len(claims) == len(truth)
     for claim in truth.values():
         same = {name for name, other in truth.items() if other.disk == claim.disk}
-        assert {other.name for other in claims.of(claim)} == same
+        assert {other.name for other in claims.of(*claim.disk)} == same
     assert len(claims._disks) == len({claim.disk for claim in truth.values()})
 
 
@@ -51,4 +51,7 @@ def test_what_is_kept_of_a_pvc() -> None:
     }
     key, claim = decode(msgspec.json.encode(pvc))
     assert key == "team/disk-0"
-    assert claim == Claim("team", "disk-0", "vm-1", "u", "[ds] vm/disk.vmdk", terminating=True)
+    assert claim == Claim(
+        "team", "disk-0", "vm-1", "u", "[ds] vm/disk-000002.vmdk", terminating=True
+    )
+    assert claim.disk == ("team", "vm-1", "u", "[ds] vm/disk.vmdk")

@@ -7,12 +7,15 @@ cli        the commands: composition roots, which plug everything together
 server     the two admission paths, health; size cap, deadline, the one catch-all
 tls        issues certificates; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
-cluster    Providers and their Secrets; the only importer of the kubernetes client
+cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client
 decide     the engine: decide(review, sources, deadline) -> Verdict
 gather     what a review asks, and the facts for it
 review     the AdmissionReview codec, and the three verdicts
 rules      RULES and DEFAULTS, a file each
+telling    a proof in words, as far as its reader may know
 rule       what a rule sees and says
+proof      a VM's whole disk set against its PVCs: one pure function
+claims     PVCs that carry the labels, by the disk that each one claims
 confirm    fresh reads for denials: shared, short-lived, limited
 inventory  the index over VMs, its age, and snapshot files
 settings   file and environment -> frozen Settings

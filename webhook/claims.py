@@ -1,23 +1,48 @@
-"""The cluster's labelled PVCs, by the disk that each one claims."""
+"""The cluster's labelled PVCs, by the disk that each one claims; and who can be asked for them."""
+
+from typing import Protocol
 
 import msgspec
 
+from webhook.model import KubeObject, is_blank, trim_backing_file
+
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of a PVC that carries vmID and vmUUID: some 400 bytes."""
+    """What is kept of a PVC that carries vmID and vmUUID: some 500 bytes."""
 
     namespace: str
     name: str
     vm_id: str
     vm_uuid: str
     disk_source: str = ""
-    """Trimmed as Forklift trims it; empty where there is none."""
+    """As it is written; empty where there is none."""
+    phase: str = ""
+    """status.phase: Pending, Bound or Lost."""
+    capacity: str = ""
+    """status.capacity.storage, else what is requested: a Kubernetes quantity."""
+    not_ready: str | None = None
+    """The vendor's reason why its copy isn't whole; None where it is."""
+    populated: bool = False
+    """It has a dataSource or dataSourceRef: a populator may fill it when its first pod comes."""
     terminating: bool = False
+
+    @property
+    def matchable(self) -> bool:
+        """Whether Forklift looks at its disk-source at all; it counts the PVC in any case.
+
+        Source: Forklift's kubevirt.go, listDiskPVCsByUUID and hasDiskIdentity.
+        """
+        return not self.name.startswith("prime-") and not is_blank(self.disk_source)
+
+    @property
+    def source(self) -> str:
+        """The disk-source as Forklift compares it."""
+        return trim_backing_file(self.disk_source)
 
     @property
     def disk(self) -> tuple[str, str, str, str]:
         """What two claims must not have in common."""
-        return self.namespace, self.vm_id, self.vm_uuid, self.disk_source
+        return self.namespace, self.vm_id, self.vm_uuid, self.source
 
 
 class Claims:
@@ -52,7 +77,19 @@ class Claims:
             else:
                 del self._disks[old.disk]
 
-    def of(self, claim: Claim) -> tuple[Claim, ...]:
-        """Every PVC with that claim's disk, its own among them."""
-        keys = self._disks.get(claim.disk, ())
+    def of(self, namespace: str, vm_id: str, vm_uuid: str, disk_source: str) -> tuple[Claim, ...]:
+        """Every PVC of that namespace that claims that disk."""
+        keys = self._disks.get((namespace, vm_id, vm_uuid, trim_backing_file(disk_source)), ())
         return tuple(found for key in keys if (found := self._claims.get(key)) is not None)
+
+
+class ClusterReader(Protocol):
+    """Asks the API server, now. Every method raises ClusterUnreachable."""
+
+    async def claims(self, namespace: str) -> tuple[Claim, ...]:
+        """The namespace's PVCs that carry both labels."""
+        ...
+
+    async def plan(self, namespace: str, name: str) -> KubeObject | None:
+        """A Plan; None where there is none of that name."""
+        ...

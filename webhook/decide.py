@@ -11,15 +11,17 @@ from typing import Any
 
 import msgspec
 
-from webhook.errors import ObjectMalformed, VsphereUnreachable
-from webhook.gather import PlanQuestion, PvcQuestion, Question
+from webhook.claims import Claims, ClusterReader
+from webhook.errors import ClusterUnreachable, ObjectMalformed, VsphereUnreachable
+from webhook.gather import MigrationQuestion, PlanQuestion, PvcQuestion, Question
 from webhook.inventory import Inventory, Overlay, ProviderInventory
 from webhook.model import MILDEST_FIRST, Action, KubeObject
-from webhook.review import PLAN, PVC, Admitted, Cause, Denied, Review, Undecided, Verdict
+from webhook.review import MIGRATION, PLAN, PVC, Admitted, Cause, Denied, Review, Undecided, Verdict
 from webhook.rule import (
     Default,
     F,
     Finding,
+    MigrationFacts,
     PatchOp,
     PlanFacts,
     PvcFacts,
@@ -53,6 +55,14 @@ class Sources(msgspec.Struct, frozen=True):
     inventory: Inventory
     policy: Policy
     now: Callable[[], float]
+    claims: Claims | None = None
+    """The cluster's labelled PVCs, followed; None outside any cluster."""
+    cluster: ClusterReader | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether this caller may be told what the object itself doesn't prove."""
+        return self.policy.trust_network
 
 
 async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
@@ -87,15 +97,15 @@ def repair(review: Review, sources: Sources) -> Admitted:
 class _Book(msgspec.Struct, frozen=True):
     """What there is to ask about one kind, and its rules and defaults in their order."""
 
-    question: type[PvcQuestion] | type[PlanQuestion]
+    question: "_Asks"
     rules: tuple[Rule[Any], ...]
     defaults: tuple[Default[Any], ...]
 
     @classmethod
     def of(
         cls,
-        question: type[PvcQuestion] | type[PlanQuestion],
-        facts: type[PvcFacts] | type[PlanFacts],
+        question: "_Asks",
+        facts: type[PvcFacts] | type[PlanFacts] | type[MigrationFacts],
     ) -> "_Book":
         return cls(
             question,
@@ -104,13 +114,16 @@ class _Book(msgspec.Struct, frozen=True):
         )
 
     def ask(self, obj: KubeObject, old: KubeObject | None, sources: Sources) -> Question[Any]:
-        question: Question[Any] = self.question(
-            obj, old, sources.inventory, sources.policy.trust_network
-        )
+        question: Question[Any] = self.question(obj, old, sources)
         return question
 
 
-_BOOKS = {PVC: _Book.of(PvcQuestion, PvcFacts), PLAN: _Book.of(PlanQuestion, PlanFacts)}
+_Asks = type[PvcQuestion] | type[PlanQuestion] | type[MigrationQuestion]
+_BOOKS = {
+    PVC: _Book.of(PvcQuestion, PvcFacts),
+    PLAN: _Book.of(PlanQuestion, PlanFacts),
+    MIGRATION: _Book.of(MigrationQuestion, MigrationFacts),
+}
 
 
 class _Opinion(msgspec.Struct, frozen=True):
@@ -165,7 +178,8 @@ def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
     if isinstance(said, Unknown):
         return "unknown" if action == "deny" else action
     action = min(action, said.at_most, key=MILDEST_FIRST.index)
-    return "deny_if_so" if action == "deny" and rule.asks_vsphere else action
+    rests = rule.asks_vsphere and not said.certain
+    return "deny_if_so" if action == "deny" and rests else action
 
 
 def _reason(said: Finding | Unknown) -> Reason:
@@ -177,6 +191,15 @@ async def _judge(
 ) -> Verdict:
     if not question.judged:
         return Admitted()
+    try:
+        async with asyncio.timeout_at(deadline):
+            await question.fetch(sources.cluster)
+    except ClusterUnreachable as error:
+        return Undecided(f"the PVCs of the target namespace can't be had: {error}")
+    except TimeoutError:
+        return Undecided("the API server did not list the PVCs within this request's time")
+    if not question.judged:
+        return Admitted(warnings=tuple(question.warnings))
     policy = sources.policy
     usable, unusable = _providers(question, sources)
     opinions = [
@@ -186,10 +209,10 @@ async def _judge(
     if len(opinions) > 1:
         opinions.sort(key=lambda said: -said.rank)
     for said in opinions:
-        if said.clean:
+        if said.clean and not question.gate:
             return _admitted(said, sources)
     best = [said for said in opinions if said.rank == opinions[0].rank]
-    if not any(said.asks_again for said in best):
+    if not any(said.asks_again or question.gate for said in best):
         return _settled(best[0], None)
     if doubt := _doubt(usable, unusable, sources):
         return _settled(best[0], doubt)

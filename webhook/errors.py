@@ -39,5 +39,9 @@ class VsphereUnreachable(GuardError):
     """vSphere could not be asked: network, certificate, login, or time."""
 
 
+class ClusterUnreachable(GuardError):
+    """The API server could not be asked, or refused: the message says what, without a secret."""
+
+
 class CertificateInvalid(GuardError):
     """A certificate or key file can't be used; the message names the file."""

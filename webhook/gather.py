@@ -6,8 +6,12 @@ from typing import Any, Generic, NamedTuple, Protocol
 import msgspec
 
 from webhook import quantity
+from webhook.claims import Claim, Claims, ClusterReader
+from webhook.errors import ClusterUnreachable
 from webhook.inventory import Inventory, ProviderInventory, Vms
 from webhook.model import (
+    MIGRATION_FIELDS,
+    MIGRATION_PLAN_FIELD,
     MOREF,
     PLAN_FIELDS,
     PLAN_TYPE_FIELD,
@@ -16,11 +20,13 @@ from webhook.model import (
     TARGET_NAMESPACE_FIELD,
     UUID,
     KubeObject,
+    Migration,
     Plan,
     PlanVm,
     Pvc,
+    quoted,
 )
-from webhook.rule import F, PlanFacts, PlanVmFacts, PvcFacts
+from webhook.rule import F, MigrationFacts, PlanFacts, PlanVmFacts, PvcFacts
 
 _NEAR_MISSES = 3
 
@@ -35,6 +41,18 @@ class Wanted(NamedTuple):
 
 class Question(Protocol, Generic[F]):
     """One object under review, with what it was before."""
+
+    gate: bool
+    """Whether an admission, too, must rest on a fresh read."""
+
+    async def fetch(self, cluster: ClusterReader | None) -> None:
+        """Ask the cluster for what the rest needs. Raises ClusterUnreachable, ObjectMalformed."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What an admission should say of what could not be judged."""
+        ...
 
     @property
     def judged(self) -> bool:
@@ -71,19 +89,38 @@ class Question(Protocol, Generic[F]):
         ...
 
 
+class Sources(Protocol):
+    """Where a question's answers come from (webhook.decide.Sources)."""
+
+    @property
+    def inventory(self) -> Inventory: ...
+
+    @property
+    def claims(self) -> Claims | None: ...
+
+    @property
+    def trusted(self) -> bool: ...
+
+
 class PvcQuestion:
     """Is this claim one disk of one VM, of any provider?"""
 
-    def __init__(
-        self, obj: KubeObject, old: KubeObject | None, inventory: Inventory, trusted: bool
-    ) -> None:
-        self._trusted = trusted
+    gate = False
+    warnings = ()
+
+    def __init__(self, obj: KubeObject, old: KubeObject | None, sources: Sources) -> None:
+        self._trusted = sources.trusted
+        self._claims = sources.claims
+        inventory = sources.inventory
         self._providers = tuple(inventory.vsphere())
         self.created = old is None
         self.pvc = Pvc.of(obj)
         self.old = Pvc.of(old) if old else None
         self.changed = _changed(self.pvc.fields, self.old.fields) if self.old else PVC_FIELDS
         self._storage = quantity.parse(self.pvc.storage) if self.pvc.storage else None
+
+    async def fetch(self, cluster: ClusterReader | None) -> None:
+        """Nothing: PVCs are frequent, and what must be known of others is followed."""
 
     @property
     def judged(self) -> bool:
@@ -115,6 +152,7 @@ class PvcQuestion:
             # Whose uuid it is matters only where it isn't the VM's own.
             same_uuid=vms.by_uuid(uuid) if vms and uuid and not proven else (),
             elsewhere=tuple((o.provider, other) for o in others for other in o.vms.by_uuid(uuid)),
+            claimed_by=self._claimed_by(),
             storage=self._storage,
             trusted=self._trusted,
             complete=len(asked) == len(self._providers),
@@ -132,20 +170,43 @@ class PvcQuestion:
             morefs.add(vm_id)
         return Wanted(morefs, {vm_uuid} if UUID.fullmatch(vm_uuid) else ())
 
+    def _claimed_by(self) -> tuple[Claim, ...]:
+        pvc = self.pvc
+        if self._claims is None or not (pvc.vm_id and pvc.vm_uuid and pvc.disk_source):
+            return ()
+        same = self._claims.of(pvc.namespace, pvc.vm_id, pvc.vm_uuid, pvc.disk_source)
+        return tuple(one for one in same if one.name != pvc.name and not one.terminating)
+
 
 class PlanQuestion:
     """Is each entry of this Plan one VM of its source provider?"""
 
-    def __init__(
-        self, obj: KubeObject, old: KubeObject | None, inventory: Inventory, trusted: bool
-    ) -> None:
-        self._trusted = trusted
+    gate = False
+    warnings = ()
+
+    def __init__(self, obj: KubeObject, old: KubeObject | None, sources: Sources) -> None:
+        self._trusted = sources.trusted
+        self._inventory = inventory = sources.inventory
+        self._pvcs: tuple[Claim, ...] | None = None
         self.created = old is None
         self.plan = Plan.of(obj)
         self.old = Plan.of(old) if old else None
         self.changed = _changed(self.plan.fields, self.old.fields) if self.old else PLAN_FIELDS
         self._source = inventory.get(self.plan.source.namespace, self.plan.source.name)
         self._entries = tuple(self._judged_entries())
+
+    @property
+    def remote(self) -> bool:
+        """Whether the PVCs are in another cluster, where nobody can be asked."""
+        destination = self.plan.destination
+        known = self._inventory.get(destination.namespace, destination.name)
+        return known is not None and known.remote
+
+    async def fetch(self, cluster: ClusterReader | None) -> None:
+        """The target namespace's PVCs: rare enough to be asked for, and they must be current."""
+        namespace = self.plan.target_namespace
+        if cluster is not None and namespace and self.judged and not self.remote:
+            self._pvcs = await cluster.claims(namespace)
 
     @property
     def judged(self) -> bool:
@@ -172,6 +233,7 @@ class PlanQuestion:
             old=self.old,
             provider=self._source.provider if self._source else None,
             vms=tuple(entries),
+            claims=self._pvcs,
             trusted=self._trusted,
         )
 
@@ -213,6 +275,68 @@ class PlanQuestion:
             )
             for vm in self.plan.vms
         ]
+
+
+class MigrationQuestion:
+    """Has every VM that this Migration will shut down all of its disks?"""
+
+    gate = True
+    judged = True
+
+    def __init__(self, obj: KubeObject, old: KubeObject | None, sources: Sources) -> None:
+        self._sources = sources
+        self._migration = Migration.of(obj)
+        before = Migration.of(old) if old else None
+        self.created = before is None
+        self.changed = (
+            _changed(self._migration.fields, before.fields) if before else MIGRATION_FIELDS
+        )
+        self._planned = PlanQuestion({}, None, sources)
+        """The Plan's own question, once it has been fetched."""
+        self.warnings: Sequence[str] = ()
+
+    async def fetch(self, cluster: ClusterReader | None) -> None:
+        """The Plan, and the PVCs of its target namespace. Warm and cold ones must not suffer."""
+        self.judged = False
+        named, field = self._migration.plan, MIGRATION_PLAN_FIELD
+        if not self.changed or self._migration.resumes or not named.name:
+            return
+        if cluster is None:
+            self.warnings = (f"{field}: not checked: the guard has no access to the cluster",)
+            return
+        try:
+            obj = await cluster.plan(named.namespace, named.name)
+        except ClusterUnreachable as error:
+            self.warnings = (f"{field}: not checked: {error}",)
+            return
+        if obj is None:
+            self.warnings = (f"{field}: not checked: there is no Plan {quoted(named)}",)
+            return
+        plan = PlanQuestion(obj, None, self._sources)
+        if plan.remote and plan.judged:
+            self.warnings = (
+                f"{field}: not checked: the PVCs of {quoted(named)} are in another cluster",
+            )
+        elif plan.judged:
+            await plan.fetch(cluster)
+            self._planned, self.judged = plan, True
+
+    @property
+    def providers(self) -> Sequence[ProviderInventory]:
+        return self._planned.providers
+
+    def facts(
+        self, source: ProviderInventory | None, vms: Vms | None, asked: Sequence[ProviderInventory]
+    ) -> MigrationFacts:
+        return MigrationFacts(plan=self._planned.facts(source, vms, asked))
+
+    def rank(self, facts: MigrationFacts) -> int:
+        return 0
+
+    def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> Wanted:
+        """Every VM that will run, in one read."""
+        run = {vm.entry.field for vm in facts.plan.vms if vm.entry.judged}
+        return self._planned.wanted(facts.plan, run)
 
 
 def _changed(now: Mapping[str, Any], before: Mapping[str, Any]) -> frozenset[str]:

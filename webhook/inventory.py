@@ -194,6 +194,8 @@ class ProviderInventory:
     def __init__(self, provider: Provider, reader: Reader | None = None) -> None:
         self.provider = provider
         self.reader = reader
+        self.remote = False
+        """Whether this is another cluster than the guard's own: type openshift, with a URL."""
         self.vms = Index()
         self.name = str(provider)
         self.synced = False

@@ -12,6 +12,8 @@ from webhook.errors import ObjectMalformed
 VM_ID = "vmID"
 VM_UUID = "vmUUID"
 DISK_SOURCE = "forklift.konveyor.io/disk-source"
+NOT_READY = "conversion-guard.io/not-ready"
+"""An annotation that a vendor sets when it creates a PVC, and removes when its copy is whole."""
 
 # The same, as a reader of a denial sees them.
 VM_ID_FIELD = f"metadata.labels[{VM_ID}]"
@@ -22,6 +24,9 @@ THREE_KEYS = frozenset({VM_ID_FIELD, VM_UUID_FIELD, DISK_SOURCE_FIELD})
 PVC_FIELDS = THREE_KEYS | {DISK_SOURCE_LABEL_FIELD}
 STORAGE_FIELD = "spec.resources.requests.storage"
 SOURCE_PROVIDER_FIELD = "spec.provider.source"
+DESTINATION_PROVIDER_FIELD = "spec.provider.destination"
+MIGRATION_PLAN_FIELD = "spec.plan"
+MIGRATION_FIELDS = frozenset({MIGRATION_PLAN_FIELD})
 PLAN_TYPE_FIELD = "spec.type"
 TARGET_NAMESPACE_FIELD = "spec.targetNamespace"
 PLAN_VMS_FIELD = "spec.vms"
@@ -229,6 +234,9 @@ class Pvc(msgspec.Struct, frozen=True):
     """spec.resources.requests.storage, a Kubernetes quantity."""
     volume_mode: str = "Filesystem"
     volume_name: str | None = None
+    namespace: str = ""
+    name: str = ""
+    """Empty while the API server has not made one of generateName."""
 
     @classmethod
     def of(cls, obj: KubeObject) -> "Pvc":
@@ -252,6 +260,8 @@ class Pvc(msgspec.Struct, frozen=True):
             storage=None if storage is None else str(storage),
             volume_mode=volume_mode if isinstance(volume_mode, str) else "Filesystem",
             volume_name=volume_name if isinstance(volume_name, str) else None,
+            namespace=metadata.get("namespace") or "",
+            name=metadata.get("name") or "",
         )
 
     @property
@@ -291,10 +301,14 @@ class Plan(msgspec.Struct, frozen=True):
     archived: bool = False
     source: Provider = Provider("", "", "")
     """spec.provider.source; its type isn't in the Plan."""
+    destination: Provider = Provider("", "", "")
+    """spec.provider.destination, likewise."""
     target_namespace: str = ""
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
+    executing: bool = False
+    """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
     spec: Mapping[str, Any] = {}
     """The spec as it came, for the defaults: they repair what has the wrong type."""
 
@@ -304,19 +318,18 @@ class Plan(msgspec.Struct, frozen=True):
         spec = _mapping(obj.get("spec"), "spec")
         provider = _mapping(spec.get("provider"), "spec.provider")
         source = _mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
+        destination = _mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
         return cls(
             type=_text(spec.get("type"), "spec.type") or "",
             archived=spec.get("archived") is True,
-            source=Provider(
-                _text(source.get("namespace"), f"{SOURCE_PROVIDER_FIELD}.namespace") or "",
-                _text(source.get("name"), f"{SOURCE_PROVIDER_FIELD}.name") or "",
-                "",
-            ),
+            source=_reference(source, SOURCE_PROVIDER_FIELD),
+            destination=_reference(destination, DESTINATION_PROVIDER_FIELD),
             target_namespace=_text(spec.get("targetNamespace"), "spec.targetNamespace") or "",
             vms=tuple(
                 _plan_vm(index, entry) for index, entry in enumerate(_list(spec, PLAN_VMS_FIELD))
             ),
             succeeded=frozenset(_succeeded(obj.get("status"))),
+            executing=_has(_mapping(obj.get("status")), "Executing"),
             spec=spec,
         )
 
@@ -331,6 +344,35 @@ class Plan(msgspec.Struct, frozen=True):
             STORAGE_MAP_FIELD: self.spec.get("map"),
             POWER_STATE_FIELD: self.spec.get("targetPowerState"),
         }
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """A Forklift Migration: the start of its Plan (Forklift: migration.go, MigrationSpec)."""
+
+    plan: Provider = Provider("", "", "")
+    """spec.plan, a namespace and a name."""
+    resumes: bool = False
+    """spec.resumeConversion: disks are in place, and Forklift checks them itself."""
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Migration":
+        """The Migration in `obj`. Raises ObjectMalformed where a needed field has another type."""
+        spec = _mapping(obj.get("spec"), "spec")
+        plan = _reference(_mapping(spec.get("plan"), MIGRATION_PLAN_FIELD), MIGRATION_PLAN_FIELD)
+        if not plan.namespace:
+            own = (obj.get("metadata") or Metadata()).get("namespace") or ""
+            plan = msgspec.structs.replace(plan, namespace=own)
+        return cls(plan, spec.get("resumeConversion") is True)
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Each of MIGRATION_FIELDS: what a rule says that it reads."""
+        return {MIGRATION_PLAN_FIELD: self.plan}
+
+
+def _reference(value: Mapping[str, Any], field: str) -> Provider:
+    namespace = _text(value.get("namespace"), f"{field}.namespace") or ""
+    return Provider(namespace, _text(value.get("name"), f"{field}.name") or "", "")
 
 
 def _plan_vm(index: int, entry: object) -> PlanVm:
@@ -348,11 +390,17 @@ def _succeeded(status: object) -> list[str]:
     done = []
     vms = _mapping(_mapping(status).get("migration")).get("vms")
     for vm in map(_mapping, vms if isinstance(vms, list) else ()):
-        conditions = vm.get("conditions")
-        for condition in map(_mapping, conditions if isinstance(conditions, list) else ()):
-            if condition.get("type") == "Succeeded" and condition.get("status") == "True":
-                done.append(str(vm.get("id")))
+        if _has(vm, "Succeeded"):
+            done.append(str(vm.get("id")))
     return done
+
+
+def _has(status: Mapping[str, Any], kind: str) -> bool:
+    conditions = status.get("conditions")
+    return any(
+        condition.get("type") == kind and condition.get("status") == "True"
+        for condition in map(_mapping, conditions if isinstance(conditions, list) else ())
+    )
 
 
 def _mapping(value: object, field: str | None = None) -> Mapping[str, Any]:

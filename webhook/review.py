@@ -83,10 +83,12 @@ class Resource(msgspec.Struct, frozen=True):
 
 PVC = Kind("", "v1", "PersistentVolumeClaim")
 PLAN = Kind("forklift.konveyor.io", "v1beta1", "Plan")
+MIGRATION = Kind("forklift.konveyor.io", "v1beta1", "Migration")
 
 _RESOURCES = {
     PVC: Resource("", "v1", "persistentvolumeclaims"),
     PLAN: Resource("forklift.konveyor.io", "v1beta1", "plans"),
+    MIGRATION: Resource("forklift.konveyor.io", "v1beta1", "migrations"),
 }
 
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from webhook.claims import Claim
 from webhook.model import Action, Disk, Plan, PlanVm, Provider, Pvc, VirtualMachine
 
 Reason = Literal[
@@ -26,6 +27,8 @@ class Finding(msgspec.Struct, frozen=True):
     message: str
     reason: Reason = "FieldValueInvalid"
     at_most: Action = "deny"
+    certain: bool = False
+    """Whether it holds whatever vSphere says, though its rule asks vSphere."""
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -62,6 +65,8 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The same, of the other providers."""
     matching: tuple[Disk, ...] = ()
     """The disks of `visible_vm` that Forklift would match with the claim's disk-source."""
+    claimed_by: tuple[Claim, ...] = ()
+    """Other PVCs of the namespace that claim the same disk, and aren't being deleted."""
     storage: Decimal | None = None
     """spec.resources.requests.storage in bytes; None where it is no quantity."""
     trusted: bool = False
@@ -92,10 +97,19 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider | None = None
     """The source provider, with its type; None where it isn't known."""
     vms: tuple[PlanVmFacts, ...] = ()
+    claims: tuple[Claim, ...] | None = None
+    """The target namespace's PVCs that carry both labels, as they are now; None where nobody can
+    be asked for them, and where they are in another cluster."""
     trusted: bool = False
 
 
-F = TypeVar("F", PvcFacts, PlanFacts)
+class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A Migration, and the Plan that it starts with everything that a Plan's rules see."""
+
+    plan: PlanFacts
+
+
+F = TypeVar("F", PvcFacts, PlanFacts, MigrationFacts)
 
 
 class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from webhook.errors import ReviewMalformed
 from webhook.model import quoted
 from webhook.observe import Metrics
 from webhook.review import (
+    MIGRATION,
     PLAN,
     PVC,
     Admitted,
@@ -97,7 +98,7 @@ async def _review(
             verdict = Undecided("conversion-guard failed to judge this request: see its log")
     answer = render(review, verdict)
     seconds = time.perf_counter() - started
-    kind = review.kind.kind if review.kind in (PVC, PLAN) else "other"
+    kind = review.kind.kind if review.kind in (PVC, PLAN, MIGRATION) else "other"
     metrics.reviewed(door, kind, review.operation, type(verdict).__name__.lower(), seconds)
     if not isinstance(verdict, Admitted):
         _log_refusal(review, verdict, seconds)

@@ -33,8 +33,8 @@ def export(path: Path | None, output: Path | None, timeout: float) -> None:
         for source in live:
             source.start()
             running.callback(source.stop)
-        found = sources.discovery(settings, inventory)
-        asyncio.run(_read(inventory, found() if found else None, timeout))
+        cluster = sources.following(settings, inventory)
+        asyncio.run(_read(inventory, cluster, timeout))
         now, monotonic = datetime.now(UTC), time.monotonic()
         as_yaml = output is not None and output.suffix in (".yaml", ".yml")
         text = dump_snapshot(inventory, wall=now, monotonic=monotonic, as_yaml=as_yaml)
@@ -44,9 +44,9 @@ def export(path: Path | None, output: Path | None, timeout: float) -> None:
         output.write_bytes(text)
 
 
-async def _read(inventory: Inventory, discovery: sources.Discovery | None, timeout: float) -> None:
+async def _read(inventory: Inventory, cluster: sources.Following | None, timeout: float) -> None:
     """Return when every vSphere provider has been read. Raises VsphereUnreachable."""
-    following = asyncio.create_task(discovery) if discovery else None
+    following = asyncio.create_task(cluster.run()) if cluster else None
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

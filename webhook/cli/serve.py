@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import uvicorn
 
 from webhook import observe, server
@@ -39,9 +40,11 @@ def run(path: Path | None) -> None:
         defaults=frozenset(default.id for default in DEFAULTS),
     )
     inventory, live = sources.known(settings)
-    found = sources.discovery(settings, inventory)
+    cluster = sources.following(settings, inventory)
     metrics = observe.Metrics()
     facts = Sources(inventory, _policy(settings), time.monotonic)
+    if cluster is not None:
+        facts = msgspec.structs.replace(facts, claims=cluster.claims, cluster=cluster.reader)
     config = uvicorn.Config(
         server.app(facts, metrics),
         loop="uvloop",
@@ -66,7 +69,7 @@ def run(path: Path | None) -> None:
             stack.callback(source.stop)
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
-        _Server(config, found).run(sockets=[listener])
+        _Server(config, cluster.run if cluster else None).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

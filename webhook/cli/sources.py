@@ -1,21 +1,21 @@
 """The sources that the settings name: what `serve` follows, and what `inventory` reads."""
 
+import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from webhook.claims import Claims
 from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory, ProviderInventory, load_snapshot
 from webhook.model import Provider
 from webhook.settings import ProviderSettings, Settings
 
 if TYPE_CHECKING:
+    from webhook.cluster import FoundProvider
     from webhook.vsphere import LiveSource
-
-Discovery = Coroutine[Any, Any, None]
 
 _log = logging.getLogger("webhook")
 
@@ -35,41 +35,59 @@ def known(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
     return inventory, live
 
 
-def discovery(settings: Settings, inventory: Inventory) -> Callable[[], Discovery] | None:
-    """A coroutine that finds and follows the cluster's Providers; None outside any cluster."""
+class Following:
+    """What is found in the cluster and followed, once `run` runs."""
+
+    def __init__(self, settings: Settings, inventory: Inventory) -> None:
+        # Here, not above: the kubernetes client is slow to import, and many need none of it.
+        from webhook.cluster import LiveReader
+
+        self._settings, self._inventory = settings, inventory
+        self.reader = LiveReader()
+        self.claims = Claims()
+        for namespace in settings.provider_namespaces:
+            inventory.unlisted[namespace] = lambda: "the cluster has not been asked"
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            await self._run()
+        except Exception:  # noqa: BLE001  without it, verdicts are undecided and the log must say why
+            _log.exception("the cluster can't be followed")
+
+    async def _run(self) -> None:
+        from webhook.cluster import Cluster, ProviderWatch, pvcs
+
+        settings = self._settings
+        async with Cluster.open(settings.kubeconfig) as cluster, asyncio.TaskGroup() as group:
+            self.reader.cluster = cluster
+            watch = ProviderWatch(
+                cluster, settings.provider_namespaces, self._inventory, self._connect
+            )
+            group.create_task(watch.run())
+            group.create_task(pvcs(cluster, self.claims).run())
+
+    def _connect(self, found: "FoundProvider", provider: ProviderInventory) -> "LiveSource":
+        from webhook.vsphere import LiveSource, VsphereAddress
+
+        address = VsphereAddress(
+            url=found.url,
+            user=found.user,
+            password=lambda: found.password,
+            ca=found.ca,
+            insecure=found.insecure,
+            denied=self._settings.denied_networks,
+        )
+        return LiveSource(address, provider)
+
+
+def following(settings: Settings, inventory: Inventory) -> Following | None:
+    """What there is to follow; None outside any cluster."""
     if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         if not any(True for _ in inventory.vsphere()):
             _log.warning("no vSphere provider is set, and there is no cluster to find one in")
         return None
-    for namespace in settings.provider_namespaces:
-        inventory.unlisted[namespace] = lambda: "the cluster has not been asked"
-
-    async def follow() -> None:
-        # Here, not above: the kubernetes client is slow to import, and many need none of it.
-        from webhook.cluster import Cluster, FoundProvider, ProviderWatch
-        from webhook.vsphere import LiveSource, VsphereAddress
-
-        def connect(found: FoundProvider, provider: ProviderInventory) -> LiveSource:
-            address = VsphereAddress(
-                url=found.url,
-                user=found.user,
-                password=lambda: found.password,
-                ca=found.ca,
-                insecure=found.insecure,
-                denied=settings.denied_networks,
-            )
-            return LiveSource(address, provider)
-
-        async with Cluster.open(settings.kubeconfig) as cluster:
-            await ProviderWatch(cluster, settings.provider_namespaces, inventory, connect).run()
-
-    async def guarded() -> None:
-        try:
-            await follow()
-        except Exception:  # noqa: BLE001  without it, verdicts are undecided and the log must say why
-            _log.exception("the cluster's Providers can't be followed")
-
-    return guarded
+    return Following(settings, inventory)
 
 
 def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settings) -> "LiveSource":

@@ -8,16 +8,12 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import client, config
 
-from webhook.errors import GuardError
+from webhook.errors import ClusterUnreachable
 
 SILENCE = 90.0
 """Seconds without a byte after which a peer is dead: bookmarks come every 60 s."""
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
 _PIECE = 2**16
-
-
-class ClusterUnreachable(GuardError):
-    """The API server could not be asked, or refused: the message says what, without a secret."""
 
 
 class ClusterGone(ClusterUnreachable):

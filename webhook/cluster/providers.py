@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterMissing, ClusterUnreachable
+from webhook.cluster.client import Cluster, ClusterMissing
 from webhook.cluster.reflector import Reflector
+from webhook.errors import ClusterUnreachable
 from webhook.inventory import Inventory, ProviderInventory
 from webhook.model import Provider
 
@@ -136,6 +137,7 @@ class ProviderWatch:
         self.drop(key)
         namespace, _, name = key.partition("/")
         inventory = ProviderInventory(Provider(namespace, name, found.spec.type))
+        inventory.remote = found.spec.type == "openshift" and bool(found.spec.url)
         self._inventory.put(inventory)
         follower = asyncio.create_task(self._follow(found.spec, inventory), name=f"provider {key}")
         self._followers[key] = found.spec, follower

@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterGone, ClusterUnreachable
+from webhook.cluster.client import Cluster, ClusterGone
+from webhook.errors import ClusterUnreachable
 
 _log = logging.getLogger("webhook.cluster")
 

@@ -1,0 +1,186 @@
+"""The gate: a Migration starts only when every VM's disk set is whole, on the real API server."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cases import NAMESPACE
+from tests.e2e.bed import GUARD, Vcsim, eventually
+from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
+from tests.e2e.world import MANIFESTS, Vm, World
+from tests.guard import Guard
+from webhook.cli.demo import merged
+from webhook.model import NOT_READY
+
+pytestmark = pytest.mark.e2e
+
+TARGET = "gate"
+
+
+@pytest.fixture(scope="module")
+def vcsim(world: World) -> Vcsim:
+    return world.bed.add_vcsim()
+
+
+@pytest.fixture(scope="module")
+def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
+    """With its own service account's rights, which the manifests grant."""
+    world.bed.kubectl("create", "namespace", TARGET, check=True)
+    world.bed.kubectl("apply", "-f", str(MANIFESTS / "cluster-role.yaml"), check=True)
+    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
+    kubeconfig = str(world.bed.kubeconfig(GUARD))
+    with world.guarded(vcsim, kubeconfig=kubeconfig, trustNetwork=True) as guard:
+        yield guard
+
+
+@pytest.fixture(scope="module")
+def vms(world: World, guard: Guard, vcsim: Vcsim) -> list[Vm]:
+    return [world.vm(name, vcsim) for name in ("DC0_H0_VM0", "DC0_H0_VM1")]
+
+
+@pytest.fixture(autouse=True)
+def clean(world: World, guard: Guard) -> Iterator[None]:
+    yield
+    kubectl = world.bed.kubectl
+    kubectl("delete", "migrations,plans", "--all", "-n", NAMESPACE, check=True)
+    kubectl("delete", "pvc", "--all", "-n", TARGET, "--wait=false", check=True)
+    # What the controller of pvc-protection does, which this bed hasn't got.
+    loose = '{"metadata": {"finalizers": null}}'
+    for left in kubectl("get", "pvc", "-n", TARGET, "-o", "name", check=True).stdout.split():
+        kubectl("patch", left, "-n", TARGET, "--type=merge", "-p", loose, check=True)
+
+
+def plan_of(*vms: Vm, **spec: Any) -> dict[str, Any]:
+    made = plan(GUIDES_PLAN, *vms)
+    entries = [{"id": vm.moref, "name": vm.name} for vm in vms]
+    change = {"targetNamespace": TARGET, "vms": entries, **spec}
+    return merged(made, {"metadata": {"name": "gated"}, "spec": change})
+
+
+def cold(vm: Vm) -> dict[str, Any]:
+    """Nothing repairs what isn't ours."""
+    return plan_of(vm, type="cold", targetPowerState="on")
+
+
+def migration(plan: str = "gated") -> dict[str, Any]:
+    return {
+        "apiVersion": "forklift.konveyor.io/v1beta1",
+        "kind": "Migration",
+        "metadata": {"name": "start", "namespace": NAMESPACE},
+        "spec": {"plan": {"name": plan, "namespace": NAMESPACE}},
+    }
+
+
+def disk_of(vm: Vm, name: str, **change: Any) -> dict[str, Any]:
+    made = claim(name, vm, **change)
+    made["metadata"]["namespace"] = TARGET
+    return made
+
+
+def bind(world: World, name: str, storage: str = "100Gi") -> None:
+    """What the volume controller does, which this bed hasn't got."""
+    status = {"status": {"phase": "Bound", "capacity": {"storage": storage}}}
+    world.bed.kubectl(
+        "patch", "pvc", name, "-n", TARGET, "--subresource=status", "--type=merge",
+        "-p", json.dumps(status), check=True,
+    )  # fmt: skip
+
+
+def apply(world: World, *objects: dict[str, Any]) -> None:
+    for obj in objects:
+        done = world.create(obj)
+        assert done.returncode == 0, done.stderr
+
+
+def started(world: World) -> bool:
+    done = world.create(migration(), dry_run=True)
+    assert done.returncode == 0, done.stderr
+    return True
+
+
+def refused(world: World, says: str) -> None:
+    done = world.create(migration(), dry_run=True)
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith('The Migration "start" is invalid: '), done.stderr
+    assert "spec.plan: " in done.stderr
+    assert says in done.stderr, done.stderr
+    assert "(conversion-guard: migration-disks)" in done.stderr
+
+
+def test_from_the_plan_to_the_migration(world: World, vms: list[Vm]) -> None:
+    first, second = vms
+    made = world.create(plan_of(*vms))
+    assert made.returncode == 0, made.stderr
+    assert f'no PVC in "{TARGET}" for 1 of the 1 disks of {first.moref}' in made.stderr
+    refused(world, f'for 1 of the 1 disks of {second.moref} ("{second.name}")')
+    apply(world, disk_of(first, "one"), disk_of(second, "two"))
+    refused(world, "not bound to a volume")
+    bind(world, "one")
+    refused(world, '1 PVC ("two")')
+    bind(world, "two", "1Mi")
+    refused(world, "with less room than the disk")
+    bind(world, "two")
+    world.bed.kubectl("annotate", "pvc", "two", "-n", TARGET, f"{NOT_READY}=copying", check=True)
+    refused(world, 'marked as not ready ("copying")')
+    world.bed.kubectl("annotate", "pvc", "two", "-n", TARGET, f"{NOT_READY}-", check=True)
+    for dry_run in (True, False):
+        done = world.create(migration(), dry_run=dry_run)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_a_disk_is_claimed_once(world: World, vms: list[Vm]) -> None:
+    apply(world, disk_of(vms[0], "one"))
+    again = disk_of(vms[0], "again")
+    eventually(lambda: world.create(again, dry_run=True).returncode, 60, "the first is known")
+    done = world.create(again)
+    assert 'is claimed by PVC "one" already' in done.stderr
+    assert f"kubectl label pvc one -n {TARGET} vmID- vmUUID-" in done.stderr
+    world.bed.kubectl("label", "pvc", "one", "-n", TARGET, "vmID-", "vmUUID-", check=True)
+    eventually(lambda: world.create(again).returncode == 0, 60, "it is released")
+
+
+def test_a_pvc_that_came_past_the_guard_is_found_at_the_plan(world: World, vms: list[Vm]) -> None:
+    """Made by Forklift's own account, so that nobody looked at it."""
+    apply(world, disk_of(vms[0], "one"))
+    stray = disk_of(vms[0], "stray", source="[LocalDS_0] elsewhere/disk.vmdk")
+    stray["metadata"]["labels"]["migration"] = "60000000-0000-4000-8000-000000000001"
+    apply(world, stray)
+    done = world.create(plan_of(vms[0]))
+    assert done.returncode == 1
+    assert '1 PVC ("stray") with no disk of' in done.stderr
+    assert "(conversion-guard: plan-disks)" in done.stderr
+
+
+def test_warm_and_cold_migrations_are_untouched(world: World, vms: list[Vm]) -> None:
+    apply(world, cold(vms[0]), migration())
+    world.bed.kubectl("delete", "migration", "start", "-n", NAMESPACE, check=True)
+    done = world.create(migration("no-such-plan"))
+    assert done.returncode == 0
+    assert "Warning: spec.plan: not checked: there is no Plan" in done.stderr
+
+
+def test_a_cancel_is_never_asked_about(world: World, vms: list[Vm], guard: Guard) -> None:
+    apply(world, cold(vms[0]), migration())
+    before = guard.reviews("Migration")
+    cancel = json.dumps({"spec": {"cancel": [{"id": vms[0].moref}]}})
+    world.bed.kubectl(
+        "patch", "migration", "start", "-n", NAMESPACE, "--type=merge", "-p", cancel, check=True
+    )
+    assert guard.reviews("Migration") == before
+
+
+def test_without_vsphere_no_conversion_starts(world: World, vms: list[Vm], vcsim: Vcsim) -> None:
+    apply(world, disk_of(vms[0], "one"), plan_of(vms[0]))
+    bind(world, "one")
+    assert started(world)
+    vcsim.stop()
+    try:
+        why = "is unreachable since 20"
+        eventually(
+            lambda: why in world.create(migration(), dry_run=True).stderr, 60, "the outage counts"
+        )
+    finally:
+        vcsim.start()
+    eventually(lambda: started(world), 60, "it is back")

@@ -1,0 +1,25 @@
+"""A disk is claimed by one PVC of a namespace.
+
+Reads:   the three keys
+Asks:    the cluster, for the other PVCs of the namespace that carry the labels
+Accepts: a disk that no other PVC claims, or one that is being deleted
+Denies:  a second claim: Forklift would count both, and attach whichever comes last
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import DISK_SOURCE_FIELD, THREE_KEYS, VM_ID, VM_UUID, quoted
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    for other in facts.claimed_by[:1]:
+        release = f"kubectl label pvc {other.name} -n {other.namespace} {VM_ID}- {VM_UUID}-"
+        message = f"{quoted(facts.pvc.disk_source)} is claimed by PVC {quoted(other.name)} already"
+        fix = f"name another disk, or release that one: {release}"
+        yield Finding(DISK_SOURCE_FIELD, f"{message}: {fix}", "FieldValueDuplicate")
+
+
+RULE = Rule(
+    id="pvc-disk-claimed", facts=PvcFacts, reads=THREE_KEYS, check=check, asks_vsphere=False
+)
