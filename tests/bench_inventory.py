@@ -344,9 +344,9 @@ def _measure_memory() -> dict[str, float]:
     """Resident memory with everything that `serve` imports, VMs and then PVCs put in."""
     import webhook.cli.serve  # noqa: F401  for its weight
     from tests.test_answers import DEVICES, HEAD, TAIL
-    from webhook.claims import Claims
-    from webhook.cluster.pvcs import decode
+    from webhook.cluster.objects import claim as decode
     from webhook.inventory import Index
+    from webhook.kube import Claims
     from webhook.vsphere.answers import Answer
     from webhook.vsphere.source import _apply
 

@@ -36,8 +36,9 @@ from starlette.routing import Route
 from tests.cases import BASE, review_of
 from tests.guard import running
 from webhook.cli.demo import merged
-from webhook.decide import Policy, Sources, decide
+from webhook.decide import Sources, decide
 from webhook.inventory import Inventory, load_snapshot
+from webhook.policy import Policy
 from webhook.review import parse, render
 from webhook.server import Receive, Scope, Send
 

@@ -1,25 +1,29 @@
 """The cases of tests/fixtures: one set, run at three heights (rule, HTTP, real API server).
 
 A case is `why`, `object` (merged over its kind's base), `oldObject` for an UPDATE, `vsphere` (VMs
-by moref, merged over the base), `providers` (further ones, name to type), `pvcs` (those that are
-there already) and `plan` (a Migration's), both merged over the base, `settings`, and `expect`,
-which `pytest --update-fixtures` rewrites and a person reviews. `simulator` or `cluster` say why a
-case can't be had there. For a default, `pass` is left alone and `fail` is filled in.
+by moref, merged over the base), `providers` (further ones, name to type), `cluster` (what is there
+already: Cluster below), `settings`, and `expect`, which `pytest --update-fixtures` rewrites and a
+person reviews. `simulator` or `apiServer` say why a case can't be had there. For a default, `pass`
+is left alone and `fail` is filled in.
 """
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from webhook.claims import Claim, Claims
 from webhook.cli.demo import merged
-from webhook.cluster.pvcs import decode
-from webhook.decide import Policy, Sources
+from webhook.cli.sources import policy
+from webhook.cluster import objects
+from webhook.decide import Sources, repair
 from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
+from webhook.kube import Claim, Followed, User
 from webhook.model import KubeObject, Provider, VirtualMachine
+from webhook.policy import Policy
+from webhook.review import Admitted, Review
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings
 
@@ -33,6 +37,7 @@ _RESOURCES = {
     "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
     "Plan": ("forklift.konveyor.io", "v1beta1", "plans"),
     "Migration": ("forklift.konveyor.io", "v1beta1", "migrations"),
+    "Conversion": ("forklift.konveyor.io", "v1beta1", "conversions"),
 }
 
 
@@ -44,6 +49,26 @@ class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, ren
     causes: list[str] = []
     warnings: list[str] = []
     message: str = ""
+    recorded: list[str] = []
+    """Ids of rules that only the audit log has."""
+
+
+class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """What is there already; PVCs and the Plan are merged over the base."""
+
+    pvcs: list[dict[str, Any]] = []
+    plan: dict[str, Any] | None = None
+    classes: list[dict[str, Any]] = []
+    pods: dict[str, str] = {}
+    """Running ones: the PVC that each mounts, to the pod's name."""
+    started: bool = False
+    """A Migration that hasn't ended names the Plan."""
+    enforce: str = ""
+    """The target namespace's label."""
+    rights: tuple[str, ...] = ("get providers", "list persistentvolumeclaims")
+    """What the caller may do."""
+    remote: list[str] = []
+    """Names of openshift Providers with an address of their own."""
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -53,25 +78,30 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     old_object: dict[str, Any] | None = None
     vsphere: dict[str, dict[str, Any]] = {}
     providers: dict[str, str] = {}
-    pvcs: list[dict[str, Any]] | None = None
-    plan: dict[str, Any] | None = None
+    cluster: Cluster | None = None
     settings: dict[str, Any] = {}
     simulator: str | None = None
-    cluster: str | None = None
+    api_server: str | None = None
 
 
 class FixedCluster:
-    """A webhook.claims.ClusterReader of what a case says is there."""
+    """A webhook.kube.ClusterReader of what a case says is there."""
 
-    def __init__(self, pvcs: list[dict[str, Any]], plan: dict[str, Any] | None) -> None:
-        self._pvcs = [decode(msgspec.json.encode(pvc)) for pvc in pvcs]
-        self._plan: Any = plan
+    def __init__(self, there: Cluster) -> None:
+        self._there = there
+        self._pvcs = [objects.claim(msgspec.json.encode(pvc)) for pvc in there.pvcs]
+        self._plan: Any = there.plan
 
-    def followed(self) -> Claims:
-        claims = Claims()
+    def followed(self) -> Followed:
+        followed = Followed()
         for key, claim in self._pvcs:
-            claims.put(key, claim)
-        return claims
+            followed.claims.put(key, claim)
+        for found in self._there.classes:
+            followed.classes.put(*objects.storage_class(msgspec.json.encode(found)))
+        followed.classes.synced = bool(self._there.classes)
+        if self._there.enforce:
+            followed.enforced.put("migrated-workloads", self._there.enforce)
+        return followed
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         both = [claim for _, claim in self._pvcs if claim.vm_id and claim.vm_uuid]
@@ -85,6 +115,15 @@ class FixedCluster:
         same = (metadata["namespace"], metadata["name"]) == (namespace, name)
         return found if same else None
 
+    async def started(self, namespace: str, name: str) -> bool:
+        return self._there.started
+
+    async def mounted(self, namespace: str) -> dict[str, str]:
+        return self._there.pods
+
+    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+        return f"{verb} {resource.partition('.')[0]}" in self._there.rights
+
 
 class Case(msgspec.Struct):
     """One case, everything merged."""
@@ -94,11 +133,11 @@ class Case(msgspec.Struct):
     old: dict[str, Any] | None
     vms: dict[str, dict[str, Any]]
     providers: dict[str, str]
-    cluster_has: FixedCluster | None
+    there: Cluster | None
     settings: dict[str, Any]
     expect: Expect
     simulator: str | None
-    cluster: str | None
+    api_server: str | None
 
     @property
     def id(self) -> str:
@@ -114,12 +153,7 @@ class Case(msgspec.Struct):
 
     @property
     def policy(self) -> Policy:
-        settings = Settings.model_validate(self.settings)
-        return Policy(
-            actions=settings.rules,
-            defaults=settings.defaults,
-            trust_network=settings.trust_network,
-        )
+        return policy(Settings.model_validate(self.settings))
 
     def sources(self, now: Callable[[], float] = lambda: 0.0) -> Sources:
         """The case's vSphere as an inventory that is its own fresh read."""
@@ -134,10 +168,15 @@ class Case(msgspec.Struct):
             ProviderInventory(Provider(NAMESPACE, name, kind))
             for name, kind in self.providers.items()
         )
-        inventory, there = Inventory([vsphere, *others]), self.cluster_has
-        if there is None:
+        inventory = Inventory([vsphere, *others])
+        if self.there is None:
             return Sources(inventory, self.policy, now)
-        return Sources(inventory, self.policy, now, there.followed(), there)
+        for name in self.there.remote:
+            remote = ProviderInventory(Provider(NAMESPACE, name, "openshift"))
+            remote.remote = True
+            inventory.put(remote)
+        cluster = FixedCluster(self.there)
+        return Sources(inventory, self.policy, now, cluster.followed(), cluster)
 
     def update(self, expect: Expect) -> None:
         """Rewrite the file's `expect`, and nothing before it."""
@@ -150,24 +189,29 @@ class Case(msgspec.Struct):
 def load(path: Path) -> Case:
     file = msgspec.yaml.decode(path.read_bytes(), type=_File)
     base = BASE[file.object["kind"]]
-    there = None
-    if file.pvcs is not None or file.plan is not None:
-        pvcs = [merged(BASE["PersistentVolumeClaim"], pvc) for pvc in file.pvcs or ()]
-        plan = None if file.plan is None else merged(BASE["Plan"], file.plan)
-        there = FixedCluster(pvcs, plan)
-    elsewhere = "it needs PVCs that are there: tests/e2e/test_gate.py" if there else None
+    there = file.cluster
+    if there is not None:
+        there.pvcs = [merged(BASE["PersistentVolumeClaim"], pvc) for pvc in there.pvcs]
+        there.plan = None if there.plan is None else merged(BASE["Plan"], there.plan)
     return Case(
         path=path,
         object=merged(base, file.object),
         old=merged(base, file.old_object) if file.old_object else None,
         vms=merged(BASE["vsphere"], file.vsphere),
         providers=file.providers,
-        cluster_has=there,
+        there=there,
         settings=file.settings,
         expect=file.expect,
-        simulator=file.simulator or elsewhere,
-        cluster=file.cluster or elsewhere,
+        simulator=file.simulator,
+        api_server=file.api_server,
     )
+
+
+def recorded(expect: Expect, audit: Mapping[str, str]) -> list[str]:
+    """What the audit annotation `rules` has beyond what the user is told."""
+    told = " ".join((*expect.causes, *expect.warnings, expect.message))
+    rules = audit.get("rules", "")
+    return [rule for rule in rules.split(",") if rule and f": {rule})" not in told]
 
 
 def all_cases() -> list[Case]:
@@ -195,3 +239,12 @@ def review_of(
         **more,
     }
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+
+
+def repaired(review: Review, sources: Sources) -> Admitted:
+    """What /mutate would answer."""
+
+    async def answer() -> Admitted:
+        return await repair(review, sources, asyncio.get_running_loop().time() + 5)
+
+    return asyncio.run(answer())

@@ -11,12 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.cases import DEFAULT_IDS
 from webhook import __version__
 from webhook.rules import DEFAULTS, RULES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+_ACTIONS = {rule.id: rule.action for rule in RULES}
+_VERBS = {"deny": "Denies", "warn": "Warns", "audit": "Records"}
 _TABLE = re.compile(r"(<!-- rules: [^>]*-->\n).*?(<!-- /rules -->)", re.DOTALL)
 
 
@@ -81,7 +82,9 @@ def _table() -> str:
 def _title(rule: str) -> str:
     doc = import_module(f"webhook.rules.{rule.replace('-', '_')}").__doc__ or ""
     title, _, rest = doc.partition("\n\n")
-    heads = ["Reads", "Fills"] if rule in DEFAULT_IDS else ["Reads", "Asks", "Accepts", "Denies"]
+    heads = ["Reads", "Fills"]
+    if rule in _ACTIONS:
+        heads = ["Reads", "Asks", "Accepts", _VERBS[_ACTIONS[rule]]]
     if missing := [head for head in heads if not re.search(rf"^{head}: ", rest, re.MULTILINE)]:
         raise SystemExit(f"{rule}: its docstring lacks {', '.join(missing)}")
     return title

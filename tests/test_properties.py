@@ -9,10 +9,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cases import BASE, FIXTURES, load, review_of
+from tests.cases import BASE, FIXTURES, load, repaired, review_of
 from webhook import quantity
 from webhook.cli.demo import merged
-from webhook.decide import Sources, decide, repair
+from webhook.decide import Sources, decide
 from webhook.errors import ReviewMalformed
 from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, trim_backing_file
 from webhook.review import Admitted, Denied, Review, parse, render
@@ -112,7 +112,7 @@ def test_no_object_makes_the_engine_raise(obj: dict[str, Any], old: dict[str, An
         return
     answer = msgspec.json.decode(render(review, _judged(review, _SOURCES)))
     assert answer["response"]["uid"] == review.uid
-    render(review, repair(review, _SOURCES))
+    render(review, repaired(review, _SOURCES))
 
 
 @settings(deadline=None)
@@ -124,16 +124,16 @@ def test_every_patch_applies_and_a_second_one_is_empty(obj: dict[str, Any]) -> N
         review = _parsed(obj)
     except ReviewMalformed:
         return
-    repaired = jsonpatch.apply_patch(obj, _patch(review, repair(review, _SOURCES)))
-    assert repair(_parsed(repaired), _SOURCES).patch == ()
+    fixed = jsonpatch.apply_patch(obj, _patch(review, repaired(review, _SOURCES)))
+    assert repaired(_parsed(fixed), _SOURCES).patch == ()
 
 
 @settings(deadline=None, max_examples=300)
 @given(_pvcs)
 def test_a_repaired_claim_touches_the_three_keys_only(pvc: dict[str, Any]) -> None:
     review = _parsed(pvc)
-    repaired = jsonpatch.apply_patch(pvc, _patch(review, repair(review, _SOURCES)))
-    for obj in (pvc, repaired):
+    fixed = jsonpatch.apply_patch(pvc, _patch(review, repaired(review, _SOURCES)))
+    for obj in (pvc, fixed):
         metadata = obj["metadata"]
         for keys in (metadata.get("labels"), metadata.get("annotations")):
             for key in (VM_ID, VM_UUID, DISK_SOURCE):
@@ -141,7 +141,7 @@ def test_a_repaired_claim_touches_the_three_keys_only(pvc: dict[str, Any]) -> No
         for empty in ("labels", "annotations"):
             if not metadata.get(empty):
                 metadata.pop(empty, None)
-    assert repaired == pvc
+    assert fixed == pvc
 
 
 @settings(deadline=None, max_examples=300)

@@ -73,6 +73,8 @@ class ApiServer:
 
 
 class Store(dict[str, str]):
+    synced = False
+
     def put(self, key: str, value: str) -> None:
         self[key] = value
 

@@ -15,7 +15,8 @@ rules      RULES and DEFAULTS, a file each
 telling    a proof in words, as far as its reader may know
 rule       what a rule sees and says
 proof      a VM's whole disk set against its PVCs: one pure function
-claims     PVCs that carry the labels, by the disk that each one claims
+policy     what the operator chose, and what comes of it for one object
+kube       what is known of the cluster, and what it can be asked
 confirm    fresh reads for denials: shared, short-lived, limited
 inventory  the index over VMs, its age, and snapshot files
 settings   file and environment -> frozen Settings

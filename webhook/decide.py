@@ -5,21 +5,42 @@
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
-from webhook.claims import Claims, ClusterReader
 from webhook.errors import ClusterUnreachable, ObjectMalformed, VsphereUnreachable
-from webhook.gather import MigrationQuestion, PlanQuestion, PvcQuestion, Question
+from webhook.gather import (
+    ConversionQuestion,
+    MigrationQuestion,
+    PlanQuestion,
+    PvcQuestion,
+    Question,
+)
 from webhook.inventory import Inventory, Overlay, ProviderInventory
-from webhook.model import MILDEST_FIRST, Action, KubeObject
-from webhook.review import MIGRATION, PLAN, PVC, Admitted, Cause, Denied, Review, Undecided, Verdict
+from webhook.kube import ClusterReader, Followed, User
+from webhook.model import MILDEST_FIRST, MOREF, UUID, Action, KubeObject
+from webhook.policy import Enforcement, Policy
+from webhook.review import (
+    CONVERSION,
+    MIGRATION,
+    PLAN,
+    PVC,
+    Admitted,
+    Cause,
+    Denied,
+    Review,
+    Undecided,
+    Verdict,
+)
 from webhook.rule import (
+    ConversionFacts,
     Default,
     F,
+    Facts,
     Finding,
     MigrationFacts,
     PatchOp,
@@ -32,37 +53,29 @@ from webhook.rule import (
 from webhook.rules import DEFAULTS, RULES
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """What the operator chose."""
-
-    actions: Mapping[str, Action] = {}
-    """Rule id to action, where it isn't the rule's own."""
-    defaults: Mapping[str, bool] = {}
-    """Default id to whether it fills in, where it isn't the default's own."""
-    undecided: Action = "deny"
-    """deny or warn."""
-    max_age: float = 3600.0
-    """Seconds past which what is known of a provider decides nothing."""
-    trust_network: bool = False
-    """Whether every caller may know what vSphere says."""
-    ignore_providers: frozenset[str] = frozenset()
-    """`namespace/name` of providers whose silence makes no PVC undecided."""
-
-
 class Sources(msgspec.Struct, frozen=True):
     """What a decision rests on; `now` is the monotonic clock that tells the inventory's age."""
 
     inventory: Inventory
     policy: Policy
     now: Callable[[], float]
-    claims: Claims | None = None
-    """The cluster's labelled PVCs, followed; None outside any cluster."""
+    followed: Followed | None = None
+    """What is kept of the cluster; None outside any."""
     cluster: ClusterReader | None = None
 
-    @property
-    def trusted(self) -> bool:
-        """Whether this caller may be told what the object itself doesn't prove."""
-        return self.policy.trust_network
+    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """Whether that may be told to `user` which one needs this right to see.
+
+        userInfo is text in a POST: it counts only where nobody but the API server can send one.
+        """
+        if not self.policy.trust_network:
+            return False
+        if self.cluster is None:
+            return True
+        try:
+            return await self.cluster.may(user, verb, resource, namespace, name)
+        except ClusterUnreachable:
+            return False
 
 
 async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
@@ -76,22 +89,64 @@ async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
     try:
         book = _BOOKS[review.kind]
         question = book.ask(review.object, review.old, sources)
-        verdict = await _judge(question, book, sources, deadline, review.user)
+        if why := _skipped(question, sources.policy, review.user):
+            return Admitted(audit={"verdict": "skipped", "skipped-because": why})
+        return await _judge(question, book, sources, deadline, review.user)
     except ObjectMalformed as error:
         return Denied((Cause(error.field, str(error), "FieldValueInvalid", "object"),))
-    if isinstance(verdict, Undecided) and sources.policy.undecided != "deny":
-        return Admitted(warnings=(f"not checked: {verdict.message}",), audit=verdict.audit)
-    return verdict
 
 
-def repair(review: Review, sources: Sources) -> Admitted:
+async def repair(review: Review, sources: Sources, deadline: float) -> Admitted:
     """The changes that have only one right answer; none where the facts can't be had."""
     if review.object is None:
         return Admitted()
     try:
-        return Admitted(_fill(_BOOKS[review.kind], review.object, review.old, sources))
+        book = _BOOKS[review.kind]
+        question = book.ask(review.object, review.old, sources)
+        if not question.judged or _skipped(question, sources.policy, review.user):
+            return Admitted()
+        if _past_conversion(question, sources.policy):
+            return Admitted()  # what is restored comes back as it was
+        async with asyncio.timeout_at(deadline):
+            trusted = await _trusted(question, sources, review.user)
+        return Admitted(_fill(book, review.object, review.old, sources, trusted))
     except ObjectMalformed:
         return Admitted()  # the API server's own validation says what is wrong
+    except TimeoutError:
+        return Admitted()
+
+
+def _skipped(question: Question[Any], policy: Policy, user: User) -> str:
+    """Why a PVC is none of a vendor's; empty where it may be one. A skip proves nothing: the
+    whole-disk-set proof looks at every PVC."""
+    if not isinstance(question, PvcQuestion):
+        return ""
+    pvc = question.pvc
+    if UUID.fullmatch(str(pvc.labels.get("migration", ""))):
+        return "marked by Forklift: the label migration is a uuid"
+    if pvc.name.startswith("prime-"):
+        if not pvc.vm_uuid:
+            return "a populator's own: prime-* without vmUUID"
+        if user.username in policy.importers:
+            return "a populator's own: prime-* by an importer"
+    return ""
+
+
+def _past_conversion(question: Question[Any], policy: Policy) -> bool:
+    return isinstance(question, PvcQuestion) and policy.past_conversion.marks(question.pvc)
+
+
+async def _trusted(question: Question[Any], sources: Sources, user: User) -> frozenset[str]:
+    """The names of the providers of which `user` may know everything."""
+    if not sources.policy.trust_network:
+        return frozenset()
+    names = [(source.provider.namespace, source.provider.name) for source in question.providers]
+    asked = (sources.may(user, "get", _PROVIDERS, *name) for name in names)
+    allowed = zip(question.providers, await asyncio.gather(*asked), strict=True)
+    return frozenset(source.name for source, may in allowed if may)
+
+
+_PROVIDERS = "providers.forklift.konveyor.io"
 
 
 class _Book(msgspec.Struct, frozen=True):
@@ -105,7 +160,7 @@ class _Book(msgspec.Struct, frozen=True):
     def of(
         cls,
         question: "_Asks",
-        facts: type[PvcFacts] | type[PlanFacts] | type[MigrationFacts],
+        facts: type[Facts],
     ) -> "_Book":
         return cls(
             question,
@@ -117,12 +172,18 @@ class _Book(msgspec.Struct, frozen=True):
         question: Question[Any] = self.question(obj, old, sources)
         return question
 
+    @property
+    def gate(self) -> bool:
+        """Whether any of its rules is one that a namespace's label doesn't lower."""
+        return any(rule.gate for rule in self.rules)
 
-_Asks = type[PvcQuestion] | type[PlanQuestion] | type[MigrationQuestion]
+
+_Asks = type[PvcQuestion] | type[PlanQuestion] | type[MigrationQuestion] | type[ConversionQuestion]
 _BOOKS = {
     PVC: _Book.of(PvcQuestion, PvcFacts),
     PLAN: _Book.of(PlanQuestion, PlanFacts),
     MIGRATION: _Book.of(MigrationQuestion, MigrationFacts),
+    CONVERSION: _Book.of(ConversionQuestion, ConversionFacts),
 }
 
 
@@ -152,7 +213,7 @@ class _Opinion(msgspec.Struct, frozen=True):
 def _opinion(
     question: Question[F],
     book: _Book,
-    policy: Policy,
+    enforcement: Enforcement,
     source: ProviderInventory | None,
     facts: F,
 ) -> _Opinion:
@@ -162,7 +223,7 @@ def _opinion(
     for rule in book.rules:
         if not created and not rule.reads & changed:
             continue
-        action = policy.actions.get(rule.id, rule.action)
+        action = enforcement.action(rule)
         if action == "off":
             continue
         for said in rule.check(facts):
@@ -187,25 +248,66 @@ def _reason(said: Finding | Unknown) -> Reason:
 
 
 async def _judge(
-    question: Question[F], book: _Book, sources: Sources, deadline: float, user: str
+    question: Question[F], book: _Book, sources: Sources, deadline: float, user: User
 ) -> Verdict:
     if not question.judged:
         return Admitted()
+    doubt: Undecided | None = None
     try:
         async with asyncio.timeout_at(deadline):
-            await question.fetch(sources.cluster)
+            await question.fetch(user)
+            question.trusted = await _trusted(question, sources, user)
     except ClusterUnreachable as error:
-        return Undecided(f"the PVCs of the target namespace can't be had: {error}")
+        doubt = Undecided(f"the PVCs of the target namespace can't be had: {error}", audit=_UNKNOWN)
     except TimeoutError:
-        return Undecided("the API server did not list the PVCs within this request's time")
-    if not question.judged:
-        return Admitted(warnings=tuple(question.warnings))
-    policy = sources.policy
+        why = "the API server did not list the PVCs within this request's time"
+        doubt = Undecided(why, audit=_UNKNOWN)
+    else:
+        if not question.judged:
+            return Admitted(warnings=tuple(question.warnings))
+    enforcement = _enforcement(question, sources)
+    verdict: Verdict
+    if doubt is not None:
+        verdict = doubt
+    else:
+        verdict = await _opine(question, book, sources, enforcement, deadline, user)
+    if isinstance(verdict, Undecided):
+        action = enforcement.undecided(gate=book.gate)
+        if action != "deny":
+            warnings = (f"not checked: {verdict.message}",) if action == "warn" else ()
+            verdict = Admitted(warnings=warnings, audit=verdict.audit)
+    if verdict.audit and (vms := ",".join(vm for vm in question.vms if MOREF.fullmatch(vm))):
+        verdict = msgspec.structs.replace(verdict, audit={**verdict.audit, "vm": vms})
+    return verdict
+
+
+_UNKNOWN = {"verdict": "undecided"}
+
+
+def _enforcement(question: Question[Any], sources: Sources) -> Enforcement:
+    policy, followed = sources.policy, sources.followed
+    namespace = question.namespace
+    return Enforcement(
+        policy,
+        policy.namespaces.get(namespace),
+        followed.enforced.get(namespace) if followed else None,
+        "warn" if _past_conversion(question, policy) else "deny",
+    )
+
+
+async def _opine(
+    question: Question[F],
+    book: _Book,
+    sources: Sources,
+    enforcement: Enforcement,
+    deadline: float,
+    user: User,
+) -> Verdict:
     usable, unusable = _providers(question, sources)
     opinions = [
-        _opinion(question, book, policy, source, question.facts(source, source.vms, usable))
+        _opinion(question, book, enforcement, source, question.facts(source, source.vms, usable))
         for source in usable
-    ] or [_opinion(question, book, policy, None, question.facts(None, None, usable))]
+    ] or [_opinion(question, book, enforcement, None, question.facts(None, None, usable))]
     if len(opinions) > 1:
         opinions.sort(key=lambda said: -said.rank)
     for said in opinions:
@@ -219,7 +321,7 @@ async def _judge(
     try:
         async with asyncio.timeout_at(deadline):
             best = await asyncio.gather(
-                *(_confirmed(said, question, book, policy, usable, user) for said in best)
+                *(_confirmed(said, question, book, enforcement, usable, user) for said in best)
             )
     except VsphereUnreachable as error:
         return _settled(best[0], Undecided(str(error)))
@@ -236,9 +338,9 @@ async def _confirmed(
     known: _Opinion,
     question: Question[F],
     book: _Book,
-    policy: Policy,
+    enforcement: Enforcement,
     usable: Sequence[ProviderInventory],
-    user: str,
+    user: User,
 ) -> _Opinion:
     """The opinion once more, on what vSphere itself says now. Raises VsphereUnreachable."""
     source = known.source
@@ -247,10 +349,10 @@ async def _confirmed(
     fields = {cause.field for cause in (*known.deny_if_so, *known.unknown)}
     wanted = question.wanted(question.facts(source, source.vms, usable), fields)
     fresh = await source.reader.read(
-        morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names, user=user
+        morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names, user=user.username
     )
     view = Overlay(source.vms, wanted.morefs, fresh)
-    return _opinion(question, book, policy, source, question.facts(source, view, usable))
+    return _opinion(question, book, enforcement, source, question.facts(source, view, usable))
 
 
 def _providers(
@@ -294,7 +396,7 @@ def _span(seconds: float) -> str:
 
 
 def _admitted(said: _Opinion, sources: Sources) -> Admitted:
-    warnings = [f"{cause.field}: {cause}" for cause in said.warn]
+    warnings = [f"{cause.field}: {cause}" for cause in sorted(said.warn, key=_place)]
     if said.source and said.source.unreachable_since:
         age = _span(said.source.age(sources.now()))
         warnings.append(f"judged by what was known {age} ago: {said.source.trouble}")
@@ -305,11 +407,20 @@ def _settled(said: _Opinion, doubt: Undecided | None) -> Verdict:
     """The verdict on an opinion that isn't clean; what needs no confirming stands in doubt."""
     causes = said.deny if doubt else (*said.deny, *said.deny_if_so)
     if causes:
-        warnings = tuple(f"{cause.field}: {cause}" for cause in said.warn)
-        return Denied(causes, warnings, _audit("denied", said))
+        warnings = tuple(f"{cause.field}: {cause}" for cause in sorted(said.warn, key=_place))
+        return Denied(tuple(sorted(causes, key=_place)), warnings, _audit("denied", said))
     if doubt is None:
         doubt = Undecided("; ".join(f"{cause.field}: {cause}" for cause in said.unknown))
     return msgspec.structs.replace(doubt, audit=_audit("undecided", said))
+
+
+def _place(cause: Cause) -> list[str | int]:
+    """Where a reader expects it: by field, with spec.vms[2] before spec.vms[10]."""
+    parts = _NUMBERS.split(cause.field)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+_NUMBERS = re.compile(r"(\d+)", re.ASCII)
 
 
 def _audit(verdict: str, said: _Opinion) -> dict[str, str]:
@@ -323,10 +434,15 @@ def _audit(verdict: str, said: _Opinion) -> dict[str, str]:
 
 
 def _fill(
-    book: _Book, obj: KubeObject, old: KubeObject | None, sources: Sources
+    book: _Book,
+    obj: KubeObject,
+    old: KubeObject | None,
+    sources: Sources,
+    trusted: Collection[str],
 ) -> tuple[PatchOp, ...]:
     patch: list[PatchOp] = []
     question = book.ask(obj, old, sources)
+    question.trusted = trusted
     for default in book.defaults:
         if not sources.policy.defaults.get(default.id, default.on):
             continue
@@ -337,6 +453,7 @@ def _fill(
             for op in ops:
                 patch.extend(_apply(obj, op))
             question = book.ask(obj, old, sources)  # the next one sees what this one wrote
+            question.trusted = trusted
     return tuple(patch)
 
 

@@ -35,6 +35,10 @@ class Vms(Protocol):
         """Up to three VMs whose names are spelled nearly so. Slow: it looks at every name."""
         ...
 
+    def datacenter(self, vm: VirtualMachine) -> str:
+        """The moref of the datacenter that `vm` is in; empty where that isn't known."""
+        ...
+
 
 class Index:
     """The VMs of one provider by moref, uuid and name."""
@@ -111,15 +115,25 @@ class Index:
         close = difflib.get_close_matches(name, tuple(self._names), n=3, cutoff=0.8)
         return tuple(vm for other in close for vm in self.by_name(other))[:3]
 
+    def datacenter(self, vm: VirtualMachine) -> str:
+        """The moref of the datacenter that `vm` is in; empty where that isn't known."""
+        above = (folder.moref for folder in self._above(vm))
+        return next((moref for moref in above if moref.startswith("datacenter")), "")
+
     def path(self, vm: VirtualMachine) -> str:
         """`/DC/vm/folder/name`, as Forklift's inventory shows it."""
-        names, parent = [_plain(vm.name)], vm.parent
-        while folder := self._folders.get(parent):
-            names.append(_plain(folder.name))
-            if len(names) > 64:  # a loop can only come from a file written by hand
-                break
-            parent = folder.parent
+        names = [_plain(vm.name), *(_plain(folder.name) for folder in self._above(vm))]
         return "/" + "/".join(reversed(names))
+
+    def _above(self, vm: VirtualMachine) -> Iterator[Folder]:
+        """The folders that `vm` is in, from its own up."""
+        parent = vm.parent
+        for _ in range(64):  # a loop can only come from a file written by hand
+            folder = self._folders.get(parent)
+            if folder is None:
+                return
+            yield folder
+            parent = folder.parent
 
     def _records(self, morefs: Iterable[str]) -> tuple[VirtualMachine, ...]:
         return tuple(vm for moref in morefs if (vm := self._vms.get(moref)) is not None)
@@ -159,6 +173,9 @@ class Overlay:
 
     def like_name(self, name: str) -> tuple[VirtualMachine, ...]:
         return self._base.like_name(name)
+
+    def datacenter(self, vm: VirtualMachine) -> str:
+        return self._base.datacenter(vm)
 
     def _merge(
         self, known: tuple[VirtualMachine, ...], fresh: tuple[VirtualMachine, ...]

@@ -14,6 +14,8 @@ VM_UUID = "vmUUID"
 DISK_SOURCE = "forklift.konveyor.io/disk-source"
 NOT_READY = "conversion-guard.io/not-ready"
 """An annotation that a vendor sets when it creates a PVC, and removes when its copy is whole."""
+ENFORCE = "conversion-guard.io/enforce"
+"""A namespace's label: deny, warn or audit, the most that is done about a finding there."""
 
 # The same, as a reader of a denial sees them.
 VM_ID_FIELD = f"metadata.labels[{VM_ID}]"
@@ -32,16 +34,33 @@ TARGET_NAMESPACE_FIELD = "spec.targetNamespace"
 PLAN_VMS_FIELD = "spec.vms"
 STORAGE_MAP_FIELD = "spec.map"
 POWER_STATE_FIELD = "spec.targetPowerState"
+NETWORK_MAP_FIELD = "spec.map.network"
+WARM_FIELD = "spec.warm"
+STATIC_IPS_FIELD = "spec.preserveStaticIPs"
+VOLUME_MODE_FIELD = "spec.volumeMode"
+STORAGE_CLASS_FIELD = "spec.storageClassName"
+ACCESS_MODES_FIELD = "spec.accessModes"
+CONVERSION_VM_FIELD = "spec.vm"
+CONVERSION_DISKS_FIELD = "spec.disks"
+CONVERSION_FIELDS = frozenset({"spec.type", CONVERSION_VM_FIELD, CONVERSION_DISKS_FIELD})
 PLAN_FIELDS = frozenset(
     {
         PLAN_TYPE_FIELD,
         SOURCE_PROVIDER_FIELD,
+        DESTINATION_PROVIDER_FIELD,
         TARGET_NAMESPACE_FIELD,
         PLAN_VMS_FIELD,
         STORAGE_MAP_FIELD,
+        NETWORK_MAP_FIELD,
         POWER_STATE_FIELD,
+        WARM_FIELD,
+        STATIC_IPS_FIELD,
     }
 )
+PLAN_VM_FIELDS = frozenset(
+    {PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, TARGET_NAMESPACE_FIELD, PLAN_VMS_FIELD}
+)
+"""What a rule reads that judges each entry of spec.vms."""
 
 # pyVmomi writes a managed object reference into its SOAP unescaped: nothing else may pass for one.
 MOREF = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
@@ -210,6 +229,7 @@ class Metadata(TypedDict, total=False):
     namespace: str | None
     labels: dict[str, Any] | None
     annotations: dict[str, Any] | None
+    ownerReferences: Any
 
 
 class KubeObject(TypedDict, total=False):
@@ -234,9 +254,15 @@ class Pvc(msgspec.Struct, frozen=True):
     """spec.resources.requests.storage, a Kubernetes quantity."""
     volume_mode: str = "Filesystem"
     volume_name: str | None = None
+    storage_class: str | None = None
+    access_modes: tuple[str, ...] = ()
     namespace: str = ""
     name: str = ""
     """Empty while the API server has not made one of generateName."""
+    labels: Mapping[str, Any] = {}
+    annotations: Mapping[str, Any] = {}
+    owners: frozenset[str] = frozenset()
+    """The kinds of its ownerReferences."""
 
     @classmethod
     def of(cls, obj: KubeObject) -> "Pvc":
@@ -255,13 +281,22 @@ class Pvc(msgspec.Struct, frozen=True):
         if not all(key is None or isinstance(key, str) for key in keys):
             return cls()
         volume_mode, volume_name = spec.get("volumeMode"), spec.get("volumeName")
+        storage_class, access_modes = spec.get("storageClassName"), spec.get("accessModes")
+        owners = metadata.get("ownerReferences")
         return cls(
             *keys,
             storage=None if storage is None else str(storage),
             volume_mode=volume_mode if isinstance(volume_mode, str) else "Filesystem",
             volume_name=volume_name if isinstance(volume_name, str) else None,
+            storage_class=storage_class if isinstance(storage_class, str) else None,
+            access_modes=tuple(access_modes) if isinstance(access_modes, list) else (),
             namespace=metadata.get("namespace") or "",
             name=metadata.get("name") or "",
+            labels=labels,
+            annotations=annotations,
+            owners=frozenset(str(_mapping(owner).get("kind")) for owner in owners)
+            if isinstance(owners, list)
+            else frozenset(),
         )
 
     @property
@@ -286,12 +321,19 @@ class PlanVm(msgspec.Struct, frozen=True):
     index: int
     id: str = ""
     name: str = ""
+    root_disk: str = ""
+    """rootDisk, such as `/dev/sdb`."""
     judged: bool = True
     """False for an entry that this UPDATE left alone, and for a VM that is already migrated."""
 
     @property
     def field(self) -> str:
         return f"{PLAN_VMS_FIELD}[{self.index}]"
+
+    @property
+    def meant(self) -> tuple[str, str, str]:
+        """What two entries must have in common to be the same."""
+        return self.id, self.name, self.root_disk
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -304,6 +346,12 @@ class Plan(msgspec.Struct, frozen=True):
     destination: Provider = Provider("", "", "")
     """spec.provider.destination, likewise."""
     target_namespace: str = ""
+    namespace: str = ""
+    name: str = ""
+    warm: bool = False
+    preserves_ips: bool = True
+    """spec.preserveStaticIPs, which is true where it isn't given."""
+    has_network_map: bool = False
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
@@ -319,12 +367,18 @@ class Plan(msgspec.Struct, frozen=True):
         provider = _mapping(spec.get("provider"), "spec.provider")
         source = _mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
         destination = _mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
+        metadata = obj.get("metadata") or Metadata()
         return cls(
             type=_text(spec.get("type"), "spec.type") or "",
             archived=spec.get("archived") is True,
             source=_reference(source, SOURCE_PROVIDER_FIELD),
             destination=_reference(destination, DESTINATION_PROVIDER_FIELD),
             target_namespace=_text(spec.get("targetNamespace"), "spec.targetNamespace") or "",
+            namespace=metadata.get("namespace") or "",
+            name=metadata.get("name") or "",
+            warm=spec.get("warm") is True,
+            preserves_ips=spec.get("preserveStaticIPs") is not False,
+            has_network_map=bool(_mapping(_mapping(spec.get("map")).get("network")).get("name")),
             vms=tuple(
                 _plan_vm(index, entry) for index, entry in enumerate(_list(spec, PLAN_VMS_FIELD))
             ),
@@ -339,10 +393,14 @@ class Plan(msgspec.Struct, frozen=True):
         return {
             PLAN_TYPE_FIELD: self.type,
             SOURCE_PROVIDER_FIELD: self.source,
+            DESTINATION_PROVIDER_FIELD: self.destination,
             TARGET_NAMESPACE_FIELD: self.target_namespace,
             PLAN_VMS_FIELD: self.spec.get("vms"),
             STORAGE_MAP_FIELD: self.spec.get("map"),
+            NETWORK_MAP_FIELD: self.has_network_map,
             POWER_STATE_FIELD: self.spec.get("targetPowerState"),
+            WARM_FIELD: self.warm,
+            STATIC_IPS_FIELD: self.preserves_ips,
         }
 
 
@@ -370,6 +428,59 @@ class Migration(msgspec.Struct, frozen=True):
         return {MIGRATION_PLAN_FIELD: self.plan}
 
 
+class ConversionDisk(msgspec.Struct, frozen=True):
+    """One entry of a Conversion's spec.disks: a PVC."""
+
+    index: int
+    namespace: str
+    name: str
+
+    @property
+    def field(self) -> str:
+        return f"{CONVERSION_DISKS_FIELD}[{self.index}]"
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """A Forklift Conversion: one VM's conversion pod (Forklift: conversion.go, ConversionSpec)."""
+
+    type: str = ""
+    vm_id: str = ""
+    """spec.vm.id. It names no provider: the VM is known by what its PVCs say."""
+    namespace: str = ""
+    """spec.targetNamespace, else its own."""
+    disks: tuple[ConversionDisk, ...] = ()
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Conversion":
+        """The Conversion in `obj`. Raises ObjectMalformed where a needed field has another type."""
+        spec = _mapping(obj.get("spec"), "spec")
+        own = (obj.get("metadata") or Metadata()).get("namespace") or ""
+        namespace = _text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or own
+        disks = []
+        for index, entry in enumerate(_list(spec, CONVERSION_DISKS_FIELD)):
+            field = f"{CONVERSION_DISKS_FIELD}[{index}]"
+            disk = _mapping(entry, field)
+            place = _text(disk.get("namespace"), f"{field}.namespace") or namespace
+            name = _text(disk.get("name"), f"{field}.name") or ""
+            disks.append(ConversionDisk(index, place, name))
+        return cls(
+            type=_text(spec.get("type"), "spec.type") or "",
+            vm_id=_text(_mapping(spec.get("vm"), CONVERSION_VM_FIELD).get("id"), "spec.vm.id")
+            or "",
+            namespace=namespace,
+            disks=tuple(disks),
+        )
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Each of CONVERSION_FIELDS: what a rule says that it reads."""
+        return {
+            "spec.type": self.type,
+            CONVERSION_VM_FIELD: self.vm_id,
+            CONVERSION_DISKS_FIELD: self.disks,
+        }
+
+
 def _reference(value: Mapping[str, Any], field: str) -> Provider:
     namespace = _text(value.get("namespace"), f"{field}.namespace") or ""
     return Provider(namespace, _text(value.get("name"), f"{field}.name") or "", "")
@@ -382,6 +493,7 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
         index,
         _text(vm.get("id"), f"{field}.id") or "",
         _text(vm.get("name"), f"{field}.name") or "",
+        _text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
     )
 
 

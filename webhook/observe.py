@@ -29,6 +29,14 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._reloads = Counter(
+            "conversion_guard_settings_reloads",
+            "Changes of the settings file; a failed one leaves the old settings in force",
+            ("result",),
+            registry=self.registry,
+        )
+        for result in ("ok", "failed"):
+            self._reloads.labels(result)
         self._children: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
 
     def reviewed(self, door: str, kind: str, operation: str, verdict: str, seconds: float) -> None:
@@ -41,6 +49,10 @@ class Metrics:
         reviews, durations = counters
         reviews.inc()
         durations.observe(seconds)
+
+    def reloaded(self, *, ok: bool) -> None:
+        """Count a change of the settings file."""
+        self._reloads.labels("ok" if ok else "failed").inc()
 
     def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
         """Serve /metrics in a thread of its own: the port it listens on, and how to stop it."""

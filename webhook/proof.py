@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from webhook import quantity
-from webhook.claims import Claim
+from webhook.kube import Claim
 from webhook.model import Disk, VirtualMachine
 
 
@@ -26,6 +26,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """PVCs that claim a disk which another one claims, too."""
     surplus: tuple[Claim, ...] = ()
     """PVCs that Forklift counts and then leaves out: `prime-*`, or without a disk-source."""
+    ambiguous: tuple[Disk, ...] = ()
+    """Disks whose files Forklift takes for one: it leaves `-000001` and the like out of both."""
     undersized: tuple[tuple[Disk, Claim], ...] = ()
     unbound: tuple[Claim, ...] = ()
     terminating: tuple[Claim, ...] = ()
@@ -34,9 +36,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def whole(self) -> bool:
         """Whether every disk has its one PVC, with everything in its place."""
-        return not (self.missing or self.wrong or self.duplicate or self.surplus) and not (
-            self.undersized or self.unbound or self.terminating or self.not_ready
-        )
+        return self == Proof(matched=self.matched)
 
 
 def prove(vm: VirtualMachine, claims: Sequence[Claim]) -> Proof:
@@ -46,7 +46,7 @@ def prove(vm: VirtualMachine, claims: Sequence[Claim]) -> Proof:
     looked_at = [claim for claim in counted if claim.matchable]
     by_source = {claim.source: claim for claim in looked_at}
     times = Counter(claim.source for claim in looked_at)
-    sources = {disk.source for disk in disks}
+    sources = Counter(disk.source for disk in disks)
     matched = tuple((disk, by_source[disk.source]) for disk in disks if disk.source in by_source)
     return Proof(
         matched=matched,
@@ -54,6 +54,7 @@ def prove(vm: VirtualMachine, claims: Sequence[Claim]) -> Proof:
         wrong=tuple(claim for claim in looked_at if claim.source not in sources),
         duplicate=tuple(claim for claim in looked_at if times[claim.source] > 1),
         surplus=tuple(claim for claim in counted if not claim.matchable),
+        ambiguous=tuple(disk for disk in disks if sources[disk.source] > 1),
         undersized=tuple(pair for pair in matched if _too_small(*pair)),
         unbound=tuple(claim for claim in counted if claim.phase != "Bound"),
         terminating=tuple(claim for claim in counted if claim.terminating),

@@ -1,7 +1,7 @@
 """Kubernetes quantities, by the kubernetes package's own parser."""
 
 import re
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import lru_cache
 
 from kubernetes.utils.quantity import parse_quantity
@@ -18,5 +18,6 @@ def parse(text: str) -> Decimal | None:
     """The exact number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`), or None if it is none."""
     if len(text) > 64 or not _GRAMMAR.fullmatch(text):
         return None
-    number: Decimal = parse_quantity(text)
+    with localcontext(prec=128):  # 64 digits by 2^60: the usual 28 would round
+        number: Decimal = parse_quantity(text)
     return number

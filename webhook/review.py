@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from webhook.errors import ReviewMalformed
+from webhook.kube import User
 from webhook.model import KubeObject, quoted
 from webhook.rule import PatchOp, Reason
 
@@ -84,12 +85,17 @@ class Resource(msgspec.Struct, frozen=True):
 PVC = Kind("", "v1", "PersistentVolumeClaim")
 PLAN = Kind("forklift.konveyor.io", "v1beta1", "Plan")
 MIGRATION = Kind("forklift.konveyor.io", "v1beta1", "Migration")
+CONVERSION = Kind("forklift.konveyor.io", "v1beta1", "Conversion")
 
 _RESOURCES = {
     PVC: Resource("", "v1", "persistentvolumeclaims"),
     PLAN: Resource("forklift.konveyor.io", "v1beta1", "plans"),
     MIGRATION: Resource("forklift.konveyor.io", "v1beta1", "migrations"),
+    CONVERSION: Resource("forklift.konveyor.io", "v1beta1", "conversions"),
 }
+
+JUDGED = frozenset(_RESOURCES)
+"""The kinds that are looked at; any other is admitted."""
 
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
@@ -102,7 +108,7 @@ class Review(msgspec.Struct, frozen=True):
     operation: Operation
     name: str = ""
     namespace: str = ""
-    user: str = ""
+    user: User = User()
     dry_run: bool = False
     subresource: str = ""
     object: KubeObject | None = None
@@ -115,10 +121,6 @@ class Review(msgspec.Struct, frozen=True):
         return self.object is not None
 
 
-class _UserInfo(msgspec.Struct, frozen=True):
-    username: str = ""
-
-
 class _Request(msgspec.Struct, rename="camel"):
     uid: str
     kind: Kind
@@ -127,7 +129,7 @@ class _Request(msgspec.Struct, rename="camel"):
     name: str = ""
     namespace: str = ""
     sub_resource: str = ""
-    user_info: _UserInfo = _UserInfo()
+    user_info: User = User()
     dry_run: bool | None = None
     object: msgspec.Raw = msgspec.Raw(b"null")
     old_object: msgspec.Raw = msgspec.Raw(b"null")
@@ -190,7 +192,7 @@ def parse(body: bytes | bytearray) -> Review:
         operation=request.operation,
         name=request.name,
         namespace=request.namespace,
-        user=request.user_info.username,
+        user=request.user_info,
         dry_run=bool(request.dry_run),
         subresource=request.sub_resource,
         object=_decode(request.object, "object", request) if judged else None,

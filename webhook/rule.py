@@ -3,14 +3,24 @@
 A rule is a pure function; so is a default, which yields patch operations.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from webhook.claims import Claim
-from webhook.model import Action, Disk, Plan, PlanVm, Provider, Pvc, VirtualMachine
+from webhook.kube import Claim, StorageClass
+from webhook.model import (
+    Action,
+    Conversion,
+    ConversionDisk,
+    Disk,
+    Plan,
+    PlanVm,
+    Provider,
+    Pvc,
+    VirtualMachine,
+)
 
 Reason = Literal[
     "FieldValueInvalid", "FieldValueRequired", "FieldValueDuplicate", "FieldValueForbidden"
@@ -65,8 +75,12 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The same, of the other providers."""
     matching: tuple[Disk, ...] = ()
     """The disks of `visible_vm` that Forklift would match with the claim's disk-source."""
-    claimed_by: tuple[Claim, ...] = ()
-    """Other PVCs of the namespace that claim the same disk, and aren't being deleted."""
+    twins: tuple[VirtualMachine, ...] = ()
+    """Other VMs of the provider with the same config.uuid, such as clones."""
+    siblings: tuple[Claim, ...] = ()
+    """Other PVCs of the namespace that name the same VM, and aren't being deleted."""
+    classes: Mapping[str, StorageClass] | None = None
+    """The cluster's storage classes; None where they aren't known."""
     storage: Decimal | None = None
     """spec.resources.requests.storage in bytes; None where it is no quantity."""
     trusted: bool = False
@@ -87,6 +101,16 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     found: tuple[VirtualMachine, ...]
     near: tuple[VirtualMachine, ...] = ()
     """VMs that may be meant where none was found; empty unless the caller may know them."""
+    namesakes: tuple[VirtualMachine, ...] = ()
+    """Other VMs of that name in the same datacenter."""
+
+    @property
+    def vm(self) -> VirtualMachine | None:
+        """The one VM that is meant, where it is to be judged and can be read."""
+        if not self.entry.judged or len(self.found) != 1:
+            return None
+        vm = self.found[0]
+        return None if vm.template or vm.trouble else vm
 
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,16 +124,41 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     claims: tuple[Claim, ...] | None = None
     """The target namespace's PVCs that carry both labels, as they are now; None where nobody can
     be asked for them, and where they are in another cluster."""
+    classes: Mapping[str, StorageClass] | None = None
+    remote: bool = False
+    """Whether the destination is another cluster: the PVCs are there."""
+    started: bool = False
+    """Whether a Migration that hasn't ended names the Plan."""
     trusted: bool = False
+    may_list: bool = False
+    """Whether this caller may know the names of the target namespace's PVCs."""
 
 
 class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A Migration, and the Plan that it starts with everything that a Plan's rules see."""
 
     plan: PlanFacts
+    mounted: Mapping[str, str] = {}
+    """PVCs of the target namespace that running pods mount: claim name to pod name."""
 
 
-F = TypeVar("F", PvcFacts, PlanFacts, MigrationFacts)
+class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A Conversion, the PVCs that it names, and the VM that these name."""
+
+    conversion: Conversion
+    named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
+    """Each of spec.disks; None for one that carries no labels or isn't there. All None where
+    nobody can be asked."""
+    provider: Provider | None = None
+    vm: VirtualMachine | None = None
+    proven: bool = False
+    classes: Mapping[str, StorageClass] | None = None
+    trusted: bool = False
+    may_list: bool = False
+
+
+Facts = PvcFacts | PlanFacts | MigrationFacts | ConversionFacts
+F = TypeVar("F", PvcFacts, PlanFacts, MigrationFacts, ConversionFacts)
 
 
 class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
@@ -123,6 +172,11 @@ class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     asks_vsphere: bool = True
     """Whether its findings rest on the inventory, so that a denial needs a fresh read."""
     action: Action = "deny"
+    gate: bool = False
+    """Whether it proves a whole disk set: a namespace's label doesn't lower it by itself."""
+
+
+AnyRule = Rule[PvcFacts] | Rule[PlanFacts] | Rule[MigrationFacts] | Rule[ConversionFacts]
 
 
 class Default(msgspec.Struct, Generic[F], frozen=True, kw_only=True):

@@ -16,9 +16,7 @@ from webhook.errors import ReviewMalformed
 from webhook.model import quoted
 from webhook.observe import Metrics
 from webhook.review import (
-    MIGRATION,
-    PLAN,
-    PVC,
+    JUDGED,
     Admitted,
     Denied,
     Review,
@@ -49,10 +47,13 @@ _JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("webhook")
 
 
-def app(sources: Sources, metrics: Metrics) -> App:
-    """The whole web application. The two hot paths never reach FastAPI's routing."""
+def app(current: Callable[[], Sources], metrics: Metrics) -> App:
+    """The whole web application; `current` gives what a review is judged by at its time.
+
+    The two hot paths never reach FastAPI's routing.
+    """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
-    rest = _health(sources)
+    rest = _health(current())
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         door = doors.get(scope["path"]) if scope["type"] == "http" else None
@@ -67,7 +68,7 @@ def app(sources: Sources, metrics: Metrics) -> App:
         except _Disconnected:
             return
         try:
-            answer = await _review(door, body, _deadline(scope), sources, metrics)
+            answer = await _review(door, body, _deadline(scope), current(), metrics)
         except ReviewMalformed as error:
             metrics.reviewed(door, "", "", "malformed", 0.0)
             _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
@@ -88,7 +89,7 @@ async def _review(
     verdict: Verdict
     try:
         if door == "mutate":
-            verdict = repair(review, sources)
+            verdict = await repair(review, sources, deadline)
         else:
             verdict = await decide(review, sources, deadline)
     except Exception:  # noqa: BLE001  the one catch-all: a fault of ours is never the user's traceback
@@ -98,8 +99,9 @@ async def _review(
             verdict = Undecided("conversion-guard failed to judge this request: see its log")
     answer = render(review, verdict)
     seconds = time.perf_counter() - started
-    kind = review.kind.kind if review.kind in (PVC, PLAN, MIGRATION) else "other"
-    metrics.reviewed(door, kind, review.operation, type(verdict).__name__.lower(), seconds)
+    kind = review.kind.kind if review.kind in JUDGED else "other"
+    result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
+    metrics.reviewed(door, kind, review.operation, result, seconds)
     if not isinstance(verdict, Admitted):
         _log_refusal(review, verdict, seconds)
     return answer
@@ -112,7 +114,7 @@ def _log_refusal(review: Review, verdict: Denied | Undecided, seconds: float) ->
         quoted(review.uid),
         review.kind,
         quoted(f"{review.namespace}/{review.name}"),
-        quoted(review.user),
+        quoted(review.user.username),
         verdict.audit.get("rules", ""),
         seconds * 1000,
     )

@@ -1,7 +1,7 @@
 """File and environment to frozen Settings; every bad value is reported at once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -87,6 +87,23 @@ class ProviderSettings(_Model):
         return self
 
 
+class NamespaceSettings(_Model):
+    """What is done about findings in one namespace."""
+
+    enforce: Literal["deny", "warn", "audit"] | None = None
+    """The most that is done there, whatever the namespace's own label says."""
+    rules: Mapping[str, Action] = {}
+
+
+class PastConversionSettings(_Model):
+    """The marks of a PVC whose conversion is over: findings only warn, so that it can be restored
+    when its source VM and vCenter are long gone."""
+
+    owner_kinds: frozenset[str] = frozenset({"VirtualMachine"})
+    annotations: frozenset[str] = frozenset({"restore.kubevirt.io/name"})
+    labels: frozenset[str] = frozenset({"velero.io/restore-name"})
+
+
 class Settings(_Model):
     """All there is to set. Each field's default is what a careful operator would choose."""
 
@@ -114,7 +131,16 @@ class Settings(_Model):
     max_age: Duration = 3600.0
     ignore_providers: frozenset[str] = frozenset()
     trust_network: bool = False
-    """Tell every caller what vSphere says: only where the API server alone reaches the port."""
+    """Only the API server can reach the port: whoever may see a Provider is told what it knows."""
+    namespaces: Mapping[str, NamespaceSettings] = {}
+    """Namespace to what is done about findings there."""
+    allow_namespace_opt_out: bool = False
+    """Whether a namespace's label lowers the whole-disk-set proofs, too."""
+    past_conversion: PastConversionSettings = PastConversionSettings()
+    importers: frozenset[str] = frozenset(
+        {"system:serviceaccount:cdi:cdi-sa", "system:serviceaccount:openshift-cnv:cdi-sa"}
+    )
+    """Accounts that make PVCs for Forklift: their `prime-*` are no vendor's."""
 
 
 def load(
@@ -139,8 +165,14 @@ def load(
     except ValidationError as error:
         faults = [_fault(dict(entry)) for entry in error.errors(include_url=False)]
         settings = None
-    for field, known in (("rules", rules), ("defaults", defaults)):
-        chosen = values.get(field)
+    for field, chosen, known in (
+        ("rules", values.get("rules"), rules),
+        ("defaults", values.get("defaults"), defaults),
+        *(
+            (f"namespaces.{name}.rules", entry.get("rules"), rules)
+            for name, entry in _entries(values.get("namespaces"))
+        ),
+    ):
         for unknown in sorted(set(chosen) - known) if isinstance(chosen, dict) else ():
             faults.append(f'{field}: "{unknown}" is none of {", ".join(sorted(known))}')
     if settings is None or faults:
@@ -152,6 +184,11 @@ def load(
 _FROM_ENVIRONMENT = frozenset(
     {"listen", "metrics_listen", "undecided", "max_age", "trust_network"}  # what a pod sets by hand
 )
+
+
+def spelled(field: str) -> str:
+    """A field of Settings as the file spells it: `max_age` -> `maxAge`."""
+    return to_camel(field)
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -166,6 +203,12 @@ def _file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsInvalid(f"{path}: must hold a mapping of settings")
     return values
+
+
+def _entries(namespaces: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, entry in namespaces.items() if isinstance(namespaces, dict) else ():
+        if isinstance(entry, dict):
+            yield name, entry
 
 
 def _fault(error: dict[str, Any]) -> str:

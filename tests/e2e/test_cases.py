@@ -30,7 +30,7 @@ def stage(world: World) -> Stage:
     stage.put([case for case in CASES if not case.simulator])
     for number, case in enumerate(CASES):
         world.bed.kubectl("create", "namespace", _namespace(number), check=True)
-        if case.old and not (case.simulator or case.cluster):
+        if case.old and not (case.simulator or case.api_server):
             old = stage.told(case, _placed(case.old, number))
             made = world.create(old)
             assert made.returncode == 0, made.stderr
@@ -49,7 +49,7 @@ def test_cases_on_the_api_server(
     with world.guarded(**group[0].settings):
         for case in group:
             with subtests.test(case.id):
-                if reason := case.simulator or case.cluster:
+                if reason := case.simulator or case.api_server:
                     pytest.skip(reason)
                 _check(world, stage, case)
 

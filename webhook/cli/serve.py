@@ -7,25 +7,24 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import uvicorn
 
 from webhook import observe, server
 from webhook.cli import sources
-from webhook.decide import Policy, Sources
+from webhook.decide import Sources
 from webhook.errors import CertificateInvalid, SettingsInvalid
+from webhook.inventory import Inventory
 from webhook.rules import DEFAULTS, RULES
-from webhook.settings import Settings, TlsSettings, load
-
-if TYPE_CHECKING:
-    pass
+from webhook.settings import Settings, TlsSettings, load, spelled
 
 # The API server keeps idle connections for 90 s: a server that closes earlier makes its calls fail.
 _KEEP_ALIVE = 120
+_SETTINGS_SECONDS = 2.0
 
 _log = logging.getLogger("webhook")
 
@@ -33,20 +32,13 @@ _log = logging.getLogger("webhook")
 def run(path: Path | None) -> None:
     """Serve until a signal. Raises SettingsInvalid, SnapshotInvalid, CertificateInvalid."""
     observe.log_to()
-    settings = load(
-        path,
-        os.environ,
-        rules=frozenset(rule.id for rule in RULES),
-        defaults=frozenset(default.id for default in DEFAULTS),
-    )
+    settings = _settings(path)
     inventory, live = sources.known(settings)
     cluster = sources.following(settings, inventory)
     metrics = observe.Metrics()
-    facts = Sources(inventory, _policy(settings), time.monotonic)
-    if cluster is not None:
-        facts = msgspec.structs.replace(facts, claims=cluster.claims, cluster=cluster.reader)
+    judged_by = _Current(path, settings, inventory, cluster, metrics)
     config = uvicorn.Config(
-        server.app(facts, metrics),
+        server.app(lambda: judged_by.sources, metrics),
         loop="uvloop",
         http="httptools",
         lifespan="off",
@@ -69,26 +61,103 @@ def run(path: Path | None) -> None:
             stack.callback(source.stop)
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
-        _Server(config, cluster.run if cluster else None).run(sockets=[listener])
+        beside = [judged_by.follow, *([cluster.run] if cluster else [])]
+        _Server(config, beside).run(sockets=[listener])
+
+
+def _settings(path: Path | None) -> Settings:
+    return load(
+        path,
+        os.environ,
+        rules=frozenset(rule.id for rule in RULES),
+        defaults=frozenset(default.id for default in DEFAULTS),
+    )
+
+
+class _Current:
+    """What reviews are judged by: the policy follows the settings file."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        settings: Settings,
+        inventory: Inventory,
+        cluster: sources.Following | None,
+        metrics: observe.Metrics,
+    ) -> None:
+        self._path, self._settings, self._metrics = path, settings, metrics
+        self.sources = Sources(
+            inventory,
+            sources.policy(settings),
+            time.monotonic,
+            cluster.followed if cluster else None,
+            cluster.reader if cluster else None,
+        )
+
+    async def follow(self) -> None:
+        """Until cancelled. By content, for kubelet swaps symlinks and an editor replaces files."""
+        if self._path is None:
+            return
+        known = self._content(self._path)
+        while True:
+            await asyncio.sleep(_SETTINGS_SECONDS)
+            content = self._content(self._path)
+            if content != known:
+                known = content
+                self._reload(self._path)
+
+    @staticmethod
+    def _content(path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except OSError:
+            return None
+
+    def _reload(self, path: Path) -> None:
+        try:
+            settings = _settings(path)
+        except SettingsInvalid as error:
+            self._metrics.reloaded(ok=False)
+            _log.error("the settings stay as they were: %s", error)
+            return
+        self._metrics.reloaded(ok=True)
+        self.sources = msgspec.structs.replace(self.sources, policy=sources.policy(settings))
+        before, after = self._settings.model_dump(), settings.model_dump()
+        waiting = [spelled(key) for key in _AT_START if before[key] != after[key]]
+        for field in waiting:
+            _log.warning("the setting %s has changed: it counts from the next start", field)
+        _log.info("the settings have been reloaded")
+
+
+_AT_START = (
+    "listen",
+    "metrics_listen",
+    "tls",
+    "providers",
+    "provider_namespaces",
+    "kubeconfig",
+    "denied_networks",
+    "snapshots",
+)
 
 
 class _Server(uvicorn.Server):
-    """With a task beside it: what runs in the same loop, and ends before the server does."""
+    """With tasks beside it: what runs in the same loop, and ends before the server does."""
 
     def __init__(
-        self, config: uvicorn.Config, beside: Callable[[], Coroutine[Any, Any, None]] | None
+        self, config: uvicorn.Config, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]
     ) -> None:
         super().__init__(config)
         self._beside = beside
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        task = asyncio.create_task(self._beside()) if self._beside else None
+        tasks = [asyncio.create_task(run()) for run in self._beside]
         try:
             await super().serve(sockets)
         finally:
-            if task is not None:
+            for task in tasks:
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -103,17 +172,6 @@ class _Server(uvicorn.Server):
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        actions=settings.rules,
-        defaults=settings.defaults,
-        undecided=settings.undecided,
-        max_age=settings.max_age,
-        trust_network=settings.trust_network,
-        ignore_providers=settings.ignore_providers,
-    )
 
 
 def _load_certificate(config: uvicorn.Config, files: TlsSettings) -> None:

@@ -7,10 +7,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from webhook.claims import Claims
 from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory, ProviderInventory, load_snapshot
+from webhook.kube import Followed
 from webhook.model import Provider
+from webhook.policy import NamespacePolicy, PastConversion, Policy
 from webhook.settings import ProviderSettings, Settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Following:
 
         self._settings, self._inventory = settings, inventory
         self.reader = LiveReader()
-        self.claims = Claims()
+        self.followed = Followed()
         for namespace in settings.provider_namespaces:
             inventory.unlisted[namespace] = lambda: "the cluster has not been asked"
 
@@ -56,7 +57,7 @@ class Following:
             _log.exception("the cluster can't be followed")
 
     async def _run(self) -> None:
-        from webhook.cluster import Cluster, ProviderWatch, pvcs
+        from webhook.cluster import Cluster, ProviderWatch, reflectors
 
         settings = self._settings
         async with Cluster.open(settings.kubeconfig) as cluster, asyncio.TaskGroup() as group:
@@ -65,7 +66,8 @@ class Following:
                 cluster, settings.provider_namespaces, self._inventory, self._connect
             )
             group.create_task(watch.run())
-            group.create_task(pvcs(cluster, self.claims).run())
+            for reflector in reflectors(cluster, self.followed):
+                group.create_task(reflector.run())
 
     def _connect(self, found: "FoundProvider", provider: ProviderInventory) -> "LiveSource":
         from webhook.vsphere import LiveSource, VsphereAddress
@@ -79,6 +81,26 @@ class Following:
             denied=self._settings.denied_networks,
         )
         return LiveSource(address, provider)
+
+
+def policy(settings: Settings) -> Policy:
+    """What the settings choose."""
+    past = settings.past_conversion
+    return Policy(
+        actions=settings.rules,
+        defaults=settings.defaults,
+        undecided=settings.undecided,
+        max_age=settings.max_age,
+        trust_network=settings.trust_network,
+        ignore_providers=settings.ignore_providers,
+        namespaces={
+            name: NamespacePolicy(chosen.enforce, chosen.rules)
+            for name, chosen in settings.namespaces.items()
+        },
+        allow_namespace_opt_out=settings.allow_namespace_opt_out,
+        past_conversion=PastConversion(past.owner_kinds, past.annotations, past.labels),
+        importers=settings.importers,
+    )
 
 
 def following(settings: Settings, inventory: Inventory) -> Following | None:

@@ -1,7 +1,8 @@
 """The Kubernetes cluster: the only importer of the kubernetes client."""
 
 from webhook.cluster.client import Cluster
+from webhook.cluster.objects import reflectors
 from webhook.cluster.providers import FoundProvider, ProviderWatch
-from webhook.cluster.pvcs import LiveReader, pvcs
+from webhook.cluster.reader import LiveReader
 
-__all__ = ["Cluster", "FoundProvider", "LiveReader", "ProviderWatch", "pvcs"]
+__all__ = ["Cluster", "FoundProvider", "LiveReader", "ProviderWatch", "reflectors"]

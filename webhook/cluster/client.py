@@ -52,14 +52,36 @@ class Cluster:
         async with self.stream(path, **query) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """The answer to one POST of JSON. Raises as `get` does."""
+        async with self._call("POST", path, {}, body) as pieces:
+            return b"".join([piece async for piece in pieces])
+
     @asynccontextmanager
     async def stream(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer to one GET, piece by piece."""
+        async with self._call("GET", path, query) as pieces:
+            yield pieces
+
+    @asynccontextmanager
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         call = await self._api.param_serialize(
-            method="GET",
+            method=method,
             resource_path=path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json"},
+            header_params=headers
+            if body is None
+            else headers | {"Content-Type": "application/json"},
+            body=body,
             auth_settings=["BearerToken"],
         )
         try:
@@ -70,7 +92,7 @@ class Cluster:
             raise _told(error) from None
         response = answer.response
         try:
-            _check(response.status, path, dict(response.headers))
+            _check(response.status, f"{method} {path}")
             yield _pieces(response)
         finally:
             response.close()
@@ -86,11 +108,11 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
         raise _told(error) from None
 
 
-def _check(status: int, path: str, headers: Mapping[str, str]) -> None:
-    if status == 200:
+def _check(status: int, request: str) -> None:
+    if status in (200, 201):
         return
     kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
-    raise kind(f"the API server answers {status} to GET {path}")
+    raise kind(f"the API server answers {status} to {request}")
 
 
 def _told(error: Exception) -> ClusterUnreachable:

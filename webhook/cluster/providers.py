@@ -212,6 +212,7 @@ class _Namespace:
 
     def __init__(self, watch: ProviderWatch, namespace: str) -> None:
         self._watch, self._namespace = watch, namespace
+        self.synced = False
 
     def put(self, key: str, value: _Provider) -> None:
         self._watch.put(key, value)

@@ -31,6 +31,9 @@ class Store(Protocol[T_contra]):
 
     def keys(self) -> set[str]: ...
 
+    synced: bool
+    """Set once the first list is whole."""
+
 
 class _ListMeta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
@@ -93,7 +96,7 @@ class Reflector(Generic[T]):
             try:
                 if not self._version:
                     self._version = await self._list()
-                    self._cause = ""
+                    self._cause, self._store.synced = "", True
                     self.synced.set()
                 await self._watch()
             except ClusterGone:

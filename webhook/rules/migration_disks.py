@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from webhook.model import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, quoted
 from webhook.proof import prove
 from webhook.rule import Finding, MigrationFacts, PlanFacts, PlanVmFacts, Rule, Unknown
-from webhook.telling import told
+from webhook.telling import Reader, told
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
@@ -47,8 +47,11 @@ def _check_vm(plan: PlanFacts, vm_facts: PlanVmFacts) -> Iterator[Finding]:
     elif trouble := found[0].trouble:
         yield Finding(MIGRATION_PLAN_FIELD, f"{there} {trouble}: bring it back first")
     elif plan.claims is not None:
-        proof = prove(found[0], plan.claims)
-        yield from told(proof, found[0], MIGRATION_PLAN_FIELD, plan, strict=True)
+        reader = Reader(plan.trusted, plan.may_list)
+        proof, namespace = prove(found[0], plan.claims), quoted(plan.plan.target_namespace)
+        yield from told(
+            proof, found[0], MIGRATION_PLAN_FIELD, namespace, reader, plan.classes, strict=True
+        )
 
 
 RULE = Rule(
@@ -56,4 +59,5 @@ RULE = Rule(
     facts=MigrationFacts,
     reads=frozenset({MIGRATION_PLAN_FIELD}),
     check=check,
+    gate=True,
 )

@@ -5,41 +5,30 @@ Asks:    the cluster, for the PVCs with the VM's labels in the target namespace;
          VM's disks
 Accepts: a PVC for each disk; with a warning, disks without one, which may be on its way
 Denies:  a PVC whose disk-source is no disk of the VM, two for one disk, and one that Forklift
-         counts but leaves out (`prime-*`, or without a disk-source); while the Plan executes,
-         whatever migration-disks denies
+         counts but leaves out (`prime-*`, or without a disk-source); while the Plan executes, or a
+         Migration that hasn't ended names it, whatever migration-disks denies
 """
 
 from collections.abc import Iterator
 
-from webhook.model import (
-    PLAN_TYPE_FIELD,
-    PLAN_VMS_FIELD,
-    SOURCE_PROVIDER_FIELD,
-    TARGET_NAMESPACE_FIELD,
-)
+from webhook.model import PLAN_VM_FIELDS, quoted
 from webhook.proof import prove
 from webhook.rule import Finding, PlanFacts, Rule
-from webhook.telling import told
+from webhook.telling import Reader, told
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
     if facts.claims is None:
         return
+    strict = facts.plan.executing or facts.started
+    reader = Reader(facts.trusted, facts.may_list)
+    namespace = quoted(facts.plan.target_namespace)
     for vm_facts in facts.vms:
-        if vm_facts.entry.judged and len(vm_facts.found) == 1:
-            vm = vm_facts.found[0]
-            if vm.template or vm.trouble:
-                continue  # plan-vm's to say
-            proof = prove(vm, facts.claims)
-            strict = facts.plan.executing
-            yield from told(proof, vm, vm_facts.entry.field, facts, strict=strict)
+        if vm_facts.vm is not None:
+            proof, field = prove(vm_facts.vm, facts.claims), vm_facts.entry.field
+            yield from told(
+                proof, vm_facts.vm, field, namespace, reader, facts.classes, strict=strict
+            )
 
 
-RULE = Rule(
-    id="plan-disks",
-    facts=PlanFacts,
-    reads=frozenset(
-        {PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, TARGET_NAMESPACE_FIELD, PLAN_VMS_FIELD}
-    ),
-    check=check,
-)
+RULE = Rule(id="plan-disks", facts=PlanFacts, reads=PLAN_VM_FIELDS, check=check, gate=True)

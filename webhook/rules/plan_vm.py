@@ -9,14 +9,7 @@ Denies:  an unknown id or name, a name of several VMs, a template, the same VM t
 
 from collections.abc import Iterator
 
-from webhook.model import (
-    PLAN_TYPE_FIELD,
-    PLAN_VMS_FIELD,
-    SOURCE_PROVIDER_FIELD,
-    TARGET_NAMESPACE_FIELD,
-    VirtualMachine,
-    quoted,
-)
+from webhook.model import PLAN_VM_FIELDS, PLAN_VMS_FIELD, VirtualMachine, quoted
 from webhook.rule import Finding, PlanFacts, PlanVmFacts, Rule
 
 
@@ -90,8 +83,6 @@ def _there(vm_facts: PlanVmFacts) -> str:
 RULE = Rule(
     id="plan-vm",
     facts=PlanFacts,
-    reads=frozenset(
-        {PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, TARGET_NAMESPACE_FIELD, PLAN_VMS_FIELD}
-    ),
+    reads=PLAN_VM_FIELDS,
     check=check,
 )

@@ -8,16 +8,30 @@ Denies:  a second claim: Forklift would count both, and attach whichever comes l
 
 from collections.abc import Iterator
 
-from webhook.model import DISK_SOURCE_FIELD, THREE_KEYS, VM_ID, VM_UUID, quoted
+from webhook.model import (
+    DISK_SOURCE_FIELD,
+    THREE_KEYS,
+    VM_ID,
+    VM_UUID,
+    is_blank,
+    quoted,
+    trim_backing_file,
+)
 from webhook.rule import Finding, PvcFacts, Rule
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
-    for other in facts.claimed_by[:1]:
-        release = f"kubectl label pvc {other.name} -n {other.namespace} {VM_ID}- {VM_UUID}-"
-        message = f"{quoted(facts.pvc.disk_source)} is claimed by PVC {quoted(other.name)} already"
-        fix = f"name another disk, or release that one: {release}"
-        yield Finding(DISK_SOURCE_FIELD, f"{message}: {fix}", "FieldValueDuplicate")
+    source = facts.pvc.disk_source
+    if source is None or is_blank(source):
+        return
+    wanted = trim_backing_file(source)
+    for other in facts.siblings:
+        if other.source == wanted:
+            release = f"kubectl label pvc {other.name} -n {other.namespace} {VM_ID}- {VM_UUID}-"
+            message = f"{quoted(source)} is claimed by PVC {quoted(other.name)} already"
+            fix = f"name another disk, or release that one: {release}"
+            yield Finding(DISK_SOURCE_FIELD, f"{message}: {fix}", "FieldValueDuplicate")
+            return
 
 
 RULE = Rule(

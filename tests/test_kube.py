@@ -1,11 +1,11 @@
-"""The index of labelled PVCs: by disk, whatever came in what order; and what is kept of one."""
+"""The index of labelled PVCs: by VM, whatever came in what order; and what is kept of one."""
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.claims import Claim, Claims
-from webhook.cluster.pvcs import decode
+from webhook.cluster.objects import claim as decode
+from webhook.kube import Claim, Claims
 from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
 
 _NAMES = st.sampled_from(["a", "b", "c"])
@@ -33,9 +33,9 @@ def test_any_order_of_changes_gives_the_same_index(changes: list[Claim | str]) -
     assert claims.keys() == set(truth)
     assert len(claims) == len(truth)
     for claim in truth.values():
-        same = {name for name, other in truth.items() if other.disk == claim.disk}
-        assert {other.name for other in claims.of(*claim.disk)} == same
-    assert len(claims._disks) == len({claim.disk for claim in truth.values()})
+        same = {name for name, other in truth.items() if other.vm == claim.vm}
+        assert {other.name for other in claims.of(*claim.vm)} == same
+    assert len(claims._vms) == len({claim.vm for claim in truth.values()})
 
 
 def test_what_is_kept_of_a_pvc() -> None:
@@ -54,4 +54,4 @@ def test_what_is_kept_of_a_pvc() -> None:
     assert claim == Claim(
         "team", "disk-0", "vm-1", "u", "[ds] vm/disk-000002.vmdk", terminating=True
     )
-    assert claim.disk == ("team", "vm-1", "u", "[ds] vm/disk.vmdk")
+    assert (claim.vm, claim.source) == (("team", "vm-1", "u"), "[ds] vm/disk.vmdk")

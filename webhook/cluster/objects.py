@@ -1,0 +1,131 @@
+"""What is kept of PVCs, storage classes and namespaces, and the reflectors that keep it."""
+
+import sys
+from typing import Any
+
+import msgspec
+
+from webhook.cluster.client import Cluster
+from webhook.cluster.reflector import Reflector
+from webhook.kube import Claim, Followed, StorageClass
+from webhook.model import DISK_SOURCE, ENFORCE, NOT_READY, VM_ID, VM_UUID
+
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+class _Labels(msgspec.Struct):
+    vm_id: str = msgspec.field(default="", name=VM_ID)
+    vm_uuid: str = msgspec.field(default="", name=VM_UUID)
+
+
+class _Annotations(msgspec.Struct):
+    disk_source: str = msgspec.field(default="", name=DISK_SOURCE)
+    not_ready: str | None = msgspec.field(default=None, name=NOT_READY)
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    labels: _Labels = msgspec.field(default_factory=_Labels)
+    annotations: _Annotations = msgspec.field(default_factory=_Annotations)
+    deletion_timestamp: str | None = None
+
+
+class _Storage(msgspec.Struct):
+    storage: str = ""
+
+
+class _Resources(msgspec.Struct):
+    requests: _Storage = msgspec.field(default_factory=_Storage)
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    resources: _Resources = msgspec.field(default_factory=_Resources)
+    access_modes: tuple[str, ...] = ()
+    volume_mode: str = "Filesystem"
+    storage_class_name: str = ""
+    data_source: Any = None
+    data_source_ref: Any = None
+
+
+class _Status(msgspec.Struct):
+    phase: str = ""
+    capacity: _Storage = msgspec.field(default_factory=_Storage)
+
+
+class _Pvc(msgspec.Struct):
+    metadata: _Metadata
+    spec: _Spec = msgspec.field(default_factory=_Spec)
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+class _Plain(msgspec.Struct):
+    name: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class _StorageClass(msgspec.Struct, rename="camel"):
+    metadata: _Plain
+    volume_binding_mode: str = ""
+
+
+class _Namespace(msgspec.Struct):
+    metadata: _Plain
+
+
+_pvc = msgspec.json.Decoder(_Pvc)
+_storage_class = msgspec.json.Decoder(_StorageClass)
+_namespace = msgspec.json.Decoder(_Namespace)
+
+
+def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
+    """`namespace/name` and what is kept of a PVC's JSON. Raises msgspec.DecodeError."""
+    pvc = _pvc.decode(raw)
+    metadata, spec, status = pvc.metadata, pvc.spec, pvc.status
+    kept = Claim(
+        # Thousands of PVCs share a namespace, and a VM's PVCs its moref and uuid.
+        namespace=sys.intern(metadata.namespace),
+        name=metadata.name,
+        vm_id=sys.intern(metadata.labels.vm_id),
+        vm_uuid=sys.intern(metadata.labels.vm_uuid),
+        disk_source=metadata.annotations.disk_source,
+        phase=sys.intern(status.phase),
+        capacity=sys.intern(status.capacity.storage or spec.resources.requests.storage),
+        volume_mode=sys.intern(spec.volume_mode),
+        storage_class=sys.intern(spec.storage_class_name),
+        one_pod="ReadWriteOncePod" in spec.access_modes,
+        not_ready=metadata.annotations.not_ready,
+        populated=spec.data_source is not None or spec.data_source_ref is not None,
+        terminating=metadata.deletion_timestamp is not None,
+    )
+    return f"{kept.namespace}/{kept.name}", kept
+
+
+def storage_class(raw: bytes | msgspec.Raw) -> tuple[str, StorageClass]:
+    """The name, and what is kept of a storage class's JSON."""
+    found = _storage_class.decode(raw)
+    return found.metadata.name, StorageClass(
+        found.metadata.name,
+        default=found.metadata.annotations.get(_DEFAULT_CLASS) == "true",
+        waits=found.volume_binding_mode == "WaitForFirstConsumer",
+    )
+
+
+def enforced(raw: bytes | msgspec.Raw) -> tuple[str, str]:
+    """A namespace's name, and its label conversion-guard.io/enforce."""
+    metadata = _namespace.decode(raw).metadata
+    return metadata.name, metadata.labels.get(ENFORCE, "")
+
+
+def reflectors(cluster: Cluster, followed: Followed) -> tuple[Reflector[Any], ...]:
+    """What keeps `followed`; run each."""
+    pvcs, classes = "/api/v1/persistentvolumeclaims", "/apis/storage.k8s.io/v1/storageclasses"
+    labels = f"{VM_ID},{VM_UUID}"
+    return (
+        Reflector(cluster, pvcs, claim, followed.claims, labelSelector=labels),
+        Reflector(cluster, classes, storage_class, followed.classes),
+        Reflector(
+            cluster, "/api/v1/namespaces", enforced, followed.enforced, labelSelector=ENFORCE
+        ),
+    )

@@ -1,0 +1,172 @@
+"""What is known of the cluster: labelled PVCs, storage classes, namespaces; and who can be asked.
+
+What is followed is written by reflectors and read by reviews, in one event loop; what must be
+current is asked for.
+"""
+
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from webhook.model import KubeObject, is_blank, trim_backing_file
+
+T = TypeVar("T")
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of a PVC that carries vmID and vmUUID: some 500 bytes."""
+
+    namespace: str
+    name: str
+    vm_id: str
+    vm_uuid: str
+    disk_source: str = ""
+    """As it is written; empty where there is none."""
+    phase: str = ""
+    """status.phase: Pending, Bound or Lost."""
+    capacity: str = ""
+    """status.capacity.storage, else what is requested: a Kubernetes quantity."""
+    volume_mode: str = "Filesystem"
+    storage_class: str = ""
+    one_pod: bool = False
+    """Its access mode is ReadWriteOncePod."""
+    not_ready: str | None = None
+    """The vendor's reason why its copy isn't whole; None where it is."""
+    populated: bool = False
+    """It has a dataSource or dataSourceRef: a populator may fill it when its first pod comes."""
+    terminating: bool = False
+
+    @property
+    def matchable(self) -> bool:
+        """Whether Forklift looks at its disk-source at all; it counts the PVC in any case.
+
+        Source: Forklift's kubevirt.go, listDiskPVCsByUUID and hasDiskIdentity.
+        """
+        return not self.name.startswith("prime-") and not is_blank(self.disk_source)
+
+    @property
+    def source(self) -> str:
+        """The disk-source as Forklift compares it."""
+        return trim_backing_file(self.disk_source)
+
+    @property
+    def vm(self) -> tuple[str, str, str]:
+        """What the PVCs of one VM have in common."""
+        return self.namespace, self.vm_id, self.vm_uuid
+
+
+class Claims:
+    """PVCs by `namespace/name`, and by the VM that they name."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, Claim] = {}
+        self._vms: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self.synced = False
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def keys(self) -> set[str]:
+        """Of all there are."""
+        return set(self._claims)
+
+    def put(self, key: str, claim: Claim) -> None:
+        """Add a PVC, or replace what was known of it."""
+        old = self._claims.get(key)
+        if old is None or old.vm != claim.vm:
+            self.drop(key)
+            self._vms[claim.vm] = (*self._vms.get(claim.vm, ()), key)
+        self._claims[key] = claim
+
+    def drop(self, key: str) -> None:
+        """Forget a PVC; one that isn't known is no error."""
+        old = self._claims.pop(key, None)
+        if old is not None:
+            if rest := tuple(other for other in self._vms[old.vm] if other != key):
+                self._vms[old.vm] = rest
+            else:
+                del self._vms[old.vm]
+
+    def of(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        """Every PVC of that namespace that names that VM."""
+        return tuple(self._claims[key] for key in self._vms.get((namespace, vm_id, vm_uuid), ()))
+
+
+class StorageClass(msgspec.Struct, frozen=True):
+    """What is kept of a storage class."""
+
+    name: str
+    default: bool = False
+    waits: bool = False
+    """volumeBindingMode is WaitForFirstConsumer: a PVC stays unbound until a pod comes."""
+
+
+class Table(Generic[T]):
+    """Followed objects by key. `synced` is set once the first list is whole."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, T] = {}
+        self.synced = False
+
+    def keys(self) -> set[str]:
+        """Of all there are."""
+        return set(self._values)
+
+    def put(self, key: str, value: T) -> None:
+        """Add or replace."""
+        self._values[key] = value
+
+    def drop(self, key: str) -> None:
+        """Forget; what isn't known is no error."""
+        self._values.pop(key, None)
+
+    def get(self, key: str) -> T | None:
+        return self._values.get(key)
+
+    def known(self) -> Mapping[str, T] | None:
+        """All there are; None before the first list is whole."""
+        return self._values if self.synced else None
+
+
+class Followed:
+    """What the guard keeps of a cluster, current within moments."""
+
+    def __init__(self) -> None:
+        self.claims = Claims()
+        self.classes: Table[StorageClass] = Table()
+        self.enforced: Table[str] = Table()
+        """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who sent a request: userInfo, as the API server knows them."""
+
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = {}
+
+
+class ClusterReader(Protocol):
+    """Asks the API server, now. Every method raises ClusterUnreachable."""
+
+    async def claims(self, namespace: str) -> tuple[Claim, ...]:
+        """The namespace's PVCs that carry both labels."""
+        ...
+
+    async def plan(self, namespace: str, name: str) -> KubeObject | None:
+        """A Plan; None where there is none of that name."""
+        ...
+
+    async def started(self, namespace: str, name: str) -> bool:
+        """Whether a Migration that hasn't ended names that Plan."""
+        ...
+
+    async def mounted(self, namespace: str) -> Mapping[str, str]:
+        """The namespace's PVCs that running pods mount: claim name to pod name."""
+        ...
+
+    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """Whether the API server lets `user` do it. `resource` is `name` or `name.group`."""
+        ...

@@ -1,0 +1,36 @@
+"""Nothing permutes the disks of a VM on their way through the conversion.
+
+Reads:   spec.vms, and only entries that this request adds or changes
+Asks:    vSphere, for the VM's disks and their controllers
+Accepts: up to ten disks on one kind of controller; several kinds with rootDisk
+Records: more than ten disks (the conversion sorts them by name: disk10 before disk2); disks on
+         several kinds of controllers without rootDisk, for the first one boots: SATA, IDE, SCSI,
+         NVMe. Both are read in Forklift's code, not yet seen
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import PLAN_VM_FIELDS, quoted
+from webhook.rule import Finding, PlanFacts, Rule
+
+_ORDERED = 10
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    for vm_facts in facts.vms:
+        vm = vm_facts.vm
+        if vm is None:
+            continue
+        listed = [disk for disk in vm.disks if disk.listed]
+        if len(listed) > _ORDERED:
+            message = f"check the disks' order after the conversion: {quoted(vm.moref)} has"
+            yield Finding(vm_facts.entry.field, f"{message} more than {_ORDERED}")
+        if len({disk.bus for disk in listed}) > 1 and not vm_facts.entry.root_disk:
+            fix = 'write rootDisk, such as "/dev/sda"'
+            message = f"{fix}: {quoted(vm.moref)} has disks on several kinds of controllers"
+            yield Finding(f"{vm_facts.entry.field}.rootDisk", message)
+
+
+RULE = Rule(
+    id="plan-disk-order", facts=PlanFacts, reads=PLAN_VM_FIELDS, check=check, action="audit"
+)

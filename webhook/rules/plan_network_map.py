@@ -1,0 +1,28 @@
+"""A conversion Plan has a network map.
+
+Reads:   spec.map.network
+Asks:    nothing
+Accepts: a reference with a name
+Warns:   of none: a conversion needs no storage map, but Forklift waits for a network map
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import NETWORK_MAP_FIELD, PLAN_TYPE_FIELD
+from webhook.rule import Finding, PlanFacts, Rule
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    if not facts.plan.has_network_map:
+        message = "name a NetworkMap: Forklift doesn't run the Plan without"
+        yield Finding(NETWORK_MAP_FIELD, message, "FieldValueRequired")
+
+
+RULE = Rule(
+    id="plan-network-map",
+    facts=PlanFacts,
+    reads=frozenset({PLAN_TYPE_FIELD, NETWORK_MAP_FIELD}),
+    check=check,
+    asks_vsphere=False,
+    action="warn",
+)

@@ -1,0 +1,30 @@
+"""A conversion Plan's PVCs are in this cluster, where they can be checked.
+
+Reads:   spec.provider.destination
+Asks:    the cluster, for that Provider
+Accepts: the cluster itself, an openshift Provider without a URL
+Warns:   of another cluster: its PVCs can't be seen from here
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import DESTINATION_PROVIDER_FIELD, PLAN_TYPE_FIELD, quoted
+from webhook.rule import Finding, PlanFacts, Rule
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    if facts.remote:
+        fix = "run Conversion Guard in the cluster of the PVCs, too"
+        name = quoted(facts.plan.destination)
+        message = f"{fix}: {name} is another cluster, whose PVCs can't be checked here"
+        yield Finding(DESTINATION_PROVIDER_FIELD, message)
+
+
+RULE = Rule(
+    id="plan-remote-destination",
+    facts=PlanFacts,
+    reads=frozenset({PLAN_TYPE_FIELD, DESTINATION_PROVIDER_FIELD}),
+    check=check,
+    asks_vsphere=False,
+    action="warn",
+)

@@ -1,0 +1,32 @@
+"""A VM whose IP addresses are to be kept is running, so that they can be known.
+
+Reads:   spec.vms, and only entries that this request adds or changes; spec.preserveStaticIPs
+Asks:    vSphere, for the VM's power state
+Accepts: a running VM; any VM with preserveStaticIPs: false
+Warns:   of a VM that is off: vSphere knows the addresses of a running guest only
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import PLAN_VM_FIELDS, STATIC_IPS_FIELD, quoted
+from webhook.rule import Finding, PlanFacts, Rule
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    if not facts.plan.preserves_ips:
+        return
+    for vm_facts in facts.vms:
+        vm = vm_facts.vm
+        if vm and vm.power_state != "poweredOn":
+            fix = "start it, or write preserveStaticIPs: false"
+            message = f"{fix}: the IP addresses of {quoted(vm.moref)} aren't known while it is off"
+            yield Finding(vm_facts.entry.field, message)
+
+
+RULE = Rule(
+    id="plan-static-ips",
+    facts=PlanFacts,
+    reads=PLAN_VM_FIELDS | {STATIC_IPS_FIELD},
+    check=check,
+    action="warn",
+)

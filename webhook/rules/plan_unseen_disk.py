@@ -1,0 +1,28 @@
+"""Forklift sees every disk of each VM of a conversion Plan.
+
+Reads:   spec.vms, and only entries that this request adds or changes
+Asks:    vSphere, for the backings of the VM's disks
+Accepts: flat disks and raw device mappings
+Warns:   of any other backing (SeSparse, local persistent memory): the new VM lacks that disk
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import PLAN_VM_FIELDS, quoted
+from webhook.rule import Finding, PlanFacts, Rule
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    for vm_facts in facts.vms:
+        vm = vm_facts.vm
+        unseen = [disk for disk in vm.disks if not disk.listed] if vm else []
+        if vm and unseen:
+            which = f" ({quoted(unseen[0].source)})" if facts.trusted else ""
+            fix = "move it to a flat disk, or the new VM lacks it"
+            there = f"a disk of {quoted(vm.moref)} is backed by {unseen[0].backing}{which}"
+            yield Finding(vm_facts.entry.field, f"{fix}: {there}")
+
+
+RULE = Rule(
+    id="plan-unseen-disk", facts=PlanFacts, reads=PLAN_VM_FIELDS, check=check, action="warn"
+)

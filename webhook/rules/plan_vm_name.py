@@ -1,0 +1,26 @@
+"""The name of each VM of a conversion Plan is unique within its datacenter.
+
+Reads:   spec.vms, and only entries that this request adds or changes
+Asks:    vSphere, for VMs of the same name
+Accepts: a name that one VM of the datacenter has
+Records: a name that another one has, too: the conversion fetches the VM's description by its name,
+         which is read in Forklift's code, not yet seen
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import PLAN_VM_FIELDS, quoted
+from webhook.rule import Finding, PlanFacts, Rule
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    for vm_facts in facts.vms:
+        vm = vm_facts.vm
+        if vm and vm_facts.namesakes:
+            who = f" ({vm_facts.namesakes[0]})" if facts.trusted else ""
+            fix = "rename one of the two"
+            message = f"{fix}: another VM of the datacenter has the name of {quoted(vm.moref)}{who}"
+            yield Finding(vm_facts.entry.field, message)
+
+
+RULE = Rule(id="plan-vm-name", facts=PlanFacts, reads=PLAN_VM_FIELDS, check=check, action="audit")

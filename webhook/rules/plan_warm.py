@@ -1,0 +1,28 @@
+"""A conversion Plan isn't a warm one as well.
+
+Reads:   spec.type, spec.warm
+Asks:    nothing
+Accepts: spec.warm absent or false
+Denies:  true: Forklift takes any Plan with it for a warm one, and asks for changed block tracking
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import PLAN_TYPE_FIELD, WARM_FIELD
+from webhook.rule import Finding, PlanFacts, Rule
+
+
+def check(facts: PlanFacts) -> Iterator[Finding]:
+    if facts.plan.warm:
+        fix = "write false, or leave it out; for a warm migration write type: warm"
+        message = f"is true: Forklift takes this Plan for a warm one as well: {fix}"
+        yield Finding(WARM_FIELD, message, "FieldValueForbidden")
+
+
+RULE = Rule(
+    id="plan-warm",
+    facts=PlanFacts,
+    reads=frozenset({PLAN_TYPE_FIELD, WARM_FIELD}),
+    check=check,
+    asks_vsphere=False,
+)

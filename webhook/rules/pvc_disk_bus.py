@@ -1,0 +1,26 @@
+"""A PVC's disk is on a bus that Forklift attaches.
+
+Reads:   the three keys
+Asks:    vSphere, for the controller of that disk
+Accepts: a disk on a SCSI, SATA, IDE or NVMe controller
+Warns:   of one on USB or on a controller of no known kind: Forklift counts it, then drops it
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import DISK_SOURCE_FIELD, THREE_KEYS, quoted
+from webhook.rule import Finding, PvcFacts, Rule
+
+# Forklift: web/vsphere/vm.go, the order of disks. A disk on any other bus falls out there.
+_ATTACHED = frozenset({"scsi", "sata", "ide", "nvme"})
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    disk = facts.disk
+    if disk is not None and disk.bus not in _ATTACHED:
+        bus = f"on {disk.bus.upper()}" if disk.bus else "on no known controller"
+        fix = "move the disk to a SCSI controller: Forklift counts it, then drops it"
+        yield Finding(DISK_SOURCE_FIELD, f"{fix}; {quoted(disk.source)} is {bus}")
+
+
+RULE = Rule(id="pvc-disk-bus", facts=PvcFacts, reads=THREE_KEYS, check=check, action="warn")

@@ -1,0 +1,22 @@
+"""A PVC's disk belongs to one VM.
+
+Reads:   the three keys
+Asks:    vSphere, for the disk's sharing
+Accepts: a disk that isn't shared
+Warns:   of a shared one: each VM that shares it needs a PVC of its own, and the copies drift apart
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import DISK_SOURCE_FIELD, THREE_KEYS, quoted
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    disk = facts.disk
+    if disk is not None and disk.shared:
+        fix = "shut down every VM that shares the disk, and make a PVC for each"
+        yield Finding(DISK_SOURCE_FIELD, f"{fix}: {quoted(disk.source)} is shared in vSphere")
+
+
+RULE = Rule(id="pvc-shared-disk", facts=PvcFacts, reads=THREE_KEYS, check=check, action="warn")

@@ -1,0 +1,28 @@
+"""A PVC's vmUUID is the uuid of one VM only.
+
+Reads:   vmID, vmUUID
+Asks:    vSphere, for other VMs with that config.uuid
+Accepts: a uuid that the VM has alone
+Warns:   of a clone's: some versions of Forklift look a VM up by it, and may shut down the other one
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import VM_ID_FIELD, VM_UUID_FIELD
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    if facts.proven and facts.twins:
+        who = f": {facts.twins[0]}" if facts.trusted else ""
+        fix = "give the clone a uuid of its own"
+        yield Finding(VM_UUID_FIELD, f"{fix}: another VM has this config.uuid, too{who}")
+
+
+RULE = Rule(
+    id="pvc-uuid-unique",
+    facts=PvcFacts,
+    reads=frozenset({VM_ID_FIELD, VM_UUID_FIELD}),
+    check=check,
+    action="warn",
+)

@@ -1,0 +1,28 @@
+"""The VM runs while its disks are copied.
+
+Reads:   vmID, vmUUID
+Asks:    vSphere, for the VM's power state
+Accepts: a VM that is powered on
+Warns:   of one that is off or suspended: its IP configuration is not known, and lost
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import VM_ID_FIELD, VM_UUID_FIELD
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    vm = facts.vm
+    if facts.proven and vm and not vm.template and vm.power_state != "poweredOn":
+        fix = "keep the VM running until Forklift shuts it down"
+        yield Finding(VM_ID_FIELD, f"{fix}, or its IP configuration is lost: it is off")
+
+
+RULE = Rule(
+    id="pvc-vm-running",
+    facts=PvcFacts,
+    reads=frozenset({VM_ID_FIELD, VM_UUID_FIELD}),
+    check=check,
+    action="warn",
+)

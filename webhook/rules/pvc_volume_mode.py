@@ -1,0 +1,38 @@
+"""The PVCs of one VM have one volume mode, and a Filesystem holds a raw disk.img.
+
+Reads:   spec.volumeMode, when a claim to a disk is made
+Asks:    the cluster, for the other PVCs of the VM
+Accepts: Block, where the VM's other PVCs are Block, too
+Warns:   of two modes within a VM: the conversion lists every Filesystem before every Block, which
+         permutes the disks; of a Filesystem, which must hold the disk as a raw disk.img
+"""
+
+from collections.abc import Iterator
+
+from webhook.model import THREE_KEYS, VOLUME_MODE_FIELD, quoted
+from webhook.rule import Finding, PvcFacts, Rule
+
+
+def check(facts: PvcFacts) -> Iterator[Finding]:
+    pvc = facts.pvc
+    if not (pvc.vm_id and pvc.vm_uuid):
+        return
+    for other in facts.siblings:
+        if other.volume_mode != pvc.volume_mode:
+            fix = f"write {other.volume_mode} as in PVC {quoted(other.name)}"
+            message = f"{fix}: two volume modes within a VM permute its disks"
+            yield Finding(VOLUME_MODE_FIELD, message)
+            return
+    if pvc.volume_mode == "Filesystem":
+        fix = "put the disk into the volume's root as a raw disk.img, or write Block"
+        yield Finding(VOLUME_MODE_FIELD, fix)
+
+
+RULE = Rule(
+    id="pvc-volume-mode",
+    facts=PvcFacts,
+    reads=THREE_KEYS,
+    check=check,
+    asks_vsphere=False,
+    action="warn",
+)
