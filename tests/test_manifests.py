@@ -28,9 +28,11 @@ def test_a_webhook_is_called_for_what_it_can_judge_and_for_nothing_else(config: 
         "pvc.conversion-guard.io": ("", "v1", "persistentvolumeclaims"),
         "plan.conversion-guard.io": ("forklift.konveyor.io", "v1beta1", "plans"),
         "migration.conversion-guard.io": ("forklift.konveyor.io", "v1beta1", "migrations"),
+        "conversion.conversion-guard.io": ("forklift.konveyor.io", "v1beta1", "conversions"),
     }
     names = [hook["name"] for hook in config["webhooks"]]
-    assert names == list(resources)[: 2 if config is MUTATING else 3], "a Migration has no defaults"
+    wanted = list(resources)[: 2 if config is MUTATING else 4]
+    assert names == wanted, "only PVCs and Plans have defaults"
     for hook in config["webhooks"]:
         group, version, resource = resources[hook["name"]]
         (rule,) = hook["rules"]
