@@ -1,6 +1,7 @@
 """A cluster, a vCenter and the guard between them, as the end-to-end tests meet them."""
 
 import json
+import re
 import ssl
 import uuid
 from collections.abc import Iterator
@@ -217,9 +218,11 @@ class Stage:
 
     def told(self, case: Case, value: Any) -> Any:
         """`value` in the words of the simulator."""
-        text = json.dumps(value)
-        for there, here in sorted(self._texts[case.id], key=lambda pair: -len(pair[0])):
-            text = text.replace(there, here)
+        # In one pass: a simulator's moref may be another one's in the case.
+        texts = dict(self._texts[case.id])
+        longest_first = sorted(texts, key=len, reverse=True)
+        either = re.compile("|".join(map(re.escape, longest_first)))
+        text = either.sub(lambda found: texts[found[0]], json.dumps(value))
         return json.loads(text)
 
 
@@ -256,6 +259,10 @@ def _create(
         uuid=uuids["uuid"],
         instanceUuid=uuids["instanceUuid"],
         guestId="otherGuest",
+        # The simulator's way to set what a guest would.
+        extraConfig=[
+            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", ""))
+        ],
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         deviceChange=[
             vim.vm.device.VirtualDeviceSpec(
@@ -274,6 +281,10 @@ def _create(
         add_disk(created, disk["capacity"] // 1024, file)
     if vm.get("template"):
         mark_as_template(created)
+    elif (state := vm.get("powerState", "poweredOn")) != "poweredOff":
+        finished(created.PowerOnVM_Task())
+        if state == "suspended":
+            finished(created.SuspendVM_Task())
     yield moref, created._moId
     yield vm["name"], name
     yield vm["name"].title(), name.title()
