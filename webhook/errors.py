@@ -45,3 +45,7 @@ class ClusterUnreachable(GuardError):
 
 class CertificateInvalid(GuardError):
     """A certificate or key file can't be used; the message names the file."""
+
+
+class RenderImpossible(GuardError):
+    """A VM's manifests can't be right; the message says why, and what would help."""
