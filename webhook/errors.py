@@ -49,3 +49,7 @@ class CertificateInvalid(GuardError):
 
 class RenderImpossible(GuardError):
     """A VM's manifests can't be right; the message says why, and what would help."""
+
+
+class ManifestInvalid(GuardError):
+    """A manifest can't be read; the message names the file, and line and column if known."""
