@@ -71,6 +71,9 @@ class Claims:
         """Of all there are."""
         return set(self._claims)
 
+    def get(self, key: str) -> Claim | None:
+        return self._claims.get(key)
+
     def put(self, key: str, claim: Claim) -> None:
         """Add a PVC, or replace what was known of it."""
         old = self._claims.get(key)
