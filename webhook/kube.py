@@ -141,6 +141,11 @@ class Followed:
         self.enforced: Table[str] = Table()
         """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
 
+    @property
+    def unlisted(self) -> int:
+        """How many of these have not been listed whole yet."""
+        return sum(not kept.synced for kept in (self.claims, self.classes, self.enforced))
+
 
 class User(msgspec.Struct, frozen=True):
     """Who sent a request: userInfo, as the API server knows them."""

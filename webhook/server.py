@@ -47,13 +47,14 @@ _JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("webhook")
 
 
-def app(current: Callable[[], Sources], metrics: Metrics) -> App:
+def app(current: Callable[[], Sources], metrics: Metrics, draining: Callable[[], bool]) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
+    `draining` says whether the server is about to end: from then on it is not ready.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
-    rest = _health(current())
+    rest = _health(current(), draining)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         door = doors.get(scope["path"]) if scope["type"] == "http" else None
@@ -199,7 +200,7 @@ def _budget(query: bytes) -> float:
     return max(timeout - _MARGIN, timeout / 2)
 
 
-def _health(sources: Sources) -> FastAPI:
+def _health(sources: Sources, draining: Callable[[], bool]) -> FastAPI:
     rest = FastAPI(title="Conversion Guard", openapi_url=None)
     started = sources.now()
 
@@ -210,12 +211,15 @@ def _health(sources: Sources) -> FastAPI:
 
     @rest.get("/readyz")
     async def ready() -> Response:
-        """Ready once every vSphere provider has been read or is known to be unreachable.
+        """Ready once the cluster has been listed, and each vCenter read or found unreachable.
 
         Or after a while: what is still not known then makes verdicts undecided, one by one.
         """
+        if draining():
+            return Response("shutting down\n", 503, media_type="text/plain")
         inventory = sources.inventory
-        waiting = len(inventory.unlisted) + sum(
+        waiting = sources.followed.unlisted if sources.followed else 0
+        waiting += len(inventory.unlisted) + sum(
             not source.synced and source.unreachable_since is None for source in inventory.vsphere()
         )
         if waiting and sources.now() - started < _READY_WITHIN:

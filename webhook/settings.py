@@ -110,6 +110,8 @@ class Settings(_Model):
     listen: Address = "0.0.0.0:8443"
     metrics_listen: Address = "0.0.0.0:8080"
     tls: TlsSettings = TlsSettings()
+    shutdown_delay: Duration = 8.0
+    """How long to serve on after SIGTERM, until nobody sends anything here any more."""
     providers: tuple[ProviderSettings, ...] = ()
     provider_namespaces: tuple[str, ...] = ("openshift-mtv",)
     """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`."""
@@ -182,7 +184,14 @@ def load(
 
 
 _FROM_ENVIRONMENT = frozenset(
-    {"listen", "metrics_listen", "undecided", "max_age", "trust_network"}  # what a pod sets by hand
+    {  # what a pod sets by hand
+        "listen",
+        "metrics_listen",
+        "shutdown_delay",
+        "undecided",
+        "max_age",
+        "trust_network",
+    }
 )
 
 
