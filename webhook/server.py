@@ -47,13 +47,18 @@ _JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("webhook")
 
 
-def app(current: Callable[[], Sources], metrics: Metrics) -> App:
+def app(
+    current: Callable[[], Sources],
+    metrics: Metrics,
+    certificate_good: Callable[[], bool] = lambda: True,
+) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
+    `certificate_good`: whether the certificate being served has not expired.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
-    rest = _health(current())
+    rest = _health(current(), certificate_good)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         door = doors.get(scope["path"]) if scope["type"] == "http" else None
@@ -199,13 +204,19 @@ def _budget(query: bytes) -> float:
     return max(timeout - _MARGIN, timeout / 2)
 
 
-def _health(sources: Sources) -> FastAPI:
+def _health(sources: Sources, certificate_good: Callable[[], bool]) -> FastAPI:
     rest = FastAPI(title="Conversion Guard", openapi_url=None)
     started = sources.now()
 
     @rest.get("/livez")
-    @rest.get("/healthz")
     async def live() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @rest.get("/healthz")
+    async def healthy() -> Response:
+        """No probe of life: a restart makes no better certificate, and people must see it."""
+        if not certificate_good():
+            return Response("the serving certificate has expired\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     @rest.get("/readyz")

@@ -16,11 +16,12 @@ import uvicorn
 
 from webhook import observe, server
 from webhook.cli import sources
+from webhook.cli.certificates import Certificates
 from webhook.decide import Sources
-from webhook.errors import CertificateInvalid, SettingsInvalid
+from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory
 from webhook.rules import DEFAULTS, RULES
-from webhook.settings import Settings, TlsSettings, load, spelled
+from webhook.settings import Settings, load, spelled
 
 # The API server keeps idle connections for 90 s: a server that closes earlier makes its calls fail.
 _KEEP_ALIVE = 120
@@ -37,8 +38,9 @@ def run(path: Path | None) -> None:
     cluster = sources.following(settings, inventory)
     metrics = observe.Metrics()
     judged_by = _Current(path, settings, inventory, cluster, metrics)
+    certificates = Certificates(settings, metrics)
     config = uvicorn.Config(
-        server.app(lambda: judged_by.sources, metrics),
+        server.app(lambda: judged_by.sources, metrics, lambda: certificates.served.good),
         loop="uvloop",
         http="httptools",
         lifespan="off",
@@ -48,10 +50,9 @@ def run(path: Path | None) -> None:
         server_header=False,
         date_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        ssl_certfile=settings.tls.cert_file,
-        ssl_keyfile=settings.tls.key_file,
+        ssl_context_factory=lambda config, default: certificates.served.context,
     )
-    _load_certificate(config, settings.tls)
+    certificates.first()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.listen))
         metrics_port, stop_metrics = metrics.serve(*_split(settings.metrics_listen))
@@ -61,7 +62,7 @@ def run(path: Path | None) -> None:
             stack.callback(source.stop)
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
-        beside = [judged_by.follow, *([cluster.run] if cluster else [])]
+        beside = [judged_by.follow, certificates.run, *([cluster.run] if cluster else [])]
         _Server(config, beside).run(sockets=[listener])
 
 
@@ -172,15 +173,6 @@ class _Server(uvicorn.Server):
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-
-
-def _load_certificate(config: uvicorn.Config, files: TlsSettings) -> None:
-    try:
-        config.load()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        message = f"tls: {files.cert_file} and {files.key_file} can't be served: {why}"
-        raise CertificateInvalid(message) from None
 
 
 def _listen(address: str) -> socket.socket:

@@ -24,6 +24,13 @@ class ClusterMissing(ClusterUnreachable):
     """404: there is no such object, or no such kind."""
 
 
+class ClusterConflict(ClusterUnreachable):
+    """409: somebody else was quicker, to create it or to change it. Read again."""
+
+
+_FAULTS = {404: ClusterMissing, 409: ClusterConflict, 410: ClusterGone}
+
+
 class Cluster:
     """An API server and the right to ask it. Use `open`."""
 
@@ -57,6 +64,18 @@ class Cluster:
         async with self._call("POST", path, {}, body) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""
+        async with self._call("PUT", path, {}, body) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def apply(self, path: str, body: Mapping[str, Any], manager: str) -> bytes:
+        """The answer to one server-side apply: what `manager` applies is `manager`'s. Raises as
+        `get` does."""
+        query = {"fieldManager": manager, "force": "true"}
+        async with self._call("PATCH", path, query, body, "application/apply-patch+yaml") as pieces:
+            return b"".join([piece async for piece in pieces])
+
     @asynccontextmanager
     async def stream(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer to one GET, piece by piece."""
@@ -70,17 +89,16 @@ class Cluster:
         path: str,
         query: Mapping[str, str],
         body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         call = await self._api.param_serialize(
             method=method,
             resource_path=path,
             query_params=list(query.items()),
-            header_params=headers
-            if body is None
-            else headers | {"Content-Type": "application/json"},
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -111,13 +129,13 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
 def _check(status: int, request: str) -> None:
     if status in (200, 201):
         return
-    kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
+    kind = _FAULTS.get(status, ClusterUnreachable)
     raise kind(f"the API server answers {status} to {request}")
 
 
 def _told(error: Exception) -> ClusterUnreachable:
     status = getattr(error, "status", None)
     if isinstance(status, int):
-        kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
+        kind = _FAULTS.get(status, ClusterUnreachable)
         return kind(f"the API server answers {status}")
     return ClusterUnreachable(f"the API server can't be reached: {type(error).__name__}")
