@@ -15,6 +15,7 @@ from webhook.settings import Settings
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAMESPACE = "conversion-guard"
+_FILES_SECONDS = 2.0  # reading two files costs nothing
 
 
 class Certificates:
@@ -58,7 +59,8 @@ class Certificates:
 
     async def run(self) -> None:
         """Keep it good, until cancelled."""
-        await tls.keep(self._look, self._failed)
+        every = _FILES_SECONDS if self._files is not None else tls.EVERY
+        await tls.keep(self._look, self._failed, every=every)
 
 
 def _self_managed(settings: Settings, served: tls.Served) -> Callable[[], Awaitable[None]]:
