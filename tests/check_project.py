@@ -1,6 +1,6 @@
 """What no linter knows: `make check` fails where the project contradicts itself.
 
-`--update` rewrites the rule table of the README.
+`--update` rewrites the rule table of the README, and docs/rules.md.
 """
 
 import re
@@ -11,11 +11,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from tests.cases import FIXTURES
 from webhook import __version__
 from webhook.rules import DEFAULTS, RULES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+REFERENCE = ROOT / "docs" / "rules.md"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
 _VERBS = {"deny": "Denies", "warn": "Warns", "audit": "Records"}
 _TABLE = re.compile(r"(<!-- rules: [^>]*-->\n).*?(<!-- /rules -->)", re.DOTALL)
@@ -24,7 +28,10 @@ _TABLE = re.compile(r"(<!-- rules: [^>]*-->\n).*?(<!-- /rules -->)", re.DOTALL)
 def main() -> int:
     if "--update" in sys.argv:
         README.write_text(_TABLE.sub(rf"\1{_table()}\2", README.read_text()))
+        REFERENCE.write_text(_reference())
     faults = [*_versions(), *_locks(), *_readme()]
+    if REFERENCE.read_text() != _reference():
+        faults.append("docs/rules.md: is not that of the rules and their cases: make fix")
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     return 1 if faults else 0
@@ -80,14 +87,73 @@ def _table() -> str:
 
 
 def _title(rule: str) -> str:
+    return _parts(rule)[0]
+
+
+def _parts(rule: str) -> tuple[str, dict[str, str]]:
+    """The title of a rule's docstring, and its paragraphs by their heads."""
     doc = import_module(f"webhook.rules.{rule.replace('-', '_')}").__doc__ or ""
     title, _, rest = doc.partition("\n\n")
+    found = re.findall(r"^(\w+): +(.*(?:\n +.*)*)", rest, re.MULTILINE)
+    parts = {head: " ".join(text.split()) for head, text in found}
     heads = ["Reads", "Fills"]
     if rule in _ACTIONS:
         heads = ["Reads", "Asks", "Accepts", _VERBS[_ACTIONS[rule]]]
-    if missing := [head for head in heads if not re.search(rf"^{head}: ", rest, re.MULTILINE)]:
+    if missing := [head for head in heads if head not in parts]:
         raise SystemExit(f"{rule}: its docstring lacks {', '.join(missing)}")
-    return title
+    return title, parts
+
+
+def _reference() -> str:
+    """A section a rule: what it says of itself, and two of its cases."""
+    made = [_HEAD]
+    for kind, ids in (("Rules", list(_ACTIONS)), ("Defaults", [d.id for d in DEFAULTS])):
+        made.append(f"## {kind}\n")
+        for rule in ids:
+            title, parts = _parts(rule)
+            made.append(f"### `{rule}`\n\n{title}\n")
+            if rule in _ACTIONS:
+                parts["Action"] = f"`{_ACTIONS[rule]}`, unless the settings say otherwise"
+            else:
+                default = next(default for default in DEFAULTS if default.id == rule)
+                parts["On"] = "yes" if default.on else "no: `defaults: {" + rule + ": true}`"
+            made.append("".join(f"- **{head}**: {text}\n" for head, text in parts.items()))
+            made.extend(_example(rule, outcome) for outcome in ("pass", "fail"))
+    return "\n".join(made)
+
+
+_HEAD = """\
+# The rules
+
+Written by `make fix` from the rules' own docstrings and from their cases in `tests/fixtures/`, all
+run on the engine, through HTTP and on a real API server. Each example is merged over a right object
+(`tests/fixtures/base.yaml`), so it shows only what is special.
+"""
+
+
+def _example(rule: str, outcome: str) -> str:
+    """The simplest case: what is sent, and what comes back."""
+    files = (FIXTURES / rule / outcome).glob("*.yaml")
+    text = min((file.read_text() for file in files), key=lambda text: (len(text), text))
+    inputs, _, _ = text.partition("expect:")
+    case = msgspec.yaml.decode(text)
+    _, _, sent = inputs.partition("\n")
+    shown = [line for line in sent.strip().splitlines() if not line.startswith(_FOR_TESTS)]
+    expect = case["expect"]
+    answer = [*expect.get("causes", ()), *(f"Warning: {w}" for w in expect.get("warnings", ()))]
+    answer += [f"recorded in the audit log: {rule}" for rule in expect.get("recorded", ())]
+    for op in expect.get("patch", ()):
+        value = msgspec.json.encode(op["value"]).decode() if "value" in op else ""
+        answer.append(f"{op['op']} {op['path']} {value}".rstrip())
+    verdict = "\n".join(answer) or expect.get("verdict", "admitted")
+    name = {"pass": "Passes", "fail": "Found"}[outcome]
+    if rule not in _ACTIONS:
+        name = {"pass": "Left alone", "fail": "Filled in"}[outcome]
+    yaml = "\n".join(shown)
+    return f"{name}: {case['why']}\n\n```yaml\n{yaml}\n```\n\n```\n{verdict}\n```\n"
+
+
+_FOR_TESTS = ("simulator:", "apiServer:")
 
 
 def _project() -> dict[str, Any]:

@@ -47,7 +47,7 @@ def told(
         count = f"{len(claims)} PVC{'s' if len(claims) > 1 else ''}"
         if not reader.claims:
             return count
-        shown = ", ".join(quoted(claim.name) for claim in claims[:_SHOWN])
+        shown = ", ".join(quoted(name) for name in sorted(c.name for c in claims)[:_SHOWN])
         return f"{count} ({shown}{', …' if len(claims) > _SHOWN else ''})"
 
     if missing := proof.missing:

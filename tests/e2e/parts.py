@@ -56,6 +56,7 @@ _RECIPES = {
     "kubectl": _kubernetes("kubectl", "2 minutes"),
     "vcsim": _Recipe("vcsim", ".", "half a minute"),
     "govmomi-read": _Recipe("vcsim", "./read", "half a minute"),  # for the benchmark only
+    "forklift": _Recipe("forklift", ".", "a few seconds"),  # its compare, and nothing else of it
 }
 
 
@@ -73,10 +74,7 @@ def part(program: str) -> Path:
         given = Path(folder, program)
         if given.is_file():
             return given
-        if program not in (
-            "vcsim",
-            "govmomi-read",
-        ):  # no distribution of these assets brings a simulator
+        if _RECIPES[program].module in ("kube", "etcd"):  # a distribution of these has no others
             raise PartMissing(f"{program} is not in KUBEBUILDER_ASSETS={folder}")
     recipe = _RECIPES[program]
     flags = [*_REPRODUCIBLE, f"-ldflags={recipe.ldflags}"]
@@ -93,7 +91,7 @@ def _key(recipe: _Recipe, flags: list[str]) -> str:
     """Changes whenever the program would."""
     digest = hashlib.sha256("\0".join([recipe.package, *flags]).encode())
     folder = _MODULES / recipe.module
-    for source in sorted([folder / "go.mod", folder / "go.sum", *folder.glob("*.go")]):
+    for source in sorted([*folder.glob("go.*"), *folder.glob("*.go")]):
         digest.update(f"\0{source.name}\0".encode() + source.read_bytes())
     return digest.hexdigest()[:16]
 

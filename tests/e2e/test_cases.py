@@ -7,46 +7,60 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from tests.cases import Case, all_cases
-from tests.e2e.bed import Kubectl
-from tests.e2e.world import Stage, World
+from tests.cases import BASE, Case, all_cases
+from tests.e2e.bed import GUARD, Kubectl
+from tests.e2e.world import MANIFESTS, Stage, World
 from webhook.cli.demo import merged
 
 pytestmark = pytest.mark.e2e
 
 
-def _settings(case: Case) -> str:
-    return json.dumps(case.settings, sort_keys=True)
+def _guard(case: Case) -> str:
+    """Its settings, and whether it has a cluster to ask."""
+    there = "" if case.there is None else "cluster "
+    return there + json.dumps(case.settings, sort_keys=True)
 
 
-# In the order of their settings: each change of settings is another guard.
-CASES = sorted(all_cases(), key=_settings)
+# In the order of their guards: each change of settings is another one.
+CASES = sorted(all_cases(), key=_guard)
 
 
 @pytest.fixture(scope="module")
 def stage(world: World) -> Stage:
-    """All cases' VMs, and what an UPDATE starts from, from before the guard was there."""
+    """All cases' VMs, and what is in the cluster already, from before the guard is there."""
     stage = Stage(world.vcsim)
-    stage.put([case for case in CASES if not case.simulator])
-    for number, case in enumerate(CASES):
-        world.bed.kubectl("create", "namespace", _namespace(number), check=True)
-        if case.old and not (case.simulator or case.api_server):
-            old = stage.told(case, _placed(case.old, number))
-            made = world.create(old)
-            assert made.returncode == 0, made.stderr
+    cases = [case for case in CASES if not (case.simulator or case.api_server)]
+    stage.put(cases)
+    for case in cases:
+        stage.furnish(world.bed, case)
+    # Its service account's rights, and the one storage class that the cases name.
+    world.bed.kubectl("apply", "-f", str(MANIFESTS / "cluster-role.yaml"), check=True)
+    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
+    world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
     return stage
+
+
+_STORAGE_CLASS = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": BASE["PersistentVolumeClaim"]["spec"]["storageClassName"]},
+    "provisioner": "vendor.example.com",
+}
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "group",
-    [list(group) for _, group in groupby(CASES, key=_settings)],
-    ids=lambda g: _settings(g[0]),
+    [list(group) for _, group in groupby(CASES, key=_guard)],
+    ids=lambda group: _guard(group[0]),
 )
 def test_cases_on_the_api_server(
     world: World, stage: Stage, group: list[Case], subtests: pytest.Subtests
 ) -> None:
-    with world.guarded(**group[0].settings):
+    settings = group[0].settings
+    if group[0].there is not None:
+        settings = {**settings, "kubeconfig": str(world.bed.kubeconfig(GUARD))}
+    with world.guarded(**settings):
         for case in group:
             with subtests.test(case.id):
                 if reason := case.simulator or case.api_server:
@@ -55,7 +69,7 @@ def test_cases_on_the_api_server(
 
 
 def _check(world: World, stage: Stage, case: Case) -> None:
-    obj = stage.told(case, _placed(case.object, CASES.index(case)))
+    obj = stage.placed(case, _without_empty(case.object))
     for dry_run in (True, False):
         if case.old:
             how = ["--dry-run=server"] if dry_run else []
@@ -85,15 +99,7 @@ def _compare(stage: Stage, case: Case, obj: dict[str, Any], done: Kubectl) -> No
         assert made["metadata"].get(keys, {}) == wanted["metadata"].get(keys, {})
 
 
-def _placed(obj: dict[str, Any], number: int) -> dict[str, Any]:
-    return _without_empty(merged(obj, {"metadata": {"namespace": _namespace(number)}}))
-
-
 def _without_empty(obj: dict[str, Any]) -> dict[str, Any]:
     """The API server keeps no empty labels or annotations."""
     empty = [key for key in ("labels", "annotations") if obj["metadata"].get(key) == {}]
     return merged(obj, {"metadata": dict.fromkeys(empty)})
-
-
-def _namespace(number: int) -> str:
-    return f"case-{number}"

@@ -1,6 +1,7 @@
 """A cluster, a vCenter and the guard between them, as the end-to-end tests meet them."""
 
 import json
+import re
 import ssl
 import uuid
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import httpx
 import yaml
 from pyVmomi import vim
 
-from tests.cases import NAMESPACE, VSPHERE, Case
+from tests.cases import BASE, NAMESPACE, VSPHERE, Case
 from tests.e2e.bed import Bed, Kubectl, Vcsim, add_disk, eventually, find_vm, mark_as_template
 from tests.e2e.bed import wait_for as finished
 from tests.guard import Guard, running
+from webhook.cli.demo import merged
+from webhook.model import ENFORCE
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -153,23 +156,94 @@ class Stage:
         self._texts: dict[str, list[tuple[str, str]]] = {}
 
     def put(self, cases: list[Case]) -> None:
+        """Make every case's VMs; each case gets a namespace and a Plan's name of its own, too."""
         with self._vcsim.connect() as instance:
             content = instance.RetrieveContent()
             datacenter = content.rootFolder.childEntity[0]
             pool = datacenter.hostFolder.childEntity[0].resourcePool
             for number, case in enumerate(cases):
-                self._texts[case.id] = [
+                vms = [
                     pair
                     for moref, vm in case.vms.items()
                     for pair in _create(content.fileManager, datacenter, pool, moref, vm, number)
                 ]
+                places = [(TARGET, f"case-{number}"), ("conversion-plan", f"plan-{number}")]
+                self._texts[case.id] = [*vms, *places]
+
+    def furnish(self, bed: Bed, case: Case) -> None:
+        """Make what the case says is in the cluster already. For a bed that nobody guards yet."""
+        namespace = self.told(case, TARGET)
+        bed.kubectl("create", "namespace", namespace, check=True)
+        if case.old:
+            self._make(bed, case, case.old)
+        there = case.there
+        if there is None:
+            return
+        own = case.old or {"metadata": {}}
+        for claim in there.pvcs:
+            if claim["metadata"]["name"] != own["metadata"].get("name"):
+                self._make(bed, case, claim)
+        if there.plan is not None:
+            self._make(bed, case, there.plan)
+        if there.started:
+            self._make(bed, case, BASE["Migration"])
+        for claim_name, name in there.pods.items():
+            self._make(bed, case, _running_pod(name, claim_name))
+        for name in there.remote:
+            self._make(bed, case, _remote(name))
+        if there.enforce:
+            bed.kubectl("label", "namespace", namespace, f"{ENFORCE}={there.enforce}", check=True)
+
+    def _make(self, bed: Bed, case: Case, obj: dict[str, Any]) -> None:
+        """Create it, with its status and its end, which no creation takes."""
+        obj = self.placed(case, obj)
+        place = obj["metadata"]["namespace"]
+        named = [obj["kind"], obj["metadata"]["name"], "-n", place]
+        if place not in (NAMESPACE, self.told(case, TARGET)):
+            bed.kubectl("create", "namespace", place)
+        ends = obj["metadata"].pop("deletionTimestamp", None)
+        bed.kubectl("create", "-f", "-", stdin=json.dumps(obj), check=True)
+        if status := obj.get("status"):
+            patch = ["--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
+            bed.kubectl("patch", *named, *patch, check=True)
+        if ends:  # a finalizer keeps it
+            bed.kubectl("delete", *named, "--wait=false", check=True)
+
+    def placed(self, case: Case, obj: dict[str, Any]) -> dict[str, Any]:
+        """`obj` as this case has it: its Migration, too, is out of the way of the other cases'."""
+        if obj["kind"] == "Migration":
+            obj = merged(obj, {"metadata": {"namespace": TARGET}})
+        placed: dict[str, Any] = self.told(case, obj)
+        return placed
 
     def told(self, case: Case, value: Any) -> Any:
         """`value` in the words of the simulator."""
-        text = json.dumps(value)
-        for there, here in sorted(self._texts[case.id], key=lambda pair: -len(pair[0])):
-            text = text.replace(there, here)
+        # In one pass: a simulator's moref may be another one's in the case.
+        texts = dict(self._texts[case.id])
+        longest_first = sorted(texts, key=len, reverse=True)
+        either = re.compile("|".join(map(re.escape, longest_first)))
+        text = either.sub(lambda found: texts[found[0]], json.dumps(value))
         return json.loads(text)
+
+
+def _running_pod(name: str, claim: str) -> dict[str, Any]:
+    volume = {"name": "disk", "persistentVolumeClaim": {"claimName": claim}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": TARGET},
+        "spec": {"containers": [{"name": name, "image": name}], "volumes": [volume]},
+        "status": {"phase": "Running"},
+    }
+
+
+def _remote(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "forklift.konveyor.io/v1beta1",
+        "kind": "Provider",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"type": "openshift", "url": "https://elsewhere.example.com:6443", "secret": {}},
+    }
 
 
 def _create(
@@ -185,6 +259,10 @@ def _create(
         uuid=uuids["uuid"],
         instanceUuid=uuids["instanceUuid"],
         guestId="otherGuest",
+        # The simulator's way to set what a guest would.
+        extraConfig=[
+            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", ""))
+        ],
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         deviceChange=[
             vim.vm.device.VirtualDeviceSpec(
@@ -203,6 +281,10 @@ def _create(
         add_disk(created, disk["capacity"] // 1024, file)
     if vm.get("template"):
         mark_as_template(created)
+    elif (state := vm.get("powerState", "poweredOn")) != "poweredOff":
+        finished(created.PowerOnVM_Task())
+        if state == "suspended":
+            finished(created.SuspendVM_Task())
     yield moref, created._moId
     yield vm["name"], name
     yield vm["name"].title(), name.title()

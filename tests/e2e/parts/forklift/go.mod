@@ -1,0 +1,3 @@
+module conversion-guard/forklift
+
+go 1.22
