@@ -5,7 +5,7 @@ Upper lines import lower ones, never the reverse.
 __main__   python -m webhook
 cli        the commands: composition roots, which plug everything together
 server     the two admission paths, health; size cap, deadline, the one catch-all
-tls        the serving certificate, kept right; the only importer of cryptography
+tls        issues certificates; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
 cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client
 decide     the engine: decide(review, sources, deadline) -> Verdict
