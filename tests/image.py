@@ -1,7 +1,7 @@
 """The image as a cluster runs it: a read-only root, another uid than root's, memory for /tmp.
 
-`python -m tests.image`, or `make image-test`. Exit code 1 where a figure falls short; where the image
-can't be built the reason is printed, in one line, and counts as a failure if CI=true.
+`python -m tests.image`, or `make image-test`. Exit code 1 where a figure falls short; where the
+image can't be built the reason is printed, in one line, and counts as a failure if CI=true.
 """
 
 import os
@@ -22,8 +22,8 @@ _MOST_BYTES = 250_000_000
 _MOST_SECONDS = 2.0
 _STARTS = 3  # the machine may be busy with something else once
 
-# A mount namespace of its own: what is mounted here goes with the process. It stays one process down to the
-# server, which so gets the signals. What is written to /tmp goes to memory, as in the Deployment.
+# A mount namespace of its own: what is mounted here goes with the process. It stays one
+# process down to the server, which so gets the signals. /tmp is memory, as in the Deployment.
 _AS_IN_A_POD = """
 set -e
 root=$1 folder=$2 user=$3
@@ -73,7 +73,7 @@ def _judge(image: Image) -> int:
 
 def _run_once(image: Image, faults: list[str]) -> float:
     """Seconds from the start of the process to its first answer; what is wrong goes to `faults`."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # noqa: S108  below the container's own /tmp
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         uid = image.user.partition(":")[0]
         variables = [f"{key}={value}" for key, value in image.environment.items()]

@@ -61,7 +61,7 @@ def built() -> Iterator[Image]:
     _tools()
     base = _base()
     _package_index()
-    with tempfile.TemporaryDirectory(prefix="conversion-guard-image-", dir="/var/tmp") as name:  # noqa: S108  a disk, for /tmp may be memory
+    with tempfile.TemporaryDirectory(prefix="conversion-guard-image-", dir="/var/tmp") as name:
         folder = Path(name)
         storage = ["--storage-driver", "vfs"]
         storage += ["--root", str(folder / "root"), "--runroot", str(folder / "run")]
@@ -144,7 +144,15 @@ def _package_index() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     small = next(line.split()[0] for line in lock.splitlines() if line.startswith("idna=="))
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-cache-dir",
+        ]
         # Not from a folder of this machine's: the build can't see it.
         environment = {**os.environ, "PIP_FIND_LINKS": ""}
         _fetch([*command, "--dest", folder, small], "Python's packages", environment)
@@ -156,7 +164,12 @@ def _fetching() -> list[str]:
     if address := _pip("index-url"):
         options += ["--build-arg", f"PIP_INDEX_URL={address}"]
     if authority := _pip("cert"):
-        options += ["--volume", f"{authority}:{authority}:ro", "--build-arg", f"PIP_CERT={authority}"]
+        options += [
+            "--volume",
+            f"{authority}:{authority}:ro",
+            "--build-arg",
+            f"PIP_CERT={authority}",
+        ]
     return options
 
 

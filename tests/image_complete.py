@@ -25,7 +25,7 @@ class _ApiServer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"items": []}')
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815  the name that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Nothing to see."""
@@ -50,7 +50,10 @@ def main() -> None:
     for module in pkgutil.walk_packages(webhook.__path__, "webhook."):
         if module.name != "webhook.__main__":
             importlib.import_module(module.name)
-    with HTTPServer(("127.0.0.1", 0), _ApiServer) as server, tempfile.TemporaryDirectory() as folder:
+    with (
+        HTTPServer(("127.0.0.1", 0), _ApiServer) as server,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         asyncio.run(_ask(server.server_port, Path(folder)))
         server.shutdown()

@@ -12,6 +12,7 @@ from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings, TlsSettings, load
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
+SETTINGS = MANIFESTS / "base" / "settings.yaml"
 
 
 def _yaml(name: str) -> Any:
@@ -121,11 +122,11 @@ def test_a_certificate_of_somebody_elses_is_mounted_where_the_server_looks() -> 
 def test_the_shipped_settings_are_good_settings() -> None:
     rules = frozenset(rule.id for rule in RULES)
     defaults = frozenset(default.id for default in DEFAULTS)
-    load(MANIFESTS / "base" / "settings.yaml", {}, rules=rules, defaults=defaults)
+    load(SETTINGS, {}, rules=rules, defaults=defaults)
 
 
 def test_the_shipped_settings_are_good_and_their_namespaces_have_a_role() -> None:
-    settings = load(MANIFESTS / "base" / "settings.yaml", {}, rules=frozenset(), defaults=frozenset())
+    settings = load(SETTINGS, {}, rules=frozenset(), defaults=frozenset())
     (namespace,) = settings.provider_namespaces
     assert _yaml("provider-namespace/kustomization.yaml")["namespace"] == namespace
 
