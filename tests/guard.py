@@ -45,11 +45,14 @@ class Guard:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, verify=self.tls(), timeout=30)
 
+    def metrics(self) -> str:
+        """What a scrape gets."""
+        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+
     def reviews(self, kind: str = "") -> int:
         """How many reviews it has answered, from its metrics: of one kind, or all."""
-        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
         found = re.findall(
-            r'^conversion_guard_reviews_total\{.*kind="(\w*)".*\} (\S+)$', text, re.M
+            r'^conversion_guard_reviews_total\{.*kind="(\w*)".*\} (\S+)$', self.metrics(), re.M
         )
         return sum(int(float(count)) for name, count in found if kind in ("", name))
 
@@ -75,7 +78,12 @@ def running(
     everything = {
         "listen": "127.0.0.1:0",
         "metricsListen": "127.0.0.1:0",
-        "tls": {"certFile": str(folder / "tls.crt"), "keyFile": str(folder / "tls.key")},
+        "shutdownDelay": 0,
+        "tls": {
+            "source": "files",
+            "certFile": str(folder / "tls.crt"),
+            "keyFile": str(folder / "tls.key"),
+        },
         **settings,
     }
     file = folder / "settings.yaml"

@@ -5,9 +5,14 @@ Upper lines import lower ones, never the reverse.
 __main__   python -m webhook
 cli        the commands: composition roots, which plug everything together
 server     the two admission paths, health; size cap, deadline, the one catch-all
+serving    HTTPS: limits against slow clients, the end; the only importer of uvicorn
 tls        issues certificates; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
 cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client
+manifests  YAML and JSON files -> objects with their lines
+check      objects judged before anybody applies them: the same JSON for every door
+render     a VM's PVC manifests, and its disks as a vendor needs them
+listed     a cluster as it will be once the objects of a list are in it
 decide     the engine: decide(review, sources, deadline) -> Verdict
 gather     what a review asks, and the facts for it
 review     the AdmissionReview codec, and the three verdicts

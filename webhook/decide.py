@@ -46,7 +46,6 @@ from webhook.rule import (
     PatchOp,
     PlanFacts,
     PvcFacts,
-    Reason,
     Rule,
     Unknown,
 )
@@ -93,7 +92,8 @@ async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
             return Admitted(audit={"verdict": "skipped", "skipped-because": why})
         return await _judge(question, book, sources, deadline, review.user)
     except ObjectMalformed as error:
-        return Denied((Cause(error.field, str(error), "FieldValueInvalid", "object"),))
+        causes = (Cause(error.field, str(error), "FieldValueInvalid", "object"),)
+        return Denied(causes, findings=causes)
 
 
 async def repair(review: Review, sources: Sources, deadline: float) -> Admitted:
@@ -227,8 +227,8 @@ def _opinion(
         if action == "off":
             continue
         for said in rule.check(facts):
-            cause = Cause(said.field, said.message, _reason(said), rule.id)
             where = _pile(rule, action, said)
+            cause = _cause(said, rule, where)
             piles[where] = (*piles.get(where, ()), cause)
     piles.pop("off", None)
     return _Opinion(source, question.rank(facts), **piles)
@@ -243,8 +243,11 @@ def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
     return "deny_if_so" if action == "deny" and rests else action
 
 
-def _reason(said: Finding | Unknown) -> Reason:
-    return said.reason if isinstance(said, Finding) else "FieldValueInvalid"
+def _cause(said: Finding | Unknown, rule: Rule[Any], where: str) -> Cause:
+    if isinstance(said, Unknown):
+        return Cause(said.field, said.message, "FieldValueInvalid", rule.id)
+    action: Action = "warn" if where == "warn" else "audit" if where == "audit" else "deny"
+    return Cause(said.field, said.message, said.reason, rule.id, action, said.expected)
 
 
 async def _judge(
@@ -400,7 +403,8 @@ def _admitted(said: _Opinion, sources: Sources) -> Admitted:
     if said.source and said.source.unreachable_since:
         age = _span(said.source.age(sources.now()))
         warnings.append(f"judged by what was known {age} ago: {said.source.trouble}")
-    return Admitted(warnings=tuple(warnings), audit=_audit("admitted", said))
+    findings = (*said.warn, *said.audit)
+    return Admitted(warnings=tuple(warnings), audit=_audit("admitted", said), findings=findings)
 
 
 def _settled(said: _Opinion, doubt: Undecided | None) -> Verdict:
@@ -408,7 +412,9 @@ def _settled(said: _Opinion, doubt: Undecided | None) -> Verdict:
     causes = said.deny if doubt else (*said.deny, *said.deny_if_so)
     if causes:
         warnings = tuple(f"{cause.field}: {cause}" for cause in sorted(said.warn, key=_place))
-        return Denied(tuple(sorted(causes, key=_place)), warnings, _audit("denied", said))
+        causes = tuple(sorted(causes, key=_place))
+        findings = (*causes, *said.warn, *said.audit)
+        return Denied(causes, warnings, _audit("denied", said), findings)
     if doubt is None:
         doubt = Undecided("; ".join(f"{cause.field}: {cause}" for cause in said.unknown))
     return msgspec.structs.replace(doubt, audit=_audit("undecided", said))

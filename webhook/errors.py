@@ -45,3 +45,11 @@ class ClusterUnreachable(GuardError):
 
 class CertificateInvalid(GuardError):
     """A certificate or key file can't be used; the message names the file."""
+
+
+class RenderImpossible(GuardError):
+    """A VM's manifests can't be right; the message says why, and what would help."""
+
+
+class ManifestInvalid(GuardError):
+    """A manifest can't be read; the message names the file, and line and column if known."""

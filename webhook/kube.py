@@ -71,6 +71,9 @@ class Claims:
         """Of all there are."""
         return set(self._claims)
 
+    def get(self, key: str) -> Claim | None:
+        return self._claims.get(key)
+
     def put(self, key: str, claim: Claim) -> None:
         """Add a PVC, or replace what was known of it."""
         old = self._claims.get(key)
@@ -137,6 +140,11 @@ class Followed:
         self.classes: Table[StorageClass] = Table()
         self.enforced: Table[str] = Table()
         """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
+
+    @property
+    def unlisted(self) -> int:
+        """How many of these have not been listed whole yet."""
+        return sum(not kept.synced for kept in (self.claims, self.classes, self.enforced))
 
 
 class User(msgspec.Struct, frozen=True):

@@ -133,8 +133,18 @@ class Disk(
 
     @property
     def source(self) -> str:
-        """What a PVC's disk-source should say: the file without a snapshot's suffix."""
+        """The file without a snapshot's suffix, as Forklift compares it."""
         return trim_backing_file(self.file)
+
+    @property
+    def disk_source(self) -> str:
+        """What a PVC's disk-source should say.
+
+        It is trimmed, too, before it is compared: of `x-123456-000001.vmdk` only the whole name
+        comes out as `x-123456.vmdk` again.
+        """
+        source = self.source
+        return source if trim_backing_file(source) == source else self.file
 
     @property
     def listed(self) -> bool:

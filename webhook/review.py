@@ -8,7 +8,7 @@ import msgspec
 
 from webhook.errors import ReviewMalformed
 from webhook.kube import User
-from webhook.model import KubeObject, quoted
+from webhook.model import Action, KubeObject, quoted
 from webhook.rule import PatchOp, Reason
 
 API_VERSION = "admission.k8s.io/v1"
@@ -26,6 +26,10 @@ class Cause(msgspec.Struct, frozen=True):
     message: str
     reason: Reason
     rule: str
+    action: Action = "deny"
+    """What is done about it."""
+    expected: str | None = None
+    """The one right value of the field, where it is known."""
 
     def __str__(self) -> str:
         return f"{self.message} (conversion-guard: {self.rule})"
@@ -40,6 +44,8 @@ class Admitted(msgspec.Struct, frozen=True):
     patch: tuple[PatchOp, ...] = ()
     warnings: tuple[str, ...] = ()
     audit: Audit = {}
+    findings: tuple[Cause, ...] = ()
+    """All that the rules found, for the doors that tell more than AdmissionReview has room for."""
 
 
 class Denied(msgspec.Struct, frozen=True):
@@ -48,6 +54,8 @@ class Denied(msgspec.Struct, frozen=True):
     causes: tuple[Cause, ...]
     warnings: tuple[str, ...] = ()
     audit: Audit = {}
+    findings: tuple[Cause, ...] = ()
+    """The causes and everything milder."""
 
 
 class Undecided(msgspec.Struct, frozen=True):
@@ -234,7 +242,7 @@ def render(review: Review, verdict: Verdict) -> bytes:
     response: dict[str, Any] = {"uid": review.uid, "allowed": isinstance(verdict, Admitted)}
     if isinstance(verdict, Admitted):
         if verdict.patch:
-            operations = _encoder.encode([_operation(op) for op in verdict.patch])
+            operations = _encoder.encode([operation(op) for op in verdict.patch])
             response["patchType"] = "JSONPatch"
             response["patch"] = base64.b64encode(operations).decode("ascii")
     elif isinstance(verdict, Denied):
@@ -290,7 +298,8 @@ def _generated(review: Review) -> str:
     return metadata.get("name") or metadata.get("generateName") or ""
 
 
-def _operation(op: PatchOp) -> dict[str, Any]:
+def operation(op: PatchOp) -> dict[str, Any]:
+    """`op` as RFC 6902 writes it."""
     pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in op.path)
     if op.op == "remove":
         return {"op": "remove", "path": pointer}

@@ -39,6 +39,8 @@ class Finding(msgspec.Struct, frozen=True):
     at_most: Action = "deny"
     certain: bool = False
     """Whether it holds whatever vSphere says, though its rule asks vSphere."""
+    expected: str | None = None
+    """The one right value, where there is one; never more than the message tells."""
 
 
 class Unknown(msgspec.Struct, frozen=True):

@@ -47,13 +47,21 @@ _JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("webhook")
 
 
-def app(current: Callable[[], Sources], metrics: Metrics) -> App:
+def app(
+    current: Callable[[], Sources],
+    metrics: Metrics,
+    *,
+    draining: Callable[[], bool] = lambda: False,
+    certificate_good: Callable[[], bool] = lambda: True,
+) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
+    `draining`: whether the server is about to end, and so not ready. `certificate_good`: whether
+    the certificate being served has not expired.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
-    rest = _health(current())
+    rest = _health(current(), draining, certificate_good)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         door = doors.get(scope["path"]) if scope["type"] == "http" else None
@@ -199,23 +207,34 @@ def _budget(query: bytes) -> float:
     return max(timeout - _MARGIN, timeout / 2)
 
 
-def _health(sources: Sources) -> FastAPI:
+def _health(
+    sources: Sources, draining: Callable[[], bool], certificate_good: Callable[[], bool]
+) -> FastAPI:
     rest = FastAPI(title="Conversion Guard", openapi_url=None)
     started = sources.now()
 
     @rest.get("/livez")
-    @rest.get("/healthz")
     async def live() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @rest.get("/healthz")
+    async def healthy() -> Response:
+        """No probe of life: a restart makes no better certificate, and people must see it."""
+        if not certificate_good():
+            return Response("the serving certificate has expired\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     @rest.get("/readyz")
     async def ready() -> Response:
-        """Ready once every vSphere provider has been read or is known to be unreachable.
+        """Ready once the cluster has been listed, and each vCenter read or found unreachable.
 
         Or after a while: what is still not known then makes verdicts undecided, one by one.
         """
+        if draining():
+            return Response("shutting down\n", 503, media_type="text/plain")
         inventory = sources.inventory
-        waiting = len(inventory.unlisted) + sum(
+        waiting = sources.followed.unlisted if sources.followed else 0
+        waiting += len(inventory.unlisted) + sum(
             not source.synced and source.unreachable_since is None for source in inventory.vsphere()
         )
         if waiting and sources.now() - started < _READY_WITHIN:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -85,6 +85,27 @@ def demo() -> None:
     from webhook.cli.demo import run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(help="Files and folders; - is standard input.")],
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Judge by this snapshot file and the default rules.")
+    ] = None,
+    settings: Settings = None,
+    namespace: Annotated[str, typer.Option(help="Of objects that name none.")] = "",
+    output: Annotated[
+        Literal["table", "json", "yaml"], typer.Option(help="How to say it.")
+    ] = "table",
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here, too.")] = None,
+) -> None:
+    """Judge manifests before anybody applies them; 1 if one is denied or undecided."""
+    from webhook.cli.check import run
+
+    # The environment's settings file yields to a snapshot.
+    by = None if snapshot else settings
+    raise typer.Exit(run(files, snapshot, by, namespace, output, junit))
 
 
 @inventory.command()

@@ -15,26 +15,21 @@ from webhook.cli import sources
 from webhook.errors import VsphereUnreachable
 from webhook.inventory import Inventory, dump_snapshot
 from webhook.rules import DEFAULTS, RULES
-from webhook.settings import load
+from webhook.settings import Settings, load
 
 _LOOK = 0.1  # seconds between two looks at how far the reads are
 
 
 def export(path: Path | None, output: Path | None, timeout: float) -> None:
     """Write a snapshot of every provider. Raises SettingsInvalid, or VsphereUnreachable for one."""
-    settings = load(
-        path,
-        os.environ,
-        rules=frozenset(rule.id for rule in RULES),
-        defaults=frozenset(default.id for default in DEFAULTS),
-    )
+    settings = settings_of(path)
     inventory, live = sources.known(settings)
     with ExitStack() as running:
         for source in live:
             source.start()
             running.callback(source.stop)
         cluster = sources.following(settings, inventory)
-        asyncio.run(_read(inventory, cluster, timeout))
+        asyncio.run(read(inventory, cluster, timeout))
         now, monotonic = datetime.now(UTC), time.monotonic()
         as_yaml = output is not None and output.suffix in (".yaml", ".yml")
         text = dump_snapshot(inventory, wall=now, monotonic=monotonic, as_yaml=as_yaml)
@@ -44,7 +39,17 @@ def export(path: Path | None, output: Path | None, timeout: float) -> None:
         output.write_bytes(text)
 
 
-async def _read(inventory: Inventory, cluster: sources.Following | None, timeout: float) -> None:
+def settings_of(path: Path | None) -> Settings:
+    """Of a file and the environment. Raises SettingsInvalid."""
+    return load(
+        path,
+        os.environ,
+        rules=frozenset(rule.id for rule in RULES),
+        defaults=frozenset(default.id for default in DEFAULTS),
+    )
+
+
+async def read(inventory: Inventory, cluster: sources.Following | None, timeout: float) -> None:
     """Return when every vSphere provider has been read. Raises VsphereUnreachable."""
     following = asyncio.create_task(cluster.run()) if cluster else None
     bar = Progress(

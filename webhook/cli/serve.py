@@ -4,26 +4,22 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import uvicorn
 
 from webhook import observe, server
 from webhook.cli import sources
+from webhook.cli.certificates import Certificates
 from webhook.decide import Sources
-from webhook.errors import CertificateInvalid, SettingsInvalid
+from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory
 from webhook.rules import DEFAULTS, RULES
-from webhook.settings import Settings, TlsSettings, load, spelled
+from webhook.serving import Server
+from webhook.settings import Settings, load, spelled
 
-# The API server keeps idle connections for 90 s: a server that closes earlier makes its calls fail.
-_KEEP_ALIVE = 120
 _SETTINGS_SECONDS = 2.0
 
 _log = logging.getLogger("webhook")
@@ -37,21 +33,19 @@ def run(path: Path | None) -> None:
     cluster = sources.following(settings, inventory)
     metrics = observe.Metrics()
     judged_by = _Current(path, settings, inventory, cluster, metrics)
-    config = uvicorn.Config(
-        server.app(lambda: judged_by.sources, metrics),
-        loop="uvloop",
-        http="httptools",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        ssl_certfile=settings.tls.cert_file,
-        ssl_keyfile=settings.tls.key_file,
+    certificates = Certificates(settings, metrics)
+    https = Server(
+        server.app(
+            lambda: judged_by.sources,
+            metrics,
+            draining=lambda: https.draining,
+            certificate_good=lambda: certificates.served.good,
+        ),
+        certificates.served.context,
+        beside=[judged_by.follow, certificates.run, *([cluster.run] if cluster else [])],
+        shutdown_delay=settings.shutdown_delay,
     )
-    _load_certificate(config, settings.tls)
+    certificates.first()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.listen))
         metrics_port, stop_metrics = metrics.serve(*_split(settings.metrics_listen))
@@ -61,8 +55,7 @@ def run(path: Path | None) -> None:
             stack.callback(source.stop)
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
-        beside = [judged_by.follow, *([cluster.run] if cluster else [])]
-        _Server(config, beside).run(sockets=[listener])
+        https.run(sockets=[listener])
 
 
 def _settings(path: Path | None) -> Settings:
@@ -137,50 +130,9 @@ _AT_START = (
     "provider_namespaces",
     "kubeconfig",
     "denied_networks",
+    "shutdown_delay",
     "snapshots",
 )
-
-
-class _Server(uvicorn.Server):
-    """With tasks beside it: what runs in the same loop, and ends before the server does."""
-
-    def __init__(
-        self, config: uvicorn.Config, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]
-    ) -> None:
-        super().__init__(config)
-        self._beside = beside
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        tasks = [asyncio.create_task(run()) for run in self._beside]
-        try:
-            await super().serve(sockets)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal again at the end, which would end the process before the sources
-        # have logged out of vSphere, and with 143 where Kubernetes expects 0.
-        before = {
-            signum: signal.signal(signum, self.handle_exit)
-            for signum in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-
-def _load_certificate(config: uvicorn.Config, files: TlsSettings) -> None:
-    try:
-        config.load()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        message = f"tls: {files.cert_file} and {files.key_file} can't be served: {why}"
-        raise CertificateInvalid(message) from None
 
 
 def _listen(address: str) -> socket.socket:

@@ -1,5 +1,6 @@
 """Requests to the API server: the kubernetes package's configuration and transport, raw answers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ SILENCE = 90.0
 """Seconds without a byte after which a peer is dead: bookmarks come every 60 s."""
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
 _PIECE = 2**16
+_BUSY_PAUSES = 0.2, 0.5, 1.0  # seconds; who asks has a deadline of its own
 
 
 class ClusterGone(ClusterUnreachable):
@@ -22,6 +24,14 @@ class ClusterGone(ClusterUnreachable):
 
 class ClusterMissing(ClusterUnreachable):
     """404: there is no such object, or no such kind."""
+
+
+class ClusterBusy(ClusterUnreachable):
+    """429: too many requests, or a kind whose first objects are still being read."""
+
+
+class ClusterConflict(ClusterUnreachable):
+    """409: somebody else was quicker, to create it or to change it. Read again."""
 
 
 class Cluster:
@@ -49,12 +59,32 @@ class Cluster:
 
     async def get(self, path: str, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
+        for pause in _BUSY_PAUSES:
+            try:
+                return await self._get(path, query)
+            except ClusterBusy:
+                await asyncio.sleep(pause)
+        return await self._get(path, query)
+
+    async def _get(self, path: str, query: Mapping[str, str]) -> bytes:
         async with self.stream(path, **query) as pieces:
             return b"".join([piece async for piece in pieces])
 
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
         """The answer to one POST of JSON. Raises as `get` does."""
         async with self._call("POST", path, {}, body) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""
+        async with self._call("PUT", path, {}, body) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def apply(self, path: str, body: Mapping[str, Any], manager: str) -> bytes:
+        """The answer to one server-side apply: what `manager` applies is `manager`'s. Raises as
+        `get` does."""
+        query = {"fieldManager": manager, "force": "true"}
+        async with self._call("PATCH", path, query, body, "application/apply-patch+yaml") as pieces:
             return b"".join([piece async for piece in pieces])
 
     @asynccontextmanager
@@ -70,17 +100,16 @@ class Cluster:
         path: str,
         query: Mapping[str, str],
         body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         call = await self._api.param_serialize(
             method=method,
             resource_path=path,
             query_params=list(query.items()),
-            header_params=headers
-            if body is None
-            else headers | {"Content-Type": "application/json"},
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -98,6 +127,9 @@ class Cluster:
             response.close()
 
 
+_ERRORS = {404: ClusterMissing, 409: ClusterConflict, 410: ClusterGone, 429: ClusterBusy}
+
+
 async def _pieces(response: Any) -> AsyncIterator[bytes]:
     try:
         async for piece in response.content.iter_chunked(_PIECE):
@@ -111,13 +143,11 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
 def _check(status: int, request: str) -> None:
     if status in (200, 201):
         return
-    kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
-    raise kind(f"the API server answers {status} to {request}")
+    raise _ERRORS.get(status, ClusterUnreachable)(f"the API server answers {status} to {request}")
 
 
 def _told(error: Exception) -> ClusterUnreachable:
     status = getattr(error, "status", None)
     if isinstance(status, int):
-        kind = {404: ClusterMissing, 410: ClusterGone}.get(status, ClusterUnreachable)
-        return kind(f"the API server answers {status}")
+        return _ERRORS.get(status, ClusterUnreachable)(f"the API server answers {status}")
     return ClusterUnreachable(f"the API server can't be reached: {type(error).__name__}")

@@ -58,7 +58,8 @@ def _check_vm(facts: PlanFacts, vm_facts: PlanVmFacts, vm: VirtualMachine) -> It
         message = (
             f"{fix}: {quoted(entry.name)} is not the name of {quoted(entry.id)} (the id counts)"
         )
-        yield Finding(f"{entry.field}.name", message, at_most="warn")
+        expected = vm.name if facts.trusted else None
+        yield Finding(f"{entry.field}.name", message, at_most="warn", expected=expected)
 
 
 def _not_found(facts: PlanFacts, vm_facts: PlanVmFacts) -> Finding:

@@ -9,7 +9,7 @@ Denies:  any other smaller request
 
 from collections.abc import Iterator
 
-from webhook.model import STORAGE_FIELD, THREE_KEYS, quoted
+from webhook.model import STORAGE_FIELD, THREE_KEYS, Action, quoted
 from webhook.rule import Finding, PvcFacts, Rule
 
 
@@ -19,13 +19,15 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         return
     if size < disk.capacity:
         there = f"{quoted(pvc.storage)} ({size:f} bytes)"
-        fix = f'write at least "{_quantity(disk.capacity)}"'
+        expected = _quantity(disk.capacity)
+        fix = f'write at least "{expected}"'
         message = f"{there} is less than the {disk.capacity} bytes of the disk: {fix}"
-        yield Finding(STORAGE_FIELD, message, at_most="warn" if pvc.volume_name else "deny")
+        at_most: Action = "warn" if pvc.volume_name else "deny"
+        yield Finding(STORAGE_FIELD, message, at_most=at_most, expected=expected)
     elif pvc.volume_mode == "Filesystem" and size * 100 < disk.capacity * 106:
         roomy = _quantity(disk.capacity * 106 // 100 + 1)
         message = f'write "{roomy}": a file system needs about 6 % beside the disk image'
-        yield Finding(STORAGE_FIELD, message, at_most="warn")
+        yield Finding(STORAGE_FIELD, message, at_most="warn", expected=roomy)
 
 
 def _quantity(size: int) -> str:

@@ -39,15 +39,18 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
             message = f"{there} is backed by {disk.backing}, which Forklift doesn't list: {fix}"
             yield Finding(DISK_SOURCE_FIELD, message)
             return
-    yield Finding(DISK_SOURCE_FIELD, f"{there} is not a disk of {vm}: {_fix(vm, source)}")
+    right = _right(vm, source)
+    fix = f"write {_list(iter(right))}" if right else "it has no disk that Forklift can convert"
+    expected = right[0] if len(right) == 1 else None
+    message = f"{there} is not a disk of {vm}: {fix}"
+    yield Finding(DISK_SOURCE_FIELD, message, expected=expected)
 
 
-def _fix(vm: VirtualMachine, source: str) -> str:
+def _right(vm: VirtualMachine, source: str) -> list[str]:
+    """What may be meant: the VM's disks of that file name, else all that Forklift lists."""
     listed = [disk for disk in vm.disks if disk.listed]
-    if not listed:
-        return "it has no disk that Forklift can convert"
     same_name = [disk for disk in listed if _base_name(disk.file) == _base_name(source)]
-    return f"write {_list(disk.source for disk in same_name or listed)}"
+    return [disk.source for disk in same_name or listed]
 
 
 def _base_name(file: str) -> str:

@@ -26,7 +26,10 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     has_source = not is_blank(pvc.disk_source)
     if pvc.vm_id and pvc.vm_uuid:
         if not has_source:
-            yield Finding(DISK_SOURCE_FIELD, _no_source(facts), "FieldValueRequired")
+            listed = _listed(facts)
+            expected = listed[0] if len(listed) == 1 else None
+            message = _no_source(facts, listed)
+            yield Finding(DISK_SOURCE_FIELD, message, "FieldValueRequired", expected=expected)
         return
     if not (pvc.vm_id or pvc.vm_uuid or has_source):
         return
@@ -35,17 +38,25 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         owners = facts.same_uuid if facts.trusted else ()
         fix = " or ".join(quoted(other.moref) for other in owners) or '"vm-42"'
         hint = f"write {fix}" if owners else f"write the VM's moref, such as {fix}"
-        yield Finding(VM_ID_FIELD, f"is missing: {hint}", "FieldValueRequired", at_most)
+        expected = owners[0].moref if len(owners) == 1 else None
+        message = f"is missing: {hint}"
+        yield Finding(VM_ID_FIELD, message, "FieldValueRequired", at_most, expected=expected)
     if not pvc.vm_uuid:
         hint = f"write {quoted(vm.uuid)}" if vm and vm.uuid else "write the VM's config.uuid"
-        yield Finding(VM_UUID_FIELD, f"is missing: {hint}", "FieldValueRequired", at_most)
+        expected = (vm.uuid if vm else "") or None
+        message = f"is missing: {hint}"
+        yield Finding(VM_UUID_FIELD, message, "FieldValueRequired", at_most, expected=expected)
 
 
-def _no_source(facts: PvcFacts) -> str:
-    there = "is missing" if facts.pvc.disk_source is None else "is blank"
+def _listed(facts: PvcFacts) -> list[str]:
     disks = facts.visible_vm.disks if facts.visible_vm else ()
-    listed = [quoted(disk.source, 255) for disk in disks if disk.listed]
-    fix = " or ".join(listed[:8]) or '"[datastore] folder/disk.vmdk" in full'
+    return [disk.source for disk in disks if disk.listed]
+
+
+def _no_source(facts: PvcFacts, listed: list[str]) -> str:
+    there = "is missing" if facts.pvc.disk_source is None else "is blank"
+    named = [quoted(source, 255) for source in listed[:8]]
+    fix = " or ".join(named) or '"[datastore] folder/disk.vmdk" in full'
     how = ", before the labels or in one patch with them" if facts.old else ""
     return f"{there}: Forklift counts this PVC as a disk, then drops it; write {fix}{how}"
 

@@ -19,11 +19,14 @@ def check(facts: PvcFacts) -> Iterator[Finding | Unknown]:
     if not MOREF.fullmatch(pvc.vm_id):
         yield Finding(VM_ID_FIELD, f'{quoted(pvc.vm_id)} is no moref: write one such as "vm-42"')
     elif vm is None:
-        yield Finding(VM_ID_FIELD, _unknown_vm(facts))
+        owners = facts.same_uuid or tuple(vm for _, vm in facts.elsewhere)
+        expected = owners[0].moref if facts.trusted and len(owners) == 1 else None
+        yield Finding(VM_ID_FIELD, _unknown_vm(facts), expected=expected)
     elif trouble := vm.trouble:
         yield Unknown(VM_ID_FIELD, f"{quoted(vm.moref)} {trouble}")
     elif pvc.vm_uuid != vm.uuid:
-        yield Finding(VM_UUID_FIELD, _wrong_uuid(facts, vm))
+        expected = vm.uuid if facts.proven or facts.trusted else None
+        yield Finding(VM_UUID_FIELD, _wrong_uuid(facts, vm), expected=expected)
     elif vm.template:
         fix = "write the moref of a VM, or convert the template to one"
         yield Finding(VM_ID_FIELD, f"{vm} is a template, which Forklift can't convert: {fix}")

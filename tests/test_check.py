@@ -1,0 +1,261 @@
+"""Objects judged ahead: the same verdicts as at admission, one by one and as a list."""
+
+import asyncio
+import copy
+from typing import Any
+
+import jsonpatch
+import msgspec
+import pytest
+
+from tests.cases import BASE, Case, Cluster, Expect, all_cases, recorded
+from webhook.check import Candidate, Result, Results, check
+from webhook.cli.demo import merged
+from webhook.decide import Sources
+from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+
+PVC, PLAN, MIGRATION = BASE["PersistentVolumeClaim"], BASE["Plan"], BASE["Migration"]
+SECOND = merged(
+    PVC,
+    {
+        "metadata": {
+            "name": "disk-1",
+            "annotations": {DISK_SOURCE: "[LocalDS_0] database/disk-002.vmdk"},
+        },
+        "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+    },
+)
+NEW = [case for case in all_cases() if case.old is None]
+
+
+def checked(*objects: Any, there: Cluster | None = None, **how: Any) -> tuple[Result, ...]:
+    candidates = [Candidate(obj) for obj in objects]
+    return asyncio.run(check(candidates, known(there), **how))
+
+
+def known(there: Cluster | None = None, **settings: Any) -> Sources:
+    settings = {"trustNetwork": True, **settings}
+    case = Case(
+        path=all_cases()[0].path,
+        object={},
+        old=None,
+        vms=BASE["vsphere"],
+        providers={},
+        there=there,
+        settings=settings,
+        expect=Expect(),
+        simulator=None,
+        api_server=None,
+    )
+    return case.sources()
+
+
+@pytest.mark.parametrize("case", NEW, ids=lambda case: case.id)
+def test_every_case_gets_the_verdict_of_admission(case: Case) -> None:
+    before = copy.deepcopy(case.object)
+    (result,) = asyncio.run(check([Candidate(case.object, "a.yaml", 3)], case.sources()))
+    assert case.object == before
+    assert (result.file, result.line) == ("a.yaml", 3)
+    assert result.verdict == (
+        "skipped" if result.message and case.expect.verdict == "admitted" else case.expect.verdict
+    )
+    assert list(result.patch) == case.expect.patch
+    assert result.patched == jsonpatch.apply_patch(case.object, case.expect.patch)
+    assert list(result.warnings) == case.expect.warnings
+    piles = {"deny": [], "warn": [], "audit": []}  # type: dict[str, list[Any]]
+    for found in result.findings:
+        piles[found.action].append(found)
+        assert found.expected is None or found.expected in found.message
+    said = [f"{f.field}: {f.message} (conversion-guard: {f.rule})" for f in piles["deny"]]
+    assert said == case.expect.causes
+    if result.verdict != "undecided":
+        assert {found.rule for found in piles["audit"]} == set(
+            recorded(case.expect, {"rules": ",".join(f.rule for f in piles["audit"])})
+        )
+        warned = {f"{f.field}: {f.message} (conversion-guard: {f.rule})" for f in piles["warn"]}
+        assert warned <= set(case.expect.warnings)
+
+
+def test_the_expected_value_is_what_makes_it_right() -> None:
+    wrong = merged(
+        PVC,
+        {
+            "metadata": {"labels": {VM_UUID: "50324a11-5d13-4f9b-9b46-7c8b9f8e123a"}},
+            "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+        },
+    )
+    (result,) = checked(wrong)
+    expected = {found.field: found.expected for found in result.findings}
+    assert expected == {
+        f"metadata.labels[{VM_UUID}]": "42324a11-8a5e-2f0d-6b0c-1f2e3d4c5b6a",
+        "spec.resources.requests.storage": "10Gi",
+    }
+    assert not result.good
+
+
+def test_the_json_has_the_same_keys_for_every_verdict() -> None:
+    results = checked(PVC, {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}})
+    first, second = msgspec.json.decode(msgspec.json.encode(Results(results)))["results"]
+    assert list(first) == list(second)
+    assert list(first) == [
+        "apiVersion", "kind", "namespace", "name", "verdict", "message", "findings", "warnings",
+        "notes", "patch", "patched",
+    ]  # fmt: skip
+    assert (second["verdict"], second["message"]) == (
+        "passed-by",
+        "nobody judges v1 Secret here",
+    )
+
+
+def test_pvcs_of_the_list_are_there_for_its_plan_and_its_migration() -> None:
+    """In whatever order they stand."""
+    results = checked(MIGRATION, PLAN, SECOND, PVC)
+    assert [result.verdict for result in results] == ["admitted"] * 4
+    assert [result.findings for result in results] == [()] * 4
+    (note,) = results[0].notes
+    assert "taken as bound" in note.message
+
+
+def test_a_disk_without_a_pvc_fails_the_migration() -> None:
+    migration, plan, pvc = checked(MIGRATION, PLAN, PVC)
+    assert (migration.verdict, plan.verdict, pvc.verdict) == ("denied", "admitted", "admitted")
+    (missing,) = plan.findings
+    assert (missing.rule, missing.action) == ("plan-disks", "warn")
+    assert "disk-002.vmdk" in missing.message
+    assert [found.rule for found in migration.findings] == ["migration-disks"]
+
+
+def test_a_refused_pvc_is_not_there_for_the_plan() -> None:
+    wrong = merged(SECOND, {"metadata": {"annotations": {DISK_SOURCE: "[ds] no/disk.vmdk"}}})
+    plan, pvc = checked(PLAN, wrong)
+    assert pvc.verdict == "denied"
+    assert plan.verdict == "admitted"
+
+
+def test_a_repaired_pvc_counts_as_it_will_be() -> None:
+    bare = merged(SECOND, {"metadata": {"annotations": {DISK_SOURCE: "disk-002.vmdk"}}})
+    *_, migration = checked(PVC, bare, PLAN, MIGRATION)
+    assert (migration.verdict, migration.findings) == ("admitted", ())
+
+
+def test_the_second_pvc_of_a_disk_is_refused() -> None:
+    twin = merged(PVC, {"metadata": {"name": "twin"}})
+    first, second, other = checked(PVC, twin, merged(twin, {"metadata": {"namespace": "b"}}))
+    assert (first.verdict, second.verdict, other.verdict) == ("admitted", "denied", "admitted")
+    assert [found.rule for found in second.findings] == ["pvc-disk-claimed"]
+
+
+def test_the_same_pvc_again_is_itself() -> None:
+    assert [result.verdict for result in checked(PVC, PVC)] == ["admitted", "admitted"]
+
+
+def test_generated_names_are_several_pvcs() -> None:
+    nameless = merged(PVC, {"metadata": {"name": None, "generateName": "disk-"}})
+    assert [result.verdict for result in checked(nameless, nameless)] == ["admitted", "denied"]
+
+
+def test_without_a_cluster_nobody_knows_the_pvcs_of_a_plan() -> None:
+    plan, migration = checked(PLAN, MIGRATION)
+    assert plan.verdict == "admitted"
+    assert "not proved" in plan.notes[0].message
+    assert migration.verdict == "undecided"
+    assert "no cluster can be asked" in migration.message
+
+
+def test_a_migration_of_a_plan_that_nobody_knows_is_admitted_as_at_admission() -> None:
+    (migration,) = checked(MIGRATION)
+    assert migration.verdict == "admitted"
+    assert "not in the list, and no cluster can be asked" in migration.warnings[0]
+
+
+def test_the_list_lies_over_the_cluster() -> None:
+    """disk-0 is in the cluster, unbound and with a wrong source: the list's own is what counts."""
+    stale = merged(PVC, {"metadata": {"annotations": {DISK_SOURCE: "[ds] no/disk.vmdk"}}})
+    bound = {"phase": "Bound", "capacity": {"storage": "20Gi"}}
+    there = Cluster(
+        pvcs=[merged(stale, {"status": {"phase": "Pending"}}), {**SECOND, "status": bound}],
+        plan=PLAN,
+    )
+    _, migration = checked(PVC, MIGRATION, there=there)
+    (found,) = migration.findings
+    assert "not bound" in found.message  # the cluster's word on it
+    (before,) = checked(MIGRATION, there=there)
+    assert "no disk of" in "".join(found.message for found in before.findings)
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_a_boolean_power_state_is_said_to_be_beyond_repair(state: bool) -> None:
+    word = "on" if state else "off"
+    change = {"spec": {"targetPowerState": state, "vms": [{"id": "vm-178"}]}}
+    change["spec"]["vms"][0]["targetPowerState"] = state  # type: ignore[index]
+    _, _, plan = checked(PVC, SECOND, merged(PLAN, change))
+    assert plan.verdict == "admitted"
+    assert plan.patched["spec"]["targetPowerState"] == word
+    assert [(note.field, note.expected) for note in plan.notes] == [
+        ("spec.targetPowerState", word),
+        ("spec.vms[0].targetPowerState", word),
+    ]
+    assert "--server-side" in plan.notes[0].message
+
+
+def test_a_list_is_its_items() -> None:
+    of_kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaimList"}
+    items = [{key: PVC[key] for key in ("metadata", "spec")}]
+    mixed = {"apiVersion": "v1", "kind": "List", "items": [SECOND, PLAN]}
+    results = checked({**of_kind, "items": items}, mixed)
+    assert [(result.kind, result.verdict) for result in results] == [
+        ("PersistentVolumeClaim", "admitted"),
+        ("PersistentVolumeClaim", "admitted"),
+        ("Plan", "admitted"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("obj", "field", "message"),
+    [
+        (None, "", "is no object"),
+        ("text", "", "is no object"),
+        ({"kind": "Plan"}, "apiVersion", "is missing"),
+        (merged(PVC, {"metadata": {"labels": {VM_ID: 178}}}), "metadata.labels[vmID]", "is 178,"),
+        (merged(PVC, {"metadata": {"labels": {"x": True}}}), "metadata.labels[x]", "is true,"),
+        (merged(PVC, {"metadata": {"labels": {"x": []}}}), "metadata.labels[x]", "no string"),
+        ({**PVC, "metadata": "disk"}, "metadata", "expected `object`"),
+        ({**PVC, "metadata": {"labels": 7}}, "metadata.labels", "expected `object"),
+        (merged(PLAN, {"spec": {"vms": "all"}}), "spec.vms", "must be a list"),
+    ],
+)
+def test_what_the_api_server_refuses_is_refused(obj: Any, field: str, message: str) -> None:
+    (result,) = checked(obj)
+    assert result.verdict == "denied"
+    found = result.findings[0]
+    assert (found.rule, found.field) == ("object", field)
+    assert message in found.message
+
+
+def test_a_very_deep_object_is_refused() -> None:
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    (result,) = checked(merged(PLAN, {"spec": {"targetPowerState": True, "deep": deep}}))
+    assert result.verdict == "denied"
+    assert result.findings[0].message == "is nested too deeply"
+
+
+def test_an_object_without_a_namespace_is_in_the_given_one() -> None:
+    here = merged(PVC, {"metadata": {"namespace": None}})
+    second = merged(SECOND, {"metadata": {"namespace": None}})
+    *_, migration = checked(here, second, PLAN, MIGRATION, namespace="migrated-workloads")
+    assert (migration.verdict, migration.findings) == ("admitted", ())
+    pvc, *_ = checked(here, namespace="migrated-workloads")
+    assert "namespace" not in pvc.patched["metadata"]
+
+
+def test_each_object_is_told_once() -> None:
+    count = 0
+
+    def told() -> None:
+        nonlocal count
+        count += 1
+
+    checked(PVC, SECOND, PLAN, told=told)
+    assert count == 3

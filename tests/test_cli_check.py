@@ -1,0 +1,128 @@
+"""`conversion-guard check`, as a person or a pipeline runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from webhook import manifests
+from webhook.errors import ManifestInvalid
+
+SNAPSHOT = Path(__file__).parents[1] / "webhook/cli/demo/inventory.yaml"
+RIGHT = """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: disk-0
+  namespace: vms
+  labels: {vmID: vm-179, vmUUID: 4232f3d0-7c1b-9e55-0a44-5b6c7d8e9f01}
+  annotations:
+    forklift.konveyor.io/disk-source: "[vendor-ds] production-webserver/vm-disk-001.vmdk"
+spec:
+  accessModes: [ReadWriteMany]
+  volumeMode: Block
+  storageClassName: fast
+  resources: {requests: {storage: 40Gi}}
+"""
+WRONG = RIGHT.replace("40Gi", "1Gi").replace("name: disk-0", "name: disk-1")
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
+
+
+def run(*args: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "webhook", "check", *args],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith("CONVERSION_GUARD_")},
+    )
+
+
+def test_each_object_has_its_verdict_its_file_and_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(f"{SECRET}---\n{WRONG}")
+    report = tmp_path / "junit.xml"
+    done = run(file, "--snapshot", SNAPSHOT, "--junit", report)
+    assert (done.returncode, done.stderr) == (1, "")
+    first, second, finding, *_ = done.stdout.splitlines()
+    assert first == f"{file}:1: Secret s: passed-by: nobody judges v1 Secret here"
+    assert second == f"{file}:5: PersistentVolumeClaim vms/disk-1: denied"
+    assert finding.startswith('  deny: spec.resources.requests.storage: "1Gi"')
+    suite = ElementTree.fromstring(report.read_bytes())  # noqa: S314  our own
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "1", "1")
+
+
+def test_standard_input_that_is_right_is_0_and_json_has_it_all() -> None:
+    done = run("-", "--snapshot", SNAPSHOT, "--output", "json", given=RIGHT)
+    assert (done.returncode, done.stderr) == (0, "")
+    (result,) = json.loads(done.stdout)["results"]
+    assert (result["verdict"], result["file"], result["line"]) == ("admitted", "-", 1)
+
+
+def test_settings_name_the_snapshot_too(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(json.dumps({"snapshots": [str(SNAPSHOT)]}))
+    done = run("-", "--settings", settings, given=WRONG)
+    assert done.returncode == 1, done.stderr
+
+
+def test_without_anything_to_judge_by_it_says_what_to_give() -> None:
+    done = run("-", given=RIGHT)
+    assert done.returncode == 2
+    assert "--snapshot FILE or --settings FILE" in done.stderr
+
+
+def test_a_folder_is_read_in_order_without_its_kustomization(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [a.yaml]\n")
+    (tmp_path / "b.json").write_text('{"kind": "B"}')
+    (tmp_path / "a.yaml").write_text("kind: A\n")
+    (tmp_path / "c.txt").write_text("kind: C\n")
+    assert [one.object["kind"] for one in manifests.read([str(tmp_path)])] == ["A", "B"]
+
+
+def test_bom_crlf_empty_documents_and_dates_are_read_as_kubernetes_does() -> None:
+    content = b"\xef\xbb\xbf---\r\n---\r\nday: 2024-01-01\r\n"
+    (one,) = manifests.parse(content, "f")
+    assert (one.object, one.line) == ({"day": "2024-01-01"}, 3)
+
+
+_BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "f:2:1: "),
+        ("a:\n\tb: 1\n", "f:2:1: "),
+        ("a: 1\nb: 2\na: 3\n", 'f:3:1: the key "a" is there twice'),
+        ('{"a": 1, "a": 2}', 'f: the key "a" is there twice'),
+        (_BOMB, "its aliases stand for more than"),
+        ("a: &a [*a]\n", "an alias to what it stands in"),
+        ("[" * 300 + "]" * 300, "is nested more than 200 deep"),
+        ("a: !!python/object:os.system {}\n", "could not determine a constructor"),
+    ],
+)
+def test_what_cant_be_read_is_one_clear_line(text: str, said: str) -> None:
+    with pytest.raises(ManifestInvalid) as caught:
+        list(manifests.parse(text.encode(), "f"))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_and_a_too_big_file_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(tmp_path / "no.yaml", "--snapshot", SNAPSHOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"conversion-guard: {tmp_path / 'no.yaml'}: No such file or directory\n"
+    monkeypatch.setattr(manifests, "LIMIT", 10)
+    (tmp_path / "big.yaml").write_text("a: " + "b" * 20)
+    with pytest.raises(ManifestInvalid, match="more than"):
+        list(manifests.read([str(tmp_path / "big.yaml")]))

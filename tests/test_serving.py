@@ -1,0 +1,132 @@
+"""How the server treats slow clients, and how it ends: over real sockets."""
+
+import http.client
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.guard import Guard, running
+from webhook import serving
+
+_SLACK = 3.0
+"""Seconds that a busy machine may take on top."""
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    with running(tmp_path_factory.mktemp("guard"), {}) as guard:
+        yield guard
+        assert "Traceback" not in guard.log
+
+
+@contextmanager
+def _connected(guard: Guard) -> Iterator[ssl.SSLSocket]:
+    with (
+        socket.create_connection(("127.0.0.1", guard.port), 20) as plain,
+        guard.tls().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        yield secure
+
+
+def _seconds_until_closed(connection: socket.socket) -> float:
+    started = time.monotonic()
+    try:
+        while connection.recv(4096):
+            pass
+    except OSError as error:
+        assert not isinstance(error, TimeoutError), "it must be closed in time"
+    return time.monotonic() - started
+
+
+def _asked(connection: ssl.SSLSocket, path: str) -> http.client.HTTPResponse:
+    connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [
+        (b"GET /livez HTTP/1.1\r\nx-slow: ", serving.HEADERS_SECONDS),
+        (
+            b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: 100\r\n\r\n{",
+            serving.BODY_SECONDS,
+        ),
+    ],
+    ids=["headers", "body"],
+)
+def test_an_unfinished_request_is_closed_in_time(guard: Guard, sent: bytes, limit: float) -> None:
+    with _connected(guard) as connection:
+        connection.sendall(sent)
+        assert limit - 1 < _seconds_until_closed(connection) < limit + _SLACK
+
+
+def test_a_client_that_never_speaks_tls_is_closed_in_time(guard: Guard) -> None:
+    with socket.create_connection(("127.0.0.1", guard.port), 20) as plain:
+        assert _seconds_until_closed(plain) < serving.HANDSHAKE_SECONDS + _SLACK
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["endless", "whole"])
+def test_headers_over_the_limit_are_refused(guard: Guard, end: bytes) -> None:
+    with _connected(guard) as connection:
+        filler = b"x" * (serving.HEADERS_BYTES + 1)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-filler: " + filler + end)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 400
+        assert answer.headers["connection"] == "close"
+
+
+def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard: Guard) -> None:
+    with _connected(guard) as connection:
+        for _ in range(3):
+            filler = b"x" * (serving.HEADERS_BYTES - 1024)
+            connection.sendall(
+                b"GET /livez HTTP/1.1\r\nhost: x\r\nx-filler: " + filler + b"\r\n\r\n"
+            )
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+
+
+def test_after_sigterm_it_is_not_ready_serves_on_and_closes_each_connection(tmp_path: Path) -> None:
+    with running(tmp_path, {"shutdownDelay": "3s"}) as guard:
+        with _connected(guard) as before:
+            assert _asked(before, "/readyz").status == 200
+            guard.process.send_signal(signal.SIGTERM)
+            signalled = time.monotonic()
+            while True:
+                with _connected(guard) as connection:
+                    answer = _asked(connection, "/readyz")
+                if answer.status == 503:
+                    break
+                assert time.monotonic() - signalled < 2, "it must become not ready"
+            assert answer.headers["connection"] == "close"
+            answer = _asked(before, "/livez")
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert guard.process.wait(20) == 0
+        assert time.monotonic() - signalled > 2.5
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, {"shutdownDelay": "60s"}) as guard, _connected(guard) as connection:
+        assert _asked(connection, "/livez").status == 200
+        guard.process.send_signal(signal.SIGTERM)
+        while _asked_anew(guard) != 503:
+            assert guard.process.poll() is None
+        guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(5) == 0
+
+
+def _asked_anew(guard: Guard) -> int:
+    with _connected(guard) as connection:
+        return _asked(connection, "/readyz").status
