@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from webhook.errors import SettingsInvalid
-from webhook.settings import Settings, load
+from webhook.settings import Settings, load, spelled
 
 RULES, DEFAULTS = frozenset({"pvc-vm"}), frozenset({"pvc-identity"})
 
@@ -87,3 +87,15 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 def test_an_empty_file_is_good_settings(tmp_path: Path) -> None:
     assert _load(tmp_path, "# nothing\n") == Settings()
+
+
+@pytest.mark.parametrize("text", ["clientCAFile: /ca.crt", "allowedClientNames: [kube-apiserver]"])
+def test_a_clients_ca_and_its_names_go_together(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsInvalid, match="clientCAFile and allowedClientNames go together"):
+        _load(tmp_path, text)
+
+
+def test_a_clients_ca_is_spelled_as_kubernetes_does(tmp_path: Path) -> None:
+    text = "clientCAFile: /ca.crt\nallowedClientNames: [kube-apiserver]"
+    assert _load(tmp_path, text).client_ca_file == Path("/ca.crt")
+    assert spelled("client_ca_file") == "clientCAFile"

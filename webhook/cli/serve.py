@@ -17,7 +17,7 @@ from webhook.decide import Sources
 from webhook.errors import CertificateInvalid, SettingsInvalid
 from webhook.inventory import Inventory
 from webhook.rules import DEFAULTS, RULES
-from webhook.serving import Server, tls_context
+from webhook.serving import Server, ask_for_certificates, tls_context
 from webhook.settings import Settings, TlsSettings, load, spelled
 
 _SETTINGS_SECONDS = 2.0
@@ -36,8 +36,15 @@ def run(path: Path | None) -> None:
     beside = [judged_by.follow, *([cluster.run] if cluster else [])]
     context = tls_context()
     _load_certificate(context, settings.tls)
+    if settings.client_ca_file is not None:
+        ask_for_certificates(context, settings.client_ca_file)
     https = Server(
-        server.app(lambda: judged_by.sources, metrics, lambda: https.draining),
+        server.app(
+            lambda: judged_by.sources,
+            metrics,
+            draining=lambda: https.draining,
+            clients=settings.allowed_client_names,
+        ),
         context,
         beside=beside,
         shutdown_delay=settings.shutdown_delay,
@@ -122,6 +129,8 @@ _AT_START = (
     "listen",
     "metrics_listen",
     "tls",
+    "client_ca_file",
+    "allowed_client_names",
     "providers",
     "provider_namespaces",
     "kubeconfig",
