@@ -75,7 +75,11 @@ def running(folder: Path, settings: dict[str, Any]) -> Iterator[Guard]:
         "listen": "127.0.0.1:0",
         "metricsListen": "127.0.0.1:0",
         "shutdownDelay": 0,
-        "tls": {"certFile": str(folder / "tls.crt"), "keyFile": str(folder / "tls.key")},
+        "tls": {
+            "source": "files",
+            "certFile": str(folder / "tls.crt"),
+            "keyFile": str(folder / "tls.key"),
+        },
         **settings,
     }
     file = folder / "settings.yaml"

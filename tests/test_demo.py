@@ -38,7 +38,8 @@ def test_a_missing_settings_file_is_one_line_and_exit_code_2(tmp_path: Path) -> 
 
 def test_a_missing_certificate_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(
-        f"listen: 127.0.0.1:0\ntls: {{certFile: {tmp_path}/no.crt, keyFile: {tmp_path}/no.key}}\n"
+        f"listen: 127.0.0.1:0\ntls: {{source: files, certFile: {tmp_path}/no.crt, "
+        f"keyFile: {tmp_path}/no.key}}\n"
     )
     done = _run("serve", "--settings", str(tmp_path / "settings.yaml"))
     assert done.returncode == 2

@@ -105,7 +105,7 @@ async def _by_the_engine(case: Case) -> Expect:
 
 
 async def _by_http(case: Case) -> Expect:
-    transport = httpx.ASGITransport(app(case.sources, Metrics(), lambda: False))
+    transport = httpx.ASGITransport(app(case.sources, Metrics()))
     async with httpx.AsyncClient(transport=transport, base_url="https://guard") as client:
         mutated = await _post(client, "/mutate", review_of(case.object, case.old))
         patch = msgspec.json.decode(base64.b64decode(mutated.get("patch", "")) or b"[]")

@@ -50,17 +50,20 @@ _log = logging.getLogger("webhook")
 def app(
     current: Callable[[], Sources],
     metrics: Metrics,
+    *,
     draining: Callable[[], bool] = lambda: False,
+    certificate_good: Callable[[], bool] = lambda: True,
     clients: Collection[str] = (),
 ) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
-    `draining` says whether the server is about to end: from then on it is not ready. Where
-    `clients` are given, a review must come with a certificate of one of these common names.
+    `draining`: whether the server is about to end, and so not ready. `certificate_good`: whether
+    the certificate being served has not expired. Where `clients` are given, a review must come with
+    a certificate of one of these common names.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
-    rest = _health(current(), draining)
+    rest = _health(current(), draining, certificate_good)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         door = doors.get(scope["path"]) if scope["type"] == "http" else None
@@ -222,13 +225,21 @@ def _budget(query: bytes) -> float:
     return max(timeout - _MARGIN, timeout / 2)
 
 
-def _health(sources: Sources, draining: Callable[[], bool]) -> FastAPI:
+def _health(
+    sources: Sources, draining: Callable[[], bool], certificate_good: Callable[[], bool]
+) -> FastAPI:
     rest = FastAPI(title="Conversion Guard", openapi_url=None)
     started = sources.now()
 
     @rest.get("/livez")
-    @rest.get("/healthz")
     async def live() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @rest.get("/healthz")
+    async def healthy() -> Response:
+        """No probe of life: a restart makes no better certificate, and people must see it."""
+        if not certificate_good():
+            return Response("the serving certificate has expired\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     @rest.get("/readyz")

@@ -44,24 +44,13 @@ GOODBYE_SECONDS = 2.0
 _FINISH_SECONDS = 15
 _BACKLOG = 2048
 
-# TLS 1.3 has good suites only. Of 1.2: forward secrecy, and encryption that authenticates.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
 _log = logging.getLogger("webhook")
 
 
-def tls_context() -> ssl.SSLContext:
-    """A server's context, still without a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    return context
-
-
 def ask_for_certificates(context: ssl.SSLContext, ca: Path) -> None:
-    """Let clients show a certificate, which must then be of `ca`. Raises CertificateInvalid.
+    """Let clients of `context` show a certificate, which must then be of `ca`.
 
-    None is demanded, for kubelet's probes have none.
+    None is demanded, for kubelet's probes have none. Raises CertificateInvalid.
     """
     context.verify_mode = ssl.CERT_OPTIONAL
     try:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,8 +48,26 @@ def _secure_sdk(value: str) -> str:
     return value
 
 
+def _object_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value):
+        raise ValueError("write the name of a Kubernetes object: a-z, 0-9, - and .")
+    return value
+
+
+def _host_name(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        pass
+    if not re.fullmatch(r"(\*\.)?[a-zA-Z0-9]([-a-zA-Z0-9.]{0,251}[a-zA-Z0-9])?", value):
+        raise ValueError("write a host name or an IP address")
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Address = Annotated[str, AfterValidator(_address)]
+ObjectName = Annotated[str, AfterValidator(_object_name)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 
 
 class _Model(BaseModel):
@@ -59,10 +77,29 @@ class _Model(BaseModel):
 
 
 class TlsSettings(_Model):
-    """The serving certificate, as PEM files."""
+    """Where the serving certificate comes from."""
 
+    source: Literal["self-managed", "files"] = "self-managed"
+    """A CA of the guard's own, kept in a Secret and written into the webhook configurations; or
+    PEM files that somebody else keeps right, such as cert-manager or OpenShift's service CA."""
     cert_file: Path = Path("/etc/conversion-guard/tls/tls.crt")
     key_file: Path = Path("/etc/conversion-guard/tls/tls.key")
+    service: ObjectName = "conversion-guard"
+    namespace: ObjectName | None = None
+    """Of the Service and the Secret. Without one: the pod's own."""
+    secret: ObjectName = "conversion-guard-tls"  # noqa: S105  a name
+    validating_webhook_configuration: ObjectName = "conversion-guard"
+    mutating_webhook_configuration: ObjectName = "conversion-guard"
+    extra_names: tuple[HostName, ...] = ()
+    """Further host names and IP addresses that the self-managed certificate is for."""
+
+    @model_validator(mode="after")
+    def _files_count(self) -> "TlsSettings":
+        given = sorted({"cert_file", "key_file"} & self.model_fields_set)
+        if given and self.source != "files":
+            names = " and ".join(to_camel(name) for name in given)
+            raise ValueError(f"{names} counts only with source: files")
+        return self
 
 
 class ProviderSettings(_Model):

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import socket
-import ssl
 import time
 from pathlib import Path
 
@@ -13,12 +12,13 @@ import msgspec
 
 from webhook import observe, server
 from webhook.cli import sources
+from webhook.cli.certificates import Certificates
 from webhook.decide import Sources
-from webhook.errors import CertificateInvalid, SettingsInvalid
+from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory
 from webhook.rules import DEFAULTS, RULES
-from webhook.serving import Server, ask_for_certificates, tls_context
-from webhook.settings import Settings, TlsSettings, load, spelled
+from webhook.serving import Server, ask_for_certificates
+from webhook.settings import Settings, load, spelled
 
 _SETTINGS_SECONDS = 2.0
 
@@ -33,22 +33,22 @@ def run(path: Path | None) -> None:
     cluster = sources.following(settings, inventory)
     metrics = observe.Metrics()
     judged_by = _Current(path, settings, inventory, cluster, metrics)
-    beside = [judged_by.follow, *([cluster.run] if cluster else [])]
-    context = tls_context()
-    _load_certificate(context, settings.tls)
+    certificates = Certificates(settings, metrics)
     if settings.client_ca_file is not None:
-        ask_for_certificates(context, settings.client_ca_file)
+        ask_for_certificates(certificates.served.context, settings.client_ca_file)
     https = Server(
         server.app(
             lambda: judged_by.sources,
             metrics,
             draining=lambda: https.draining,
             clients=settings.allowed_client_names,
+            certificate_good=lambda: certificates.served.good,
         ),
-        context,
-        beside=beside,
+        certificates.served.context,
+        beside=[judged_by.follow, certificates.run, *([cluster.run] if cluster else [])],
         shutdown_delay=settings.shutdown_delay,
     )
+    certificates.first()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.listen))
         metrics_port, stop_metrics = metrics.serve(*_split(settings.metrics_listen))
@@ -138,15 +138,6 @@ _AT_START = (
     "shutdown_delay",
     "snapshots",
 )
-
-
-def _load_certificate(context: ssl.SSLContext, files: TlsSettings) -> None:
-    try:
-        context.load_cert_chain(files.cert_file, files.key_file)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        message = f"tls: {files.cert_file} and {files.key_file} can't be served: {why}"
-        raise CertificateInvalid(message) from None
 
 
 def _listen(address: str) -> socket.socket:

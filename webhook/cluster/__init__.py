@@ -1,8 +1,16 @@
 """The Kubernetes cluster: the only importer of the kubernetes client."""
 
+from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster
 from webhook.cluster.objects import reflectors
 from webhook.cluster.providers import FoundProvider, ProviderWatch
 from webhook.cluster.reader import LiveReader
 
-__all__ = ["Cluster", "FoundProvider", "LiveReader", "ProviderWatch", "reflectors"]
+__all__ = [
+    "CertificateStore",
+    "Cluster",
+    "FoundProvider",
+    "LiveReader",
+    "ProviderWatch",
+    "reflectors",
+]

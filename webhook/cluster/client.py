@@ -30,6 +30,10 @@ class ClusterBusy(ClusterUnreachable):
     """429: too many requests, or a kind whose first objects are still being read."""
 
 
+class ClusterConflict(ClusterUnreachable):
+    """409: somebody else was quicker, to create it or to change it. Read again."""
+
+
 class Cluster:
     """An API server and the right to ask it. Use `open`."""
 
@@ -71,6 +75,18 @@ class Cluster:
         async with self._call("POST", path, {}, body) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""
+        async with self._call("PUT", path, {}, body) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def apply(self, path: str, body: Mapping[str, Any], manager: str) -> bytes:
+        """The answer to one server-side apply: what `manager` applies is `manager`'s. Raises as
+        `get` does."""
+        query = {"fieldManager": manager, "force": "true"}
+        async with self._call("PATCH", path, query, body, "application/apply-patch+yaml") as pieces:
+            return b"".join([piece async for piece in pieces])
+
     @asynccontextmanager
     async def stream(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer to one GET, piece by piece."""
@@ -84,17 +100,16 @@ class Cluster:
         path: str,
         query: Mapping[str, str],
         body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         call = await self._api.param_serialize(
             method=method,
             resource_path=path,
             query_params=list(query.items()),
-            header_params=headers
-            if body is None
-            else headers | {"Content-Type": "application/json"},
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -112,7 +127,7 @@ class Cluster:
             response.close()
 
 
-_ERRORS = {404: ClusterMissing, 410: ClusterGone, 429: ClusterBusy}
+_ERRORS = {404: ClusterMissing, 409: ClusterConflict, 410: ClusterGone, 429: ClusterBusy}
 
 
 async def _pieces(response: Any) -> AsyncIterator[bytes]:

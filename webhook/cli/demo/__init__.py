@@ -99,7 +99,11 @@ def _server(folder: Path) -> Iterator[http.client.HTTPSConnection]:
     settings = {
         "listen": "127.0.0.1:0",
         "metricsListen": "127.0.0.1:0",
-        "tls": {"certFile": str(folder / "tls.crt"), "keyFile": str(folder / "tls.key")},
+        "tls": {
+            "source": "files",
+            "certFile": str(folder / "tls.crt"),
+            "keyFile": str(folder / "tls.key"),
+        },
         "snapshots": [str(_HERE / "inventory.yaml")],
         "trustNetwork": True,
     }

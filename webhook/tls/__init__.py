@@ -1,0 +1,22 @@
+"""Certificates: issued, kept in a Secret or taken from files, served; the only importer of
+cryptography."""
+
+from webhook.tls.authority import Authority
+from webhook.tls.files import Files
+from webhook.tls.issuing import Issued, issue, write
+from webhook.tls.self_managed import SelfManaged, Store
+from webhook.tls.served import Served
+from webhook.tls.upkeep import EVERY, keep
+
+__all__ = [
+    "EVERY",
+    "Authority",
+    "Files",
+    "Issued",
+    "SelfManaged",
+    "Served",
+    "Store",
+    "issue",
+    "keep",
+    "write",
+]

@@ -1,0 +1,169 @@
+"""What the Secret holds, and what it should hold: pure functions of the time.
+
+A CA is replaced in steps, each of which every client of every replica survives:
+
+1. The new CA signs from now on; the old one stays in the bundle, and its last leaf is served.
+2. Once all webhooks trust the new CA ("settled"), a leaf of it takes over.
+3. Once every leaf that the old CA can have signed has expired, it leaves the bundle.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from webhook.errors import CertificateInvalid
+from webhook.tls.issuing import (
+    CA_LIFE,
+    CLOCK_SKEW,
+    LEAF_LIFE,
+    ORGANIZATION,
+    Pair,
+    authority,
+    key_pem,
+    leaf,
+    names_of,
+    pem,
+)
+
+_MOST_CAS = 20  # a Secret deleted in a loop must not grow the bundle without end
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The CA, those it has replaced, and the leaf that every replica serves."""
+
+    cas: tuple[x509.Certificate, ...]
+    """Newest first; it alone signs."""
+    key: ec.EllipticCurvePrivateKey
+    """Of the newest CA: that of an old one is gone."""
+    leaf: Pair
+
+    @property
+    def bundle(self) -> bytes:
+        """PEM: what caBundle should be."""
+        return pem(self.cas)
+
+    @property
+    def served(self) -> tuple[bytes, bytes]:
+        """PEM: the serving certificate, and its key."""
+        return pem([self.leaf.certificate]), key_pem(self.leaf.key)
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        """The CA of the leaf."""
+        return next(ca for ca in self.cas if _signed(ca, self.leaf.certificate))
+
+    def data(self) -> dict[str, bytes]:
+        """As the Secret holds it: a TLS Secret, with the bundle and the newest CA's key."""
+        certificate, key = self.served
+        return {
+            "ca.crt": self.bundle,
+            "ca.key": key_pem(self.key),
+            "tls.crt": certificate,
+            "tls.key": key,
+        }
+
+
+def parse(data: Mapping[str, bytes]) -> Authority:
+    """The Secret's content. Raises CertificateInvalid: what doesn't fit in it."""
+    try:
+        cas = tuple(x509.load_pem_x509_certificates(data["ca.crt"]))
+        certificate = x509.load_pem_x509_certificate(data["tls.crt"])
+        ca_key, key = (
+            serialization.load_pem_private_key(data[name], None) for name in ("ca.key", "tls.key")
+        )
+        signs = [
+            ca.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for ca in cas
+        ]
+    except KeyError as error:
+        raise CertificateInvalid(f"has no {error.args[0]}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+        raise CertificateInvalid(f"can't be read ({type(error).__name__})") from None
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or not isinstance(
+        key, ec.EllipticCurvePrivateKey
+    ):
+        raise CertificateInvalid("has a key that is not ECDSA")
+    if cas[0].public_key() != ca_key.public_key():
+        raise CertificateInvalid("ca.key is not the key of the first certificate in ca.crt")
+    if certificate.public_key() != key.public_key():
+        raise CertificateInvalid("tls.key is not the key of tls.crt")
+    if not all(signs) or not any(_signed(ca, certificate) for ca in cas):
+        raise CertificateInvalid("tls.crt is signed by no CA in ca.crt")
+    return Authority(cas, ca_key, Pair(certificate, key))
+
+
+def foreign(data: Mapping[str, bytes]) -> bool:
+    """Whether there is a certificate that somebody else has put there."""
+    try:
+        issuer = x509.load_pem_x509_certificate(data.get("tls.crt", b"")).issuer
+    except ValueError:
+        return False
+    made_by = issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return [name.value for name in made_by] != [ORGANIZATION]
+
+
+def fresh(names: Sequence[str], now: datetime) -> Authority:
+    """A first CA, and a leaf of it."""
+    ca = authority(now)
+    return Authority((ca.certificate,), ca.key, leaf(names, ca, now))
+
+
+def rotated(held: Authority, now: datetime) -> Authority:
+    """With a new CA, which has signed nothing yet."""
+    ca = authority(now)
+    kept = held.cas[: _MOST_CAS - 1]
+    if held.issuer not in kept:
+        kept = (*kept[:-1], held.issuer)
+    return replace(held, cas=(ca.certificate, *kept), key=ca.key)
+
+
+def renewed(held: Authority, names: Sequence[str], now: datetime, *, settled: bool) -> Authority:
+    """What `held` should be at `now`: itself, if nothing is due.
+
+    `settled`: every webhook has trusted the bundle of `held` for a while.
+    """
+    if not _valid(held.cas[0], now) or _due(held.cas[0], now, CA_LIFE):
+        held, settled = rotated(held, now), False
+    certificate = held.leaf.certificate
+    usable = _valid(certificate, now) and _valid(held.issuer, now)
+    of_newest = held.issuer == held.cas[0]
+    due = _due(certificate, now, LEAF_LIFE) or not set(names) <= names_of(certificate)
+    if not usable or (due if of_newest else settled):
+        held = replace(held, leaf=leaf(names, Pair(held.cas[0], held.key), now))
+        of_newest = True
+    return replace(held, cas=_needed(held.cas, now) if of_newest else held.cas)
+
+
+def _needed(cas: tuple[x509.Certificate, ...], now: datetime) -> tuple[x509.Certificate, ...]:
+    """Without the CAs of which no leaf can be served any more.
+
+    An old CA has signed nothing since the newest one was made, so by then its last leaf, too, has
+    expired: also where a replica was cut off and still serves it.
+    """
+    newest, *old = cas
+    if now >= newest.not_valid_before_utc + CLOCK_SKEW + LEAF_LIFE:
+        return (newest,)
+    return newest, *(ca for ca in old if ca.not_valid_after_utc > now)
+
+
+def _valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _due(certificate: x509.Certificate, now: datetime, life: timedelta) -> bool:
+    """At two thirds of its life."""
+    return certificate.not_valid_after_utc - now < life / 3
+
+
+def _signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
