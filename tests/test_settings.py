@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from webhook.errors import SettingsInvalid
-from webhook.settings import Settings, load
+from webhook.settings import Settings, load, spelled
 
 RULES, DEFAULTS = frozenset({"pvc-vm"}), frozenset({"pvc-identity"})
 
@@ -108,3 +108,15 @@ def test_what_the_certificate_can_not_be_is_told(tmp_path: Path, text: str, says
     with pytest.raises(SettingsInvalid) as raised:
         _load(tmp_path, text)
     assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["clientCAFile: /ca.crt", "allowedClientNames: [kube-apiserver]"])
+def test_a_clients_ca_and_its_names_go_together(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsInvalid, match="clientCAFile and allowedClientNames go together"):
+        _load(tmp_path, text)
+
+
+def test_a_clients_ca_is_spelled_as_kubernetes_does(tmp_path: Path) -> None:
+    text = "clientCAFile: /ca.crt\nallowedClientNames: [kube-apiserver]"
+    assert _load(tmp_path, text).client_ca_file == Path("/ca.crt")
+    assert spelled("client_ca_file") == "clientCAFile"
