@@ -229,7 +229,7 @@ class PlanQuestion:
     def __init__(self, obj: KubeObject, old: KubeObject | None, sources: Sources) -> None:
         self.trusted: Collection[str] = ()
         self._sources = sources
-        self._claims: tuple[Claim, ...] | None = None
+        self._claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
         self._may_list = self._started = False
         self.created = old is None
         self.plan = Plan.of(obj)
@@ -250,11 +250,12 @@ class PlanQuestion:
         plan, cluster = self.plan, self._sources.cluster
         if cluster is None or not self.judged or not plan.target_namespace or self.remote:
             return
-        self._claims, self._started, self._may_list = await asyncio.gather(
+        claims, self._started, self._may_list = await asyncio.gather(
             cluster.claims(plan.target_namespace),
             cluster.started(plan.namespace, plan.name),
             _may_list(self._sources, user, plan.target_namespace),
         )
+        self._claims = _by_vm(claims)
 
     @property
     def namespace(self) -> str:
@@ -497,6 +498,14 @@ class ConversionQuestion:
     @property
     def _first(self) -> Claim | None:
         return next((claim for _, claim in self._named or () if claim), None)
+
+
+def _by_vm(claims: Iterable[Claim]) -> Mapping[tuple[str, str], tuple[Claim, ...]]:
+    found: dict[tuple[str, str], tuple[Claim, ...]] = {}
+    for claim in claims:
+        key = claim.vm_id, claim.vm_uuid
+        found[key] = (*found.get(key, ()), claim)
+    return found
 
 
 async def _may_list(sources: Sources, user: User, namespace: str) -> bool:

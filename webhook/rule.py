@@ -123,9 +123,9 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider | None = None
     """The source provider, with its type; None where it isn't known."""
     vms: tuple[PlanVmFacts, ...] = ()
-    claims: tuple[Claim, ...] | None = None
-    """The target namespace's PVCs that carry both labels, as they are now; None where nobody can
-    be asked for them, and where they are in another cluster."""
+    claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
+    """The target namespace's PVCs that carry both labels, as they are now, by vmID and vmUUID; None
+    where nobody can be asked for them, and where they are in another cluster."""
     classes: Mapping[str, StorageClass] | None = None
     remote: bool = False
     """Whether the destination is another cluster: the PVCs are there."""
@@ -134,6 +134,10 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     trusted: bool = False
     may_list: bool = False
     """Whether this caller may know the names of the target namespace's PVCs."""
+
+    def claims_of(self, vm: VirtualMachine) -> tuple[Claim, ...]:
+        """Those that name this VM, as Forklift selects them: both labels, byte for byte."""
+        return (self.claims or {}).get((vm.moref, vm.uuid), ())
 
 
 class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,10 @@ def _check_vm(plan: PlanFacts, vm_facts: PlanVmFacts) -> Iterator[Finding]:
         yield Finding(MIGRATION_PLAN_FIELD, f"{there} {trouble}: bring it back first")
     elif plan.claims is not None:
         reader = Reader(plan.trusted, plan.may_list)
-        proof, namespace = prove(found[0], plan.claims), quoted(plan.plan.target_namespace)
+        proof, namespace = (
+            prove(found[0], plan.claims_of(found[0])),
+            quoted(plan.plan.target_namespace),
+        )
         yield from told(
             proof, found[0], MIGRATION_PLAN_FIELD, namespace, reader, plan.classes, strict=True
         )

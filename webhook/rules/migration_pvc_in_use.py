@@ -20,7 +20,7 @@ def check(facts: MigrationFacts) -> Iterator[Finding]:
     for vm_facts in plan.vms:
         if vm_facts.vm is None:
             continue
-        for _, claim in prove(vm_facts.vm, plan.claims or ()).matched:
+        for _, claim in prove(vm_facts.vm, plan.claims_of(vm_facts.vm)).matched:
             pod = facts.mounted.get(claim.name)
             if pod is not None:
                 yield _used(claim, pod, names=plan.may_list)

@@ -25,7 +25,7 @@ def check(facts: PlanFacts) -> Iterator[Finding]:
     namespace = quoted(facts.plan.target_namespace)
     for vm_facts in facts.vms:
         if vm_facts.vm is not None:
-            proof, field = prove(vm_facts.vm, facts.claims), vm_facts.entry.field
+            proof, field = prove(vm_facts.vm, facts.claims_of(vm_facts.vm)), vm_facts.entry.field
             yield from told(
                 proof, vm_facts.vm, field, namespace, reader, facts.classes, strict=strict
             )
