@@ -1,13 +1,14 @@
 """Every case of tests/fixtures through kubectl, a real API server, the manifests and vSphere."""
 
 import json
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
 import jsonpatch
 import pytest
 
-from tests.cases import BASE, Case, all_cases
+from tests.cases import BASE, NAMESPACE, Case, all_cases
 from tests.e2e.bed import GUARD, Kubectl
 from tests.e2e.world import MANIFESTS, Stage, World
 from webhook.cli.demo import merged
@@ -26,7 +27,7 @@ CASES = sorted(all_cases(), key=_guard)
 
 
 @pytest.fixture(scope="module")
-def stage(world: World) -> Stage:
+def stage(world: World) -> Iterator[Stage]:
     """All cases' VMs, and what is in the cluster already, from before the guard is there."""
     stage = Stage(world.vcsim)
     cases = [case for case in CASES if not (case.simulator or case.api_server)]
@@ -37,7 +38,9 @@ def stage(world: World) -> Stage:
     world.bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
     world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
-    return stage
+    yield stage
+    # Every guard of this bed would find them.
+    world.bed.kubectl("delete", "providers", "--all", "-n", NAMESPACE, check=True)
 
 
 _STORAGE_CLASS = {
