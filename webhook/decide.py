@@ -62,12 +62,13 @@ class Sources(msgspec.Struct, frozen=True):
     """What is kept of the cluster; None outside any."""
     cluster: ClusterReader | None = None
 
-    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
-        """Whether that may be told to `user` which one needs this right to see.
+    def believes(self, user: User) -> bool:
+        """Whether `user` is certainly who it says: only the API server can have sent it."""
+        return user.proven or self.policy.trust_network
 
-        userInfo is text in a POST: it counts only where nobody but the API server can send one.
-        """
-        if not self.policy.trust_network:
+    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """Whether that may be told to `user` which one needs this right to see."""
+        if not self.believes(user):
             return False
         if self.cluster is None:
             return True
@@ -138,7 +139,7 @@ def _past_conversion(question: Question[Any], policy: Policy) -> bool:
 
 async def _trusted(question: Question[Any], sources: Sources, user: User) -> frozenset[str]:
     """The names of the providers of which `user` may know everything."""
-    if not sources.policy.trust_network:
+    if not sources.believes(user):
         return frozenset()
     names = [(source.provider.namespace, source.provider.name) for source in question.providers]
     asked = (sources.may(user, "get", _PROVIDERS, *name) for name in names)
@@ -400,7 +401,7 @@ def _span(seconds: float) -> str:
 
 def _admitted(said: _Opinion, sources: Sources) -> Admitted:
     warnings = [f"{cause.field}: {cause}" for cause in sorted(said.warn, key=_place)]
-    if said.source and said.source.unreachable_since:
+    if said.source and (said.source.unreachable_since or said.source.recalled):
         age = _span(said.source.age(sources.now()))
         warnings.append(f"judged by what was known {age} ago: {said.source.trouble}")
     findings = (*said.warn, *said.audit)

@@ -219,13 +219,22 @@ class ProviderInventory:
         self.unreachable_since: datetime | None = None
         self.cause = "its first read has not finished"
         self.heard_at: float | None = None
+        self.recalled = False
+        """Whether what is known comes from an earlier run: this one has read nothing yet."""
+        self.url = ""
+        """Where it is read; empty for what isn't live."""
         self.read_so_far = 0
         """VMs of a first read that still runs: progress, for a person to see."""
 
     def heard(self, at: float | None) -> None:
         """The index is whole and right as of `at` (seconds of time.monotonic; None: for good)."""
-        self.heard_at, self.synced = at, True
+        self.heard_at, self.synced, self.recalled = at, True, False
         self.unreachable_since, self.cause = None, ""
+
+    def recall(self, known: "ProviderInventory") -> None:
+        """Take over what an earlier run knew, as old as it is, until something is heard."""
+        self.vms, self.heard_at = known.vms, known.heard_at
+        self.synced = self.recalled = True
 
     def lost(self, cause: str, since: datetime) -> None:
         """The source can't be reached because of `cause`; the first `since` of a row counts."""
@@ -235,6 +244,11 @@ class ProviderInventory:
     def age(self, now: float) -> float:
         """Seconds since vSphere last said that this is so; 0 for a snapshot without a time."""
         return 0.0 if self.heard_at is None else max(0.0, now - self.heard_at)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its first read is over: it is known, or known to be out of reach."""
+        return self.unreachable_since is not None or (self.synced and not self.recalled)
 
     @property
     def trouble(self) -> str:

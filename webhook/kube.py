@@ -148,12 +148,15 @@ class Followed:
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who sent a request: userInfo, as the API server knows them."""
+    """Who sent a request, as its userInfo says."""
 
     username: str = ""
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = {}
+    proven: bool = False
+    """Whether the API server said so, which showed its certificate: userInfo is text in a POST that
+    anybody could send."""
 
 
 class ClusterReader(Protocol):

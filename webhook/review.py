@@ -129,6 +129,13 @@ class Review(msgspec.Struct, frozen=True):
         return self.object is not None
 
 
+class _UserInfo(msgspec.Struct):
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
+
+
 class _Request(msgspec.Struct, rename="camel"):
     uid: str
     kind: Kind
@@ -137,7 +144,7 @@ class _Request(msgspec.Struct, rename="camel"):
     name: str = ""
     namespace: str = ""
     sub_resource: str = ""
-    user_info: User = User()
+    user_info: _UserInfo = msgspec.field(default_factory=_UserInfo)
     dry_run: bool | None = None
     object: msgspec.Raw = msgspec.Raw(b"null")
     old_object: msgspec.Raw = msgspec.Raw(b"null")
@@ -163,8 +170,8 @@ _object = msgspec.json.Decoder(KubeObject | None)
 _encoder = msgspec.json.Encoder()
 
 
-def parse(body: bytes | bytearray) -> Review:
-    """The review in `body`.
+def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
+    """The review in `body`. `proven` says that it is certainly the API server that sent it.
 
     Raises ReviewMalformed, with the request's uid where there is one, and ObjectMalformed (as its
     cause) where the envelope is right but the object isn't of its kind's shape.
@@ -189,6 +196,7 @@ def parse(body: bytes | bytearray) -> Review:
         there = quoted(request.resource.resource)
         message = f"request.resource {there} is not the resource of kind {request.kind}"
         raise ReviewMalformed(message, request.uid)
+    user = request.user_info
     judged = (
         expected is not None
         and not request.sub_resource
@@ -200,7 +208,7 @@ def parse(body: bytes | bytearray) -> Review:
         operation=request.operation,
         name=request.name,
         namespace=request.namespace,
-        user=request.user_info,
+        user=User(user.username, user.uid, user.groups, user.extra, proven),
         dry_run=bool(request.dry_run),
         subresource=request.sub_resource,
         object=_decode(request.object, "object", request) if judged else None,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -53,11 +53,13 @@ def app(
     *,
     draining: Callable[[], bool] = lambda: False,
     certificate_good: Callable[[], bool] = lambda: True,
+    clients: Collection[str] = (),
 ) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
     `draining`: whether the server is about to end, and so not ready. `certificate_good`: whether
-    the certificate being served has not expired.
+    the certificate being served has not expired. Where `clients` are given, a review must come with
+    a certificate of one of these common names.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
@@ -69,6 +71,7 @@ def app(
             await rest(scope, receive, send)
             return
         try:
+            proven = _proven(scope, clients)
             body = await _body(scope, receive)
         except _Refused as refusal:
             await _answer(send, refusal.code, refusal.body, refusal.headers)
@@ -76,7 +79,8 @@ def app(
         except _Disconnected:
             return
         try:
-            answer = await _review(door, body, _deadline(scope), current(), metrics)
+            review = parse(body, proven=proven)
+            answer = await _review(door, review, _deadline(scope), current(), metrics)
         except ReviewMalformed as error:
             metrics.reviewed(door, "", "", "malformed", 0.0)
             _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
@@ -90,10 +94,9 @@ def app(
 
 
 async def _review(
-    door: Door, body: bytearray, deadline: float, sources: Sources, metrics: Metrics
+    door: Door, review: Review, deadline: float, sources: Sources, metrics: Metrics
 ) -> bytes:
     started = time.perf_counter()
-    review = parse(body)
     verdict: Verdict
     try:
         if door == "mutate":
@@ -148,6 +151,21 @@ class _Refused(Exception):
             "message": f"conversion-guard: {message}",
         }
         self.body = msgspec.json.encode(status)
+
+
+def _proven(scope: Scope, clients: Collection[str]) -> bool:
+    """Whether an accepted certificate says who sent it. Without `clients` nobody has to show one.
+
+    Raises _Refused. The body stays unread, so the connection is of no further use.
+    """
+    if not clients:
+        return False
+    name = scope["state"].get("client")
+    if name in clients:
+        return True
+    there = f"is of {quoted(name)}" if name else "is missing"
+    message = f"the client certificate {there}: only the API server may send reviews here"
+    raise _Refused(403, "Forbidden", message, (b"connection", b"close"))
 
 
 async def _body(scope: Scope, receive: Receive) -> bytearray:
@@ -226,20 +244,25 @@ def _health(
 
     @rest.get("/readyz")
     async def ready() -> Response:
-        """Ready once the cluster has been listed, and each vCenter read or found unreachable.
+        """Ready once every vSphere provider has been read or is known to be unreachable, and the
+        cluster's PVCs, storage classes and namespaces have been listed.
 
-        Or after a while: what is still not known then makes verdicts undecided, one by one.
+        Or after a while: what is still not known then makes verdicts undecided, one by one. Never
+        again once the end has been asked for.
         """
         if draining():
-            return Response("shutting down\n", 503, media_type="text/plain")
-        inventory = sources.inventory
-        waiting = sources.followed.unlisted if sources.followed else 0
-        waiting += len(inventory.unlisted) + sum(
-            not source.synced and source.unreachable_since is None for source in inventory.vsphere()
-        )
+            return Response("ending\n", 503, media_type="text/plain")
+        waiting = _waiting(sources)
         if waiting and sources.now() - started < _READY_WITHIN:
             # Names of providers are inventory, which health must not tell: only how many.
             return Response(f"{waiting} first reads not finished\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     return rest
+
+
+def _waiting(sources: Sources) -> int:
+    """How much is still to be read for the first time."""
+    inventory, followed = sources.inventory, sources.followed
+    providers = sum(not source.settled for source in inventory.vsphere())
+    return len(inventory.unlisted) + providers + (followed.unlisted if followed else 0)

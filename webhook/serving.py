@@ -20,12 +20,15 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from webhook.errors import CertificateInvalid
 
 KEEP_ALIVE = 120
 """Seconds. The API server keeps idle connections for 90: whoever closes earlier fails its calls.
@@ -44,8 +47,25 @@ _BACKLOG = 2048
 _log = logging.getLogger("webhook")
 
 
+def ask_for_certificates(context: ssl.SSLContext, ca: Path) -> None:
+    """Let clients of `context` show a certificate, which must then be of `ca`.
+
+    None is demanded, for kubelet's probes have none. Raises CertificateInvalid.
+    """
+    context.verify_mode = ssl.CERT_OPTIONAL
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise CertificateInvalid(f"clientCAFile: {ca} holds no PEM certificate") from None
+    except OSError as error:
+        raise CertificateInvalid(f"clientCAFile: {ca}: {error.strerror}") from None
+
+
 class Server(uvicorn.Server):
-    """Serves `app` with `ssl` as its live context, and runs `beside` in the same loop."""
+    """Serves `app` with `ssl` as its live context, and runs `beside` in the same loop.
+
+    The common name of a client's certificate, if it showed one, is in scope["state"]["client"].
+    """
 
     server_state: "_State"
 
@@ -185,6 +205,8 @@ class _Protocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+        if name := _common_name(transport.get_extra_info("peercert")):
+            self.app_state = {"client": name}
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._be_patient()
@@ -225,6 +247,13 @@ class _Protocol(HttpToolsProtocol):
 
 def _size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) for name, value in headers)
+
+
+def _common_name(certificate: dict[str, Any] | None) -> str:
+    """The one common name of a certificate in Python's own form; empty where there isn't one."""
+    subject = (certificate or {}).get("subject", ())
+    names = [value for part in subject for key, value in part if key == "commonName"]
+    return names[0] if len(names) == 1 else ""
 
 
 def _allow_many_connections() -> None:

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     IPvAnyNetwork,
     ValidationError,
     model_validator,
@@ -97,7 +98,7 @@ class TlsSettings(_Model):
         given = sorted({"cert_file", "key_file"} & self.model_fields_set)
         if given and self.source != "files":
             names = " and ".join(to_camel(name) for name in given)
-            raise ValueError(f"{names} counts only with source: files")
+            raise ValueError(f"{names} count only with source: files: add it, or drop them")
         return self
 
 
@@ -147,6 +148,10 @@ class Settings(_Model):
     listen: Address = "0.0.0.0:8443"
     metrics_listen: Address = "0.0.0.0:8080"
     tls: TlsSettings = TlsSettings()
+    client_ca_file: Path | None = Field(default=None, alias="clientCAFile")
+    """PEM. With it, only who shows a certificate of this CA may send a review; probes need none."""
+    allowed_client_names: frozenset[str] = frozenset()
+    """The common names that such a certificate may have: the API server's."""
     shutdown_delay: Duration = 8.0
     """How long to serve on after SIGTERM, until nobody sends anything here any more."""
     providers: tuple[ProviderSettings, ...] = ()
@@ -181,6 +186,15 @@ class Settings(_Model):
     )
     """Accounts that make PVCs for Forklift: their `prime-*` are no vendor's."""
 
+    @model_validator(mode="after")
+    def _names_of_clients(self) -> "Settings":
+        if (self.client_ca_file is None) != (not self.allowed_client_names):
+            raise ValueError(
+                "clientCAFile and allowedClientNames go together: a CA signs for many, so name"
+                " the API server's own common name"
+            )
+        return self
+
 
 def load(
     path: Path | None,
@@ -197,7 +211,7 @@ def load(
     for name, value in environment.items():
         field = to_snake(name.removeprefix(ENVIRONMENT_PREFIX).lower())
         if name.startswith(ENVIRONMENT_PREFIX) and field in _FROM_ENVIRONMENT:
-            values[to_camel(field)] = value
+            values[spelled(field)] = value
     faults: list[str] = []
     try:
         settings = Settings.model_validate(values)
@@ -234,7 +248,7 @@ _FROM_ENVIRONMENT = frozenset(
 
 def spelled(field: str) -> str:
     """A field of Settings as the file spells it: `max_age` -> `maxAge`."""
-    return to_camel(field)
+    return Settings.model_fields[field].alias or field
 
 
 def _file(path: Path) -> dict[str, Any]:

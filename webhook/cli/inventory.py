@@ -86,6 +86,4 @@ async def read(inventory: Inventory, cluster: sources.Following | None, timeout:
 
 
 def _waiting(inventory: Inventory) -> bool:
-    return bool(inventory.unlisted) or any(
-        not source.synced and source.unreachable_since is None for source in inventory.vsphere()
-    )
+    return bool(inventory.unlisted) or any(not source.settled for source in inventory.vsphere())

@@ -17,7 +17,7 @@ from webhook.decide import Sources
 from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory
 from webhook.rules import DEFAULTS, RULES
-from webhook.serving import Server
+from webhook.serving import Server, ask_for_certificates
 from webhook.settings import Settings, load, spelled
 
 _SETTINGS_SECONDS = 2.0
@@ -34,11 +34,14 @@ def run(path: Path | None) -> None:
     metrics = observe.Metrics()
     judged_by = _Current(path, settings, inventory, cluster, metrics)
     certificates = Certificates(settings, metrics)
+    if settings.client_ca_file is not None:
+        ask_for_certificates(certificates.served.context, settings.client_ca_file)
     https = Server(
         server.app(
             lambda: judged_by.sources,
             metrics,
             draining=lambda: https.draining,
+            clients=settings.allowed_client_names,
             certificate_good=lambda: certificates.served.good,
         ),
         certificates.served.context,
@@ -126,6 +129,8 @@ _AT_START = (
     "listen",
     "metrics_listen",
     "tls",
+    "client_ca_file",
+    "allowed_client_names",
     "providers",
     "provider_namespaces",
     "kubeconfig",
