@@ -20,7 +20,7 @@ from tests.image_build import Image, ImageUntested, NoPackageSource, built
 
 _MOST_BYTES = 250_000_000
 _MOST_SECONDS = 2.0
-_STARTS = 3  # the machine may be busy with something else once
+_STARTS = 5  # the best counts: the machine may be busy with something else
 
 # A mount namespace of its own: what is mounted here goes with the process. It stays one
 # process down to the server, which so gets the signals. /tmp is memory, as in the Deployment.

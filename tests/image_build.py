@@ -100,7 +100,7 @@ def _tools() -> None:
         return
     if not shutil.which("apt-get"):
         raise ImageUntested(f"{' and '.join(missing)} must be installed")
-    _fetch(["apt-get", "-o", "APT::Update::Error-Mode=any", "update"], "Debian's packages")
+    _fetch(["apt-get", "update"], "Debian's packages")
     _fetch(
         ["apt-get", "install", "--yes", "--no-install-recommends", *missing,
          "debian-archive-keyring"],

@@ -46,6 +46,7 @@ _AUDIT_POLICY = {
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
+        {"level": "Metadata", "users": [GUARD]},  # what it asks for, never a Secret's content
         {
             "level": "RequestResponse",
             "resources": [
@@ -206,7 +207,8 @@ class Etcd(Program):
 class ApiServer(Program):
     """A Kubernetes API server with RBAC and no controllers, at `url`, trusted by `ca_file`.
 
-    `audit_log` has one JSON event a line for PVCs and Forklift's resources, answers included.
+    `audit_log` has one JSON event a line for PVCs and Forklift's resources, answers included; of
+    what GUARD asks, whatever it is, that it was asked.
     """
 
     def __init__(self, program: Path, folder: Path, etcd_url: str) -> None:

@@ -1,0 +1,166 @@
+"""What the manifests grant is what the code asks for: no less, and no more.
+
+The guard does all that it ever does, by its own account; the API server's audit log says what it
+asked for, and is compared with the Roles both ways.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.cases import NAMESPACE, VSPHERE
+from tests.e2e import world as usual
+from tests.e2e.bed import GUARD, Bed, eventually
+from tests.e2e.parts import Parts
+from tests.e2e.test_gate import TARGET, bind, disk_of, migration, plan_of
+from tests.e2e.test_providers import provider, secret
+from tests.e2e.world import MANIFESTS, OWN_CRDS, World
+from tests.guard import running
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+OWN = "conversion-guard"
+TLS = "conversion-guard-tls"
+ANY = "*"
+
+
+class Right(NamedTuple):
+    """One of the Roles' grants, or one request. `*` in a grant is any namespace, or any name."""
+
+    verb: str
+    resource: str
+    namespace: str = ANY
+    name: str = ANY
+
+    def grants(self, asked: "Right") -> bool:
+        return all(mine in (ANY, its) for mine, its in zip(self, asked, strict=True))
+
+
+COMING = {
+    Right("create", "events.events.k8s.io"): "comes with Events on Plans",
+    Right("create", "tokenreviews.authentication.k8s.io"): "comes with the vendors' API",
+    Right("get", "providers.forklift.konveyor.io", NAMESPACE): "comes with the vendors' API",
+}
+"""Granted already, and not asked for yet. What is asked for must not stay here."""
+
+
+@pytest.fixture(scope="module")
+def world(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A bed of its own: an audit log with nothing of other tests in it."""
+    with Bed(vcsims=1, programs=programs) as bed:
+        bed.install_crds(OWN_CRDS)
+        for namespace in (NAMESPACE, TARGET, usual.TARGET):
+            bed.kubectl("create", "namespace", namespace, check=True)
+        bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
+        yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def asked(world: World, tmp_path_factory: pytest.TempPathFactory) -> set[Right]:
+    """All that a guard asks for while it does all that it can."""
+    kubeconfig = str(world.bed.kubeconfig(GUARD))
+    _judge(world, kubeconfig)
+    _certify(world, kubeconfig, tmp_path_factory.mktemp("certified"))
+    found = set()
+    for line in world.bed.api.audit_log.read_text().splitlines():
+        event = json.loads(line)
+        if event["user"]["username"] != GUARD:
+            continue
+        code = event.get("responseStatus", {}).get("code")
+        assert code != 403, f"refused: {event['verb']} {event['requestURI']}"
+        ref = event["objectRef"]
+        assert "subresource" not in ref, event["requestURI"]
+        group = ref.get("apiGroup", "")
+        resource = f"{ref['resource']}.{group}" if group else ref["resource"]
+        place = ref.get("namespace", ""), ref.get("name", "")
+        found.add(Right(event["verb"], resource, *place))
+    return found
+
+
+@pytest.fixture(scope="module")
+def granted(world: World) -> set[Right]:
+    """Of the Roles and ClusterRoles that are shipped, all of them bound to the guard."""
+    shipped = world.bed.kubectl("kustomize", str(MANIFESTS), check=True).stdout
+    objects = [item for item in yaml.safe_load_all(shipped) if item is not None]
+    bound = {
+        (item["roleRef"]["kind"], item["metadata"].get("namespace"), item["roleRef"]["name"])
+        for item in objects
+        if item["kind"] in ("RoleBinding", "ClusterRoleBinding")
+        and [(s["kind"], s["namespace"], s["name"]) for s in item["subjects"]]
+        == [("ServiceAccount", OWN, "conversion-guard")]
+    }
+    roles = [item for item in objects if item["kind"] in ("Role", "ClusterRole")]
+    places = {(r["kind"], r["metadata"].get("namespace"), r["metadata"]["name"]) for r in roles}
+    assert places == bound
+    return {right for role in roles for right in _rights(role)}
+
+
+def _rights(role: dict[str, Any]) -> Iterator[Right]:
+    namespace = role["metadata"].get("namespace", ANY)
+    for rule in role["rules"]:
+        assert rule.keys() <= {"apiGroups", "resources", "verbs", "resourceNames"}
+        (group,) = rule["apiGroups"]
+        for resource in rule["resources"]:
+            for verb in rule["verbs"]:
+                for name in rule.get("resourceNames", [ANY]):
+                    yield Right(verb, f"{resource}.{group}" if group else resource, namespace, name)
+
+
+def _judge(world: World, kubeconfig: str) -> None:
+    """Find a Provider; judge a Plan, PVCs and a Migration that is refused for a want of disks."""
+    kubectl, vcsim = world.bed.kubectl, world.vcsim
+    login = {"user": vcsim.user, "password": vcsim.password, "ca.crt": vcsim.ca_file.read_text()}
+    for made in (secret(f"{VSPHERE}-credentials", login), provider(VSPHERE, vcsim.url)):
+        kubectl("create", "-f", "-", stdin=json.dumps(made), check=True)
+    with world.guarded(providers=[], kubeconfig=kubeconfig, trustNetwork=True):
+        vm = world.vm("DC0_H0_VM0")
+        wrong = disk_of(vm, "wrong", vmID="vm-99999")
+        eventually(lambda: world.post(wrong)["code"] == 422, 60, "the Provider is read")
+        for right in (disk_of(vm, "right"), plan_of(vm)):
+            done = world.create(right)
+            assert done.returncode == 0, done.stderr
+        bind(world, "right")
+        done = world.create(migration())
+        assert done.returncode == 0, done.stderr
+        # Another Plan for the same VM: has a Migration of it been started?
+        again = plan_of(vm)
+        again["metadata"]["name"] = "again"
+        assert world.create(again, dry_run=True).returncode == 0
+
+
+def _certify(world: World, kubeconfig: str, folder: Path) -> None:
+    """Make a certificate, have it trusted, and mend what somebody has broken."""
+    kubectl = world.bed.kubectl
+    own = {"source": "self-managed", "namespace": OWN, "extraNames": ["127.0.0.1"]}
+    settings = {"tls": own, "kubeconfig": kubeconfig, "providerNamespaces": [NAMESPACE]}
+
+    def certificate() -> str:
+        shown = kubectl("get", "secret", TLS, "-n", OWN, "-o", "json", check=True)
+        data: dict[str, str] = json.loads(shown.stdout)["data"]
+        return data["tls.crt"]
+
+    def trusted() -> bool:
+        kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
+        shown = kubectl("get", kinds, "-o", "json", check=True).stdout
+        hooks = [hook for item in json.loads(shown)["items"] for hook in item["webhooks"]]
+        return len({hook["clientConfig"].get("caBundle") for hook in hooks}) == 1
+
+    with running(folder, settings):
+        eventually(certificate, 60, "the Secret is made")
+        eventually(trusted, 60, "all webhooks trust one CA")
+        empty = '{"data": {"tls.crt": "", "tls.key": ""}}'
+        kubectl("patch", "secret", TLS, "-n", OWN, "-p", empty, check=True)
+        eventually(certificate, 60, "the Secret is mended")
+
+
+def test_what_is_asked_for_is_granted(asked: set[Right], granted: set[Right]) -> None:
+    assert not {a for a in asked if not any(right.grants(a) for right in granted)}
+
+
+def test_what_is_granted_is_asked_for(asked: set[Right], granted: set[Right]) -> None:
+    unused = {right for right in granted if not any(right.grants(a) for a in asked)}
+    assert unused == COMING.keys()
