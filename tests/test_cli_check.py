@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from webhook import manifests
 from webhook.errors import ManifestInvalid
@@ -91,6 +94,29 @@ def test_bom_crlf_empty_documents_and_dates_are_read_as_kubernetes_does() -> Non
     assert (one.object, one.line) == ({"day": "2024-01-01"}, 3)
 
 
+def test_yaml_is_read_as_kubectl_reads_it() -> None:
+    """What kubectl 1.37 makes of the same text (`kubectl label --local -o json`)."""
+    text = b"""
+v: [y, Y, n, on, Off, TRUE, 1e3, 010, 08, 0o14, 0x1F, 0b11, 1_000, 12:30:45, 2024-01-01, ~, null,
+  .inf2, 1., +1, =, "y", 685_230.15, 42324e10, 190:20:30.15]
+1: a
+true: b
+"""
+    (one,) = manifests.parse(text, "f")
+    assert one.object["v"] == [
+        True, True, False, True, False, True, 1000, 8, 8, 12, 31, 3, 1000, "12:30:45",
+        "2024-01-01", None, None, ".inf2", 1, 1, "=", "y", 685230.15, 423240000000000,
+        "190:20:30.15",
+    ]  # fmt: skip
+    assert {key: one.object[key] for key in ("1", "true")} == {"1": "a", "true": "b"}
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none()))
+def test_what_is_written_is_read_back(obj: dict[str, Any]) -> None:
+    (one, other) = manifests.parse(manifests.write([obj, {"x": [obj]}]).encode(), "f")
+    assert (one.object, other.object) == (obj, {"x": [obj]})
+
+
 _BOMB = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
 )
@@ -106,6 +132,8 @@ _BOMB = "a0: &a0 [x, x]\n" + "".join(
         (_BOMB, "its aliases stand for more than"),
         ("a: &a [*a]\n", "an alias to what it stands in"),
         ("[" * 300 + "]" * 300, "is nested more than 200 deep"),
+        ("a: !!bool maybe\n", "maybe"),
+        ("a: !!int x\n", "invalid literal"),
         ("a: !!python/object:os.system {}\n", "could not determine a constructor"),
     ],
 )

@@ -53,3 +53,7 @@ class RenderImpossible(GuardError):
 
 class ManifestInvalid(GuardError):
     """A manifest can't be read; the message names the file, and line and column if known."""
+
+
+class VmUnknown(GuardError):
+    """No VM, or more than one, is what somebody asked for; the message says which may be meant."""

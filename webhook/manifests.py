@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,54 @@ _ENDINGS = (".yaml", ".yml", ".json")
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: a date stays text."""
+    """YAML as kubectl reads it: `y` is true, `1e3` a number, a date text; each key is text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):  # such as `!!map text`
+            return super().construct_mapping(node, deep)
+        self.flatten_mapping(node)
+        return {
+            _key(self.construct_object(key, deep=True)): self.construct_object(value, deep=deep)
+            for key, value in node.value
+        }
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
-    for first, known in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
+_Loader.yaml_implicit_resolvers = {}
+# go-yaml's resolve.go, as kubectl has it; tried with kubectl 1.37.
+for _tag, _pattern, _first in (
+    ("bool", r"y|Y|yes|Yes|YES|on|On|ON|true|True|TRUE", "yYoOtT"),
+    ("bool", r"n|N|no|No|NO|off|Off|OFF|false|False|FALSE", "nNoOfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), list(_first)
+    )
+_Loader.bool_values = {**yaml.CSafeLoader.bool_values, "y": True, "n": False}
+
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z]+[-A-Za-z0-9./]*", re.ASCII)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever any reader of YAML may take for something else than text."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if _PLAIN.fullmatch(text) else '"'
+    ),
+)
+
+
+def write(objects: Iterable[Any]) -> str:
+    """YAML documents, one for each object."""
+    return yaml.dump_all(
+        objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, allow_unicode=True
+    )
 
 
 def read(paths: Sequence[str]) -> Iterator[Candidate]:
@@ -71,7 +112,7 @@ def parse(content: bytes, file: str) -> Iterator[Candidate]:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise ManifestInvalid(f"{file}{where}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
         said = re.sub(r"\s+", " ", str(error))
         raise ManifestInvalid(f"{file}: {said}") from None
 
@@ -85,6 +126,11 @@ def _files(name: str) -> Iterator[str]:
         # A kustomization is no object of the cluster: check what `kubectl kustomize` writes.
         if file.suffix in _ENDINGS and file.stem != "kustomization" and file.is_file():
             yield str(file)
+
+
+def _key(key: object) -> str:
+    """As JSON has it: `true`, `1`."""
+    return key if isinstance(key, str) else json.dumps(key)
 
 
 def _json(text: str, file: str) -> Candidate | None:

@@ -42,8 +42,6 @@ class Right(NamedTuple):
 
 COMING = {
     Right("create", "events.events.k8s.io"): "comes with Events on Plans",
-    Right("create", "tokenreviews.authentication.k8s.io"): "comes with the vendors' API",
-    Right("get", "providers.forklift.konveyor.io", NAMESPACE): "comes with the vendors' API",
 }
 """Granted already, and not asked for yet. What is asked for must not stay here."""
 

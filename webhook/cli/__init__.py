@@ -28,6 +28,15 @@ Settings = Annotated[
 ]
 
 
+Snapshot = Annotated[
+    Path | None, typer.Option(help="What this snapshot file says, instead of the settings.")
+]
+OfProvider = Annotated[
+    str | None, typer.Option("--provider", help="namespace/name; without one: any.")
+]
+Output = Annotated[Literal["table", "json", "yaml"], typer.Option(help="How to say it.")]
+
+
 def main() -> None:
     """The `conversion-guard` command. Exit codes: 0 good, 1 findings, 2 usage or unreachable."""
     try:
@@ -106,6 +115,70 @@ def check(
     # The environment's settings file yields to a snapshot.
     by = None if snapshot else settings
     raise typer.Exit(run(files, snapshot, by, namespace, output, junit))
+
+
+@app.command()
+def render(
+    vm: Annotated[str, typer.Argument(help="Its moref, name or path.")],
+    namespace: Annotated[str, typer.Option(help="Where the PVCs are to be.")],
+    snapshot: Snapshot = None,
+    settings: Settings = None,
+    provider: OfProvider = None,
+    storage_class: Annotated[
+        str | None, typer.Option(help="Without one: the cluster's default.")
+    ] = None,
+    volume_mode: Annotated[
+        Literal["Block", "Filesystem"], typer.Option(help="Of every PVC.")
+    ] = "Block",
+    access_mode: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. Without one: what the volume mode needs.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Of each PVC; {vm}, {moref} and {index} are filled in.")
+    ] = "{vm}-disk-{index}",
+    plan: Annotated[
+        str | None, typer.Option(help="A Plan beside them, with the NetworkMap of this name.")
+    ] = None,
+    destination: Annotated[
+        str, typer.Option(help="The Plan's destination Provider, in the source's namespace.")
+    ] = "host",
+    output: Annotated[Literal["yaml", "json"], typer.Option(help="How to write it.")] = "yaml",
+) -> None:
+    """Write the PVCs of a VM, right for kubectl apply; 1 if a disk can have none."""
+    from webhook.cli.render import PlanWanted, run, wanted
+
+    chosen = wanted(namespace, storage_class, volume_mode, access_mode or [], name)
+    planned = None if plan is None else PlanWanted(plan, destination)
+    by = None if snapshot else settings
+    raise typer.Exit(run(vm, snapshot, by, provider, chosen, planned, output))
+
+
+@inventory.command("list")
+def list_(
+    snapshot: Snapshot = None,
+    settings: Settings = None,
+    provider: OfProvider = None,
+    name: Annotated[str, typer.Option(help="Only VMs with this in their names.")] = "",
+    output: Output = "table",
+) -> None:
+    """List every provider's VMs."""
+    from webhook.cli.show import list_ as run
+
+    run(snapshot, None if snapshot else settings, provider, name, output)
+
+
+@inventory.command()
+def show(
+    vm: Annotated[str, typer.Argument(help="Its moref, name or path.")],
+    snapshot: Snapshot = None,
+    settings: Settings = None,
+    provider: OfProvider = None,
+    output: Output = "table",
+) -> None:
+    """Show a VM's disks: the exact disk-source of each, and whether Forklift converts it."""
+    from webhook.cli.show import show as run
+
+    run(vm, snapshot, None if snapshot else settings, provider, output)
 
 
 @inventory.command()

@@ -29,7 +29,7 @@ def export(path: Path | None, output: Path | None, timeout: float) -> None:
             source.start()
             running.callback(source.stop)
         cluster = sources.following(settings, inventory)
-        asyncio.run(read(inventory, cluster, timeout))
+        inventory = asyncio.run(read(inventory, cluster, timeout))
         now, monotonic = datetime.now(UTC), time.monotonic()
         as_yaml = output is not None and output.suffix in (".yaml", ".yml")
         text = dump_snapshot(inventory, wall=now, monotonic=monotonic, as_yaml=as_yaml)
@@ -49,8 +49,10 @@ def settings_of(path: Path | None) -> Settings:
     )
 
 
-async def read(inventory: Inventory, cluster: sources.Following | None, timeout: float) -> None:
-    """Return when every vSphere provider has been read. Raises VsphereUnreachable."""
+async def read(
+    inventory: Inventory, cluster: sources.Following | None, timeout: float
+) -> Inventory:
+    """What there is once every vSphere provider has been read. Raises VsphereUnreachable."""
     following = asyncio.create_task(cluster.run()) if cluster else None
     bar = Progress(
         SpinnerColumn(),
@@ -75,6 +77,9 @@ async def read(inventory: Inventory, cluster: sources.Following | None, timeout:
         whys = [f"namespace {name}: {why()}" for name, why in inventory.unlisted.items()]
         whys += [source.trouble for source in inventory.vsphere() if not source.synced]
         raise VsphereUnreachable("; ".join(whys)) from None
+    else:
+        # Who stops following the cluster forgets its Providers.
+        inventory = Inventory(inventory)
     finally:
         if following is not None:
             following.cancel()
@@ -83,6 +88,7 @@ async def read(inventory: Inventory, cluster: sources.Following | None, timeout:
         raise VsphereUnreachable("there is no vSphere provider in the settings or the cluster")
     if lost := [source.trouble for source in inventory.vsphere() if not source.synced]:
         raise VsphereUnreachable("; ".join(lost))
+    return inventory
 
 
 def _waiting(inventory: Inventory) -> bool:

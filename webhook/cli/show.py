@@ -1,0 +1,102 @@
+"""`conversion-guard inventory list` and `show`: providers, VMs, and one VM's disks."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from webhook import render
+from webhook.cli.look_up import find, inventory_of
+from webhook.inventory import ProviderInventory
+from webhook.model import VirtualMachine
+
+
+def list_(
+    snapshot: Path | None, settings: Path | None, provider: str | None, name: str, output: str
+) -> None:
+    """Every provider with its VMs whose names contain `name`, in any case of letters."""
+    with inventory_of(snapshot, settings) as inventory:
+        told = [_provider(one, name) for one in inventory if provider in (None, one.name)]
+    if output != "table":
+        _write({"providers": told}, output)
+        return
+    for one in told:
+        age = "" if one["ageSeconds"] is None else f", {one['ageSeconds']:.0f} s old"
+        sys.stdout.write(f"{one['name']} ({one['type']}{age})\n")
+        _table(
+            ("moref", "name", "power", "template", "disks", "path"),
+            [
+                (vm["moref"], vm["name"], vm["powerState"], vm["template"], vm["disks"], vm["path"])
+                for vm in one["vms"]
+            ],
+        )
+
+
+def show(
+    vm: str, snapshot: Path | None, settings: Path | None, provider: str | None, output: str
+) -> None:
+    """One VM, and what becomes of each disk."""
+    with inventory_of(snapshot, settings) as inventory:
+        source, found = find(inventory, vm, provider)
+    disks = render.disks(found)
+    told = {
+        "provider": source.name,
+        **_vm(source, found),
+        "uuid": found.uuid,
+        "instanceUuid": found.instance_uuid,
+        "trouble": found.trouble,
+        "disks": msgspec.to_builtins(disks),
+    }
+    if output != "table":
+        _write(told, output)
+        return
+    for field in ("provider", "moref", "name", "path", "uuid", "instanceUuid", "powerState"):
+        sys.stdout.write(f"{field:14}{_printable(told[field])}\n")
+    _table(
+        ("disk-source", "bytes", "bus", "backing", "shared", "supported"),
+        [(d.disk_source, d.capacity, d.bus, d.backing, d.shared, d.why or "yes") for d in disks],
+    )
+
+
+def _provider(one: ProviderInventory, name: str) -> dict[str, Any]:
+    vms = [vm for vm in one.vms if name.lower() in vm.name.lower()]
+    return {
+        "name": one.name,
+        "type": one.provider.type,
+        "ageSeconds": None if one.heard_at is None else round(one.age(time.monotonic()), 1),
+        "vms": [_vm(one, vm) for vm in sorted(vms, key=lambda vm: (vm.name, vm.moref))],
+    }
+
+
+def _vm(one: ProviderInventory, vm: VirtualMachine) -> dict[str, Any]:
+    return {
+        "moref": vm.moref,
+        "name": vm.name,
+        "path": one.vms.path(vm),
+        "powerState": vm.power_state,
+        "template": vm.template,
+        "disks": len(vm.disks),
+    }
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as they must be, for a person and for `cut` alike."""
+    texts = [heads, *([_printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _printable(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def _write(told: object, output: str) -> None:
+    codec = msgspec.json if output == "json" else msgspec.yaml
+    sys.stdout.buffer.write(codec.encode(told).rstrip() + b"\n")
