@@ -50,6 +50,8 @@ class Index:
         self._uuids: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._folders: dict[str, Folder] = {folder.moref: folder for folder in folders}
+        self.revision = 0
+        """Another number after each change."""
         for vm in vms:
             self.put(vm)
 
@@ -61,6 +63,7 @@ class Index:
 
     def put(self, vm: VirtualMachine) -> None:
         """Add `vm`, or replace what was known of it."""
+        self.revision += 1
         old = self._vms.get(vm.moref)
         for keys, table in ((_uuid_keys(vm), self._uuids), (_name_keys(vm), self._names)):
             for key in keys:
@@ -71,14 +74,17 @@ class Index:
 
     def drop(self, moref: str) -> None:
         """Forget a VM; one that isn't known is no error."""
+        self.revision += 1
         old = self._vms.pop(moref, None)
         if old is not None:
             self._forget(old, (), ())
 
     def put_folder(self, folder: Folder) -> None:
+        self.revision += 1
         self._folders[folder.moref] = folder
 
     def drop_folder(self, moref: str) -> None:
+        self.revision += 1
         self._folders.pop(moref, None)
 
     def folder(self, moref: str) -> Folder | None:
@@ -253,6 +259,8 @@ class ProviderInventory:
     @property
     def trouble(self) -> str:
         """Why this provider can't be asked, for a person: `… is unreachable since … (…)`."""
+        if self.unreachable_since is None and self.recalled:
+            return f"provider {self.name} has not been read since the guard started"
         if self.unreachable_since is None:
             return f"provider {self.name} is not known yet: {self.cause}"
         since = self.unreachable_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -290,6 +298,7 @@ class _SnapshotProvider(
     namespace: str
     name: str
     type: str = "vsphere"
+    url: str = ""
     read_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     folders: tuple[Folder, ...] = ()
     vms: tuple[VirtualMachine, ...] = ()
@@ -328,8 +337,10 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
     try:
         text = path.read_bytes()
         # JSON is YAML, too; this way is far faster for the snapshot of a large vCenter.
-        decode = msgspec.json.decode if text.lstrip().startswith(b"{") else msgspec.yaml.decode
-        snapshot = msgspec.convert(decode(text), _Snapshot)
+        if text.lstrip().startswith(b"{"):
+            snapshot = msgspec.json.decode(text, type=_Snapshot)
+        else:
+            snapshot = msgspec.convert(msgspec.yaml.decode(text), _Snapshot)
     except OSError as error:
         raise SnapshotInvalid(f"{path}: {error.strerror}") from None
     except msgspec.DecodeError as error:  # ValidationError too: both name the place
@@ -341,6 +352,7 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
         if len(provider.vms) != len(entry.vms):
             raise SnapshotInvalid(f"{path}: provider {quoted(provider.provider)} has a moref twice")
         provider.reader = SnapshotReader(provider.vms)
+        provider.url = entry.url
         age = None if entry.read_at is None else (wall - entry.read_at).total_seconds()
         provider.heard(None if age is None else monotonic - age)
         providers.append(provider)
@@ -358,23 +370,44 @@ def dump_snapshot(
 
     `wall` and `monotonic` are one moment on the two clocks, from which `readAt` is told.
     """
-    entries = tuple(
-        _SnapshotProvider(
-            namespace=one.provider.namespace,
-            name=one.provider.name,
-            type=one.provider.type,
-            read_at=None
-            if one.heard_at is None
-            else wall - timedelta(seconds=monotonic - one.heard_at),
-            folders=one.vms.folders,
-            vms=tuple(one.vms),
-        )
-        for one in providers
-    )
-    snapshot = msgspec.to_builtins(_Snapshot(entries))
+    entries = []
+    for one in providers:
+        entry = _without_vms(one, wall, monotonic)
+        entry.vms = tuple(one.vms)
+        entries.append(entry)
+    snapshot = msgspec.to_builtins(_Snapshot(tuple(entries)))
     if as_yaml:
         return msgspec.yaml.encode(snapshot)
     return msgspec.json.format(msgspec.json.encode(snapshot)) + b"\n"
+
+
+def dump_piecewise(one: ProviderInventory, *, wall: datetime, monotonic: float) -> Iterator[bytes]:
+    """The snapshot file of one provider, with its address, some VMs at a time: for a thread that
+    must let others work. What changes meanwhile may be in it or not."""
+    entry = _without_vms(one, wall, monotonic)  # its time first: what follows is no older
+    entry.url = one.url
+    head = msgspec.json.encode(entry)
+    yield b'{"providers":[' + head[:-1] + b',"vms":['
+    vms = tuple(one.vms)
+    for start in range(0, len(vms), _PIECE):
+        some = msgspec.json.encode(vms[start : start + _PIECE])
+        yield (b"," if start else b"") + some[1:-1]
+    yield b"]}]}\n"
+
+
+_PIECE = 100
+
+
+def _without_vms(one: ProviderInventory, wall: datetime, monotonic: float) -> _SnapshotProvider:
+    heard_at = one.heard_at
+    age = None if heard_at is None else timedelta(seconds=monotonic - heard_at)
+    return _SnapshotProvider(
+        namespace=one.provider.namespace,
+        name=one.provider.name,
+        type=one.provider.type,
+        read_at=None if age is None else wall - age,
+        folders=one.vms.folders,
+    )
 
 
 def _uuid_keys(vm: VirtualMachine) -> tuple[str, ...]:

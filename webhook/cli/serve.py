@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from webhook import observe, server
+from webhook.cache import Cache
 from webhook.cli import sources
 from webhook.cli.certificates import Certificates
 from webhook.decide import Sources
@@ -29,8 +30,10 @@ def run(path: Path | None) -> None:
     """Serve until a signal. Raises SettingsInvalid, SnapshotInvalid, CertificateInvalid."""
     observe.log_to()
     settings = _settings(path)
-    inventory, live = sources.known(settings)
-    cluster = sources.following(settings, inventory)
+    cache = Cache(settings.cache_dir) if settings.cache_dir else None
+    recalled = [cache.recall] if cache else []
+    inventory, live = sources.known(settings, *recalled)
+    cluster = sources.following(settings, inventory, *recalled)
     metrics = observe.Metrics()
     judged_by = _Current(path, settings, inventory, cluster, metrics)
     certificates = Certificates(settings, metrics)
@@ -45,7 +48,12 @@ def run(path: Path | None) -> None:
             certificate_good=lambda: certificates.served.good,
         ),
         certificates.served.context,
-        beside=[judged_by.follow, certificates.run, *([cluster.run] if cluster else [])],
+        beside=[
+            *([lambda: cache.run(inventory)] if cache else []),  # first: see Cache.run
+            judged_by.follow,
+            certificates.run,
+            *([cluster.run] if cluster else []),
+        ],
         shutdown_delay=settings.shutdown_delay,
     )
     certificates.first()
@@ -129,6 +137,7 @@ _AT_START = (
     "listen",
     "metrics_listen",
     "tls",
+    "cache_dir",
     "client_ca_file",
     "allowed_client_names",
     "providers",
