@@ -33,6 +33,10 @@ e2e: install ## Run the tests on the real API server and the vCenter simulator o
 cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C
 	@$(BIN)/python -m tests.e2e.cluster
 
+.PHONY: image-test
+image-test: install ## Build the image and run it read-only: size, start, signals. As root, with buildah
+	$(BIN)/python -m tests.image
+
 .PHONY: check
 check: install ## Lint, types, layering, lock files: what CI demands beside the tests
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -68,7 +68,11 @@ class Guard:
 
 
 @contextmanager
-def running(folder: Path, settings: dict[str, Any]) -> Iterator[Guard]:
+def running(
+    folder: Path,
+    settings: dict[str, Any],
+    program: Sequence[str] = (sys.executable, "-W", "error", "-m", "webhook"),
+) -> Iterator[Guard]:
     """`serve` with `settings` laid over loopback ports and a certificate made in `folder`."""
     tls.write(tls.issue(["localhost", "127.0.0.1"], datetime.now(UTC)), folder)
     everything = {
@@ -85,7 +89,7 @@ def running(folder: Path, settings: dict[str, Any]) -> Iterator[Guard]:
     file = folder / "settings.yaml"
     file.write_bytes(msgspec.yaml.encode(everything))
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "webhook", "serve", "--settings", str(file)],
+        [*program, "serve", "--settings", str(file)],
         stderr=subprocess.PIPE,
         text=True,
         env={k: v for k, v in os.environ.items() if not k.startswith("CONVERSION_GUARD_")},

@@ -12,13 +12,15 @@ from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings, TlsSettings, load
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
+SETTINGS = MANIFESTS / "base" / "settings.yaml"
 
 
 def _yaml(name: str) -> Any:
     return msgspec.yaml.decode((MANIFESTS / name).read_bytes())
 
 
-MUTATING, VALIDATING = _yaml("mutating-webhook.yaml"), _yaml("validating-webhook.yaml")
+MUTATING = _yaml("base/mutating-webhook.yaml")
+VALIDATING = _yaml("base/validating-webhook.yaml")
 both = pytest.mark.parametrize("config", [MUTATING, VALIDATING], ids=["mutating", "validating"])
 
 
@@ -78,19 +80,20 @@ def test_the_conditions_name_the_keys_of_the_code(config: Any) -> None:
 
 
 def test_the_deployment_runs_the_server_as_it_is_by_default() -> None:
-    pod = _yaml("deployment.yaml")["spec"]["template"]["spec"]
+    pod = _yaml("base/deployment.yaml")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     defaults = Settings()
     assert defaults.listen.endswith(f":{ports['webhook']}")
     assert defaults.metrics_listen.endswith(f":{ports['metrics']}")
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert Path(mounts["tls"]) == TlsSettings().cert_file.parent
+    assert mounts.keys() == {"settings", "tmp", "cache"}
+    assert {volume["name"] for volume in pod["volumes"]} == mounts.keys()
     (variable,) = container["env"]
     assert variable["name"] == "CONVERSION_GUARD_SETTINGS"
     assert Path(variable["value"]).parent == Path(mounts["settings"])
     server = (MANIFESTS.parent / "webhook" / "server.py").read_text()
-    for probe in ("livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         get = container[probe]["httpGet"]
         assert (get["port"], get["scheme"]) == ("webhook", "HTTPS")
         assert f'@rest.get("{get["path"]}")' in server
@@ -102,18 +105,32 @@ def test_the_deployment_runs_the_server_as_it_is_by_default() -> None:
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
+def test_a_certificate_of_somebody_elses_is_mounted_where_the_server_looks() -> None:
+    patch = _yaml("serving-secret/deployment.yaml")["spec"]["template"]["spec"]
+    (mount,) = patch["containers"][0]["volumeMounts"]
+    assert Path(mount["mountPath"]) == TlsSettings().cert_file.parent
+    (volume,) = patch["volumes"]
+    secret = volume["secret"]["secretName"]
+    certificate = msgspec.yaml.decode(
+        (MANIFESTS.parent / "certs" / "cert-manager" / "certificate.yaml").read_bytes()
+    )
+    assert certificate["spec"]["secretName"] == secret
+    settings = _yaml("base/settings.yaml") | {"tls": {"source": "files"}}
+    assert _yaml("serving-secret/settings.yaml") == settings, "and nothing else is different"
+
+
 def test_the_shipped_settings_are_good_settings() -> None:
     rules = frozenset(rule.id for rule in RULES)
     defaults = frozenset(default.id for default in DEFAULTS)
-    load(MANIFESTS / "settings.yaml", {}, rules=rules, defaults=defaults)
+    load(SETTINGS, {}, rules=rules, defaults=defaults)
 
 
 def test_the_shipped_settings_are_good_and_their_namespaces_have_a_role() -> None:
-    settings = load(MANIFESTS / "settings.yaml", {}, rules=frozenset(), defaults=frozenset())
+    settings = load(SETTINGS, {}, rules=frozenset(), defaults=frozenset())
     (namespace,) = settings.provider_namespaces
     assert _yaml("provider-namespace/kustomization.yaml")["namespace"] == namespace
 
 
 def test_the_image_is_of_this_version() -> None:
-    (image,) = _yaml("kustomization.yaml")["images"]
+    (image,) = _yaml("base/kustomization.yaml")["images"]
     assert image["newTag"] == __version__

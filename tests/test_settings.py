@@ -89,6 +89,27 @@ def test_an_empty_file_is_good_settings(tmp_path: Path) -> None:
     assert _load(tmp_path, "# nothing\n") == Settings()
 
 
+def test_the_certificate_comes_from_files_only_where_that_is_said(tmp_path: Path) -> None:
+    assert _load(tmp_path, "tls: {extraNames: [guard.example, '::1']}").tls.source == "self-managed"
+    assert _load(tmp_path, "tls: {source: files, certFile: /a, keyFile: /b}").tls.source == "files"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tls: {certFile: /a, keyFile: /b}", "tls: certFile and keyFile count only with source"),
+        ("tls: {secret: ../x}", "tls.secret: write the name of a Kubernetes object"),
+        ("tls: {namespace: A_b}", "tls.namespace: write the name of a Kubernetes object"),
+        ("tls: {extraNames: [ok.example, 'a b']}", "tls.extraNames.1: write a host name or an IP"),
+        ("tls: {source: cert-manager}", "tls.source: Input should be 'self-managed' or 'files'"),
+    ],
+)
+def test_what_the_certificate_can_not_be_is_told(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(SettingsInvalid) as raised:
+        _load(tmp_path, text)
+    assert says in str(raised.value)
+
+
 @pytest.mark.parametrize("text", ["clientCAFile: /ca.crt", "allowedClientNames: [kube-apiserver]"])
 def test_a_clients_ca_and_its_names_go_together(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsInvalid, match="clientCAFile and allowedClientNames go together"):

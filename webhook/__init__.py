@@ -7,7 +7,7 @@ cli        the commands: composition roots, which plug everything together
 server     the two admission paths, health; size cap, deadline, the one catch-all
 serving    HTTPS: limits against slow clients, the end; the only importer of uvicorn
 cache      what is known of vSphere, kept in a folder for the next start
-tls        issues certificates; the only importer of cryptography
+tls        the serving certificate, kept right; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
 cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client
 manifests  YAML and JSON files -> objects with their lines

@@ -98,7 +98,7 @@ class TlsSettings(_Model):
         given = sorted({"cert_file", "key_file"} & self.model_fields_set)
         if given and self.source != "files":
             names = " and ".join(to_camel(name) for name in given)
-            raise ValueError(f"{names} counts only with source: files")
+            raise ValueError(f"{names} count only with source: files: add it, or drop them")
         return self
 
 

@@ -34,7 +34,7 @@ def stage(world: World) -> Stage:
     for case in cases:
         stage.furnish(world.bed, case)
     # Its service account's rights, and the one storage class that the cases name.
-    world.bed.kubectl("apply", "-f", str(MANIFESTS / "cluster-role.yaml"), check=True)
+    world.bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
     world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
     return stage

@@ -28,7 +28,7 @@ def vcsim(world: World) -> Vcsim:
 def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
     """With its own service account's rights, which the manifests grant."""
     world.bed.kubectl("create", "namespace", TARGET, check=True)
-    world.bed.kubectl("apply", "-f", str(MANIFESTS / "cluster-role.yaml"), check=True)
+    world.bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
     world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     kubeconfig = str(world.bed.kubeconfig(GUARD))
     with world.guarded(vcsim, kubeconfig=kubeconfig, trustNetwork=True) as guard:

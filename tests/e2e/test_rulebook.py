@@ -65,7 +65,7 @@ def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
     kubectl = world.bed.kubectl
     for namespace in (TEAM, OTHER_TEAM):
         kubectl("create", "namespace", namespace, check=True)
-    kubectl("apply", "-f", str(MANIFESTS / "cluster-role.yaml"), check=True)
+    kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
     kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     storage_class = {
         "apiVersion": "storage.k8s.io/v1",
