@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol, get_args
 
 import msgspec
 
@@ -208,6 +208,17 @@ class Reader(Protocol):
         ...
 
 
+ProviderState = Literal["first-read", "known", "recalled", "unreachable"]
+PROVIDER_STATES: tuple[ProviderState, ...] = get_args(ProviderState)
+_READS = (
+    ("full", "ok"),
+    ("full", "failed"),
+    ("fresh", "ok"),
+    ("fresh", "failed"),
+    ("fresh", "refused"),  # by the guard itself: too many
+)
+
+
 class ProviderInventory:
     """One provider: its VMs, how old that knowledge is, and whom to ask afresh.
 
@@ -229,6 +240,8 @@ class ProviderInventory:
         """Whether what is known comes from an earlier run: this one has read nothing yet."""
         self.url = ""
         """Where it is read; empty for what isn't live."""
+        self.reads: dict[tuple[str, str], int] = dict.fromkeys(_READS, 0)
+        """How often vSphere was read, and how it went."""
         self.read_so_far = 0
         """VMs of a first read that still runs: progress, for a person to see."""
 
@@ -250,6 +263,15 @@ class ProviderInventory:
     def age(self, now: float) -> float:
         """Seconds since vSphere last said that this is so; 0 for a snapshot without a time."""
         return 0.0 if self.heard_at is None else max(0.0, now - self.heard_at)
+
+    @property
+    def state(self) -> ProviderState:
+        """How well its word can be trusted now."""
+        if self.unreachable_since is not None:
+            return "unreachable"
+        if self.recalled:
+            return "recalled"
+        return "known" if self.synced else "first-read"
 
     @property
     def settled(self) -> bool:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from fastapi import FastAPI, Response
@@ -14,12 +14,14 @@ from fastapi import FastAPI, Response
 from webhook.decide import Sources, decide, repair
 from webhook.errors import ReviewMalformed
 from webhook.model import quoted
-from webhook.observe import Metrics
+from webhook.observe import Metrics, told
 from webhook.review import (
     JUDGED,
     Admitted,
     Denied,
+    Doubt,
     Review,
+    Skip,
     Undecided,
     Verdict,
     parse,
@@ -63,6 +65,7 @@ def app(
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
+    metrics.expect(get_args(Doubt), get_args(Skip))
     rest = _health(current(), draining, certificate_good)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,13 +77,15 @@ def app(
             proven = _proven(scope, clients)
             body = await _body(scope, receive)
         except _Refused as refusal:
+            metrics.refused(refusal.code)
             await _answer(send, refusal.code, refusal.body, refusal.headers)
             return
         except _Disconnected:
             return
+        started = time.perf_counter()
         try:
             review = parse(body, proven=proven)
-            answer = await _review(door, review, _deadline(scope), current(), metrics)
+            answer = await _review(door, review, _deadline(scope), current(), metrics, started)
         except ReviewMalformed as error:
             metrics.reviewed(door, "", "", "malformed", 0.0)
             _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
@@ -94,9 +99,13 @@ def app(
 
 
 async def _review(
-    door: Door, review: Review, deadline: float, sources: Sources, metrics: Metrics
+    door: Door,
+    review: Review,
+    deadline: float,
+    sources: Sources,
+    metrics: Metrics,
+    started: float,
 ) -> bytes:
-    started = time.perf_counter()
     verdict: Verdict
     try:
         if door == "mutate":
@@ -107,27 +116,41 @@ async def _review(
         _log.exception("uid=%s: the engine failed", quoted(review.uid))
         verdict = Admitted()
         if door == "validate":
-            verdict = Undecided("conversion-guard failed to judge this request: see its log")
+            why = "conversion-guard failed to judge this request: see its log"
+            verdict = Undecided(why, "fault")
     answer = render(review, verdict)
     seconds = time.perf_counter() - started
     kind = review.kind.kind if review.kind in JUDGED else "other"
     result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
     metrics.reviewed(door, kind, review.operation, result, seconds)
+    _count(verdict, metrics)
     if not isinstance(verdict, Admitted):
         _log_refusal(review, verdict, seconds)
     return answer
 
 
+def _count(verdict: Verdict, metrics: Metrics) -> None:
+    """What is rarer than an admission without a word."""
+    if isinstance(verdict, Admitted) and verdict.skipped is not None:
+        metrics.skipped(verdict.skipped)
+    if not isinstance(verdict, Denied) and verdict.doubt is not None:
+        metrics.undecided(verdict.doubt)
+    if not isinstance(verdict, Undecided):
+        for cause in verdict.findings:
+            if cause.rule:
+                metrics.found(cause.rule, cause.action)
+
+
 def _log_refusal(review: Review, verdict: Denied | Undecided, seconds: float) -> None:
-    _log.info(
-        "%s uid=%s kind=%s object=%s user=%s rules=%s ms=%.1f",
+    told(
+        _log,
         type(verdict).__name__.lower(),
-        quoted(review.uid),
-        review.kind,
-        quoted(f"{review.namespace}/{review.name}"),
-        quoted(review.user.username),
-        verdict.audit.get("rules", ""),
-        seconds * 1000,
+        uid=review.uid,
+        kind=str(review.kind),
+        object=f"{review.namespace}/{review.name}",
+        user=review.user.username,
+        rules=verdict.audit.get("rules", ""),
+        ms=round(seconds * 1000, 1),
     )
 
 

@@ -16,7 +16,7 @@ from webhook.cli import sources
 from webhook.cli.certificates import Certificates
 from webhook.decide import Sources
 from webhook.errors import SettingsInvalid
-from webhook.inventory import Inventory
+from webhook.inventory import PROVIDER_STATES, Inventory, ProviderInventory
 from webhook.rules import DEFAULTS, RULES
 from webhook.serving import Server, ask_for_certificates
 from webhook.settings import Settings, load, spelled
@@ -30,12 +30,18 @@ def run(path: Path | None) -> None:
     """Serve until a signal. Raises SettingsInvalid, SnapshotInvalid, CertificateInvalid."""
     observe.log_to()
     settings = _settings(path)
+    observe.log_to(level=settings.log_level, log_format=settings.log_format)
     cache = Cache(settings.cache_dir) if settings.cache_dir else None
     recalled = [cache.recall] if cache else []
     inventory, live = sources.known(settings, *recalled)
     cluster = sources.following(settings, inventory, *recalled)
     metrics = observe.Metrics()
     judged_by = _Current(path, settings, inventory, cluster, metrics)
+    metrics.watch(
+        lambda: map(_report, inventory.vsphere()),
+        PROVIDER_STATES,
+        lambda: judged_by.sources.policy.max_age,
+    )
     certificates = Certificates(settings, metrics)
     if settings.client_ca_file is not None:
         ask_for_certificates(certificates.served.context, settings.client_ca_file)
@@ -67,6 +73,13 @@ def run(path: Path | None) -> None:
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
         https.run(sockets=[listener])
+
+
+def _report(provider: ProviderInventory) -> observe.ProviderReport:
+    age = provider.age(time.monotonic()) if provider.synced else None
+    return observe.ProviderReport(
+        provider.name, provider.state, len(provider.vms), age, provider.reads
+    )
 
 
 def _settings(path: Path | None) -> Settings:
@@ -125,6 +138,7 @@ class _Current:
             _log.error("the settings stay as they were: %s", error)
             return
         self._metrics.reloaded(ok=True)
+        observe.log_to(level=settings.log_level, log_format=settings.log_format)
         self.sources = msgspec.structs.replace(self.sources, policy=sources.policy(settings))
         before, after = self._settings.model_dump(), settings.model_dump()
         waiting = [spelled(key) for key in _AT_START if before[key] != after[key]]
