@@ -164,13 +164,12 @@ def test_a_providers_state_follows_what_happens_to_it() -> None:
     provider, earlier = (ProviderInventory(Provider("mtv", "prod")) for _ in range(2))
     earlier.heard(5.0)
     states: list[str] = [provider.state]
-    for happens in (
-        lambda: provider.recall(earlier),
-        lambda: provider.lost("gone", datetime.now(UTC)),
-        lambda: provider.heard(7.0),
-    ):
-        happens()
-        states.append(provider.state)
+    provider.recall(earlier)
+    states.append(provider.state)
+    provider.lost("gone", datetime.now(UTC))
+    states.append(provider.state)
+    provider.heard(7.0)
+    states.append(provider.state)
     assert states == ["first-read", "recalled", "unreachable", "known"]
 
 

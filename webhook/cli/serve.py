@@ -29,6 +29,7 @@ _log = logging.getLogger("webhook")
 def run(path: Path | None) -> None:
     """Serve until a signal. Raises SettingsInvalid, SnapshotInvalid, CertificateInvalid."""
     observe.log_to()
+    content = _content(path)  # first: what changes after it is noticed
     settings = _settings(path)
     observe.log_to(level=settings.log_level, log_format=settings.log_format)
     cache = Cache(settings.cache_dir) if settings.cache_dir else None
@@ -36,7 +37,7 @@ def run(path: Path | None) -> None:
     inventory, live = sources.known(settings, *recalled)
     cluster = sources.following(settings, inventory, *recalled)
     metrics = observe.Metrics()
-    judged_by = _Current(path, settings, inventory, cluster, metrics)
+    judged_by = _Current(path, content, settings, inventory, cluster, metrics)
     metrics.watch(
         lambda: map(_report, inventory.vsphere()),
         PROVIDER_STATES,
@@ -75,6 +76,13 @@ def run(path: Path | None) -> None:
         https.run(sockets=[listener])
 
 
+def _content(path: Path | None) -> bytes | None:
+    try:
+        return path.read_bytes() if path else None
+    except OSError:
+        return None
+
+
 def _report(provider: ProviderInventory) -> observe.ProviderReport:
     age = provider.age(time.monotonic()) if provider.synced else None
     return observe.ProviderReport(
@@ -97,12 +105,14 @@ class _Current:
     def __init__(
         self,
         path: Path | None,
+        content: bytes | None,
         settings: Settings,
         inventory: Inventory,
         cluster: sources.Following | None,
         metrics: observe.Metrics,
     ) -> None:
         self._path, self._settings, self._metrics = path, settings, metrics
+        self._known = content
         self.sources = Sources(
             inventory,
             sources.policy(settings),
@@ -115,20 +125,12 @@ class _Current:
         """Until cancelled. By content, for kubelet swaps symlinks and an editor replaces files."""
         if self._path is None:
             return
-        known = self._content(self._path)
         while True:
             await asyncio.sleep(_SETTINGS_SECONDS)
-            content = self._content(self._path)
-            if content != known:
-                known = content
+            content = _content(self._path)
+            if content != self._known:
+                self._known = content
                 self._reload(self._path)
-
-    @staticmethod
-    def _content(path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except OSError:
-            return None
 
     def _reload(self, path: Path) -> None:
         try:
