@@ -13,10 +13,12 @@ from fastapi import FastAPI, Response
 
 from webhook.decide import Sources, decide, repair
 from webhook.errors import ReviewMalformed
-from webhook.model import quoted
+from webhook.kube import Announcer
+from webhook.model import Migration, quoted
 from webhook.observe import Metrics, told
 from webhook.review import (
     JUDGED,
+    MIGRATION,
     Admitted,
     Denied,
     Doubt,
@@ -28,6 +30,7 @@ from webhook.review import (
     render,
     render_malformed,
 )
+from webhook.rules import RULES
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -56,12 +59,13 @@ def app(
     draining: Callable[[], bool] = lambda: False,
     certificate_good: Callable[[], bool] = lambda: True,
     clients: Collection[str] = (),
+    announcer: Announcer | None = None,
 ) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
     `draining`: whether the server is about to end, and so not ready. `certificate_good`: whether
     the certificate being served has not expired. Where `clients` are given, a review must come with
-    a certificate of one of these common names.
+    a certificate of one of these common names. `announcer` tells of refused Migrations.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
@@ -85,48 +89,55 @@ def app(
         started = time.perf_counter()
         try:
             review = parse(body, proven=proven)
-            answer = await _review(door, review, _deadline(scope), current(), metrics, started)
         except ReviewMalformed as error:
             metrics.reviewed(door, "", "", "malformed", 0.0)
             _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
             if error.uid is None:
                 await _answer(send, 400, _Refused(400, "BadRequest", str(error)).body)
-                return
-            answer = render_malformed(error, allowed=door == "mutate")
+            else:
+                await _answer(send, 200, render_malformed(error, allowed=door == "mutate"))
+            return
+        verdict = await _judge(door, review, _deadline(scope), current())
+        answer = render(review, verdict)
+        _tell(door, review, verdict, time.perf_counter() - started, metrics)
+        if announcer is not None and isinstance(verdict, Denied) and review.kind == MIGRATION:
+            _announce(review, verdict, announcer)
         await _answer(send, 200, answer)
 
     return serve
 
 
-async def _review(
-    door: Door,
-    review: Review,
-    deadline: float,
-    sources: Sources,
-    metrics: Metrics,
-    started: float,
-) -> bytes:
-    verdict: Verdict
+async def _judge(door: Door, review: Review, deadline: float, sources: Sources) -> Verdict:
     try:
         if door == "mutate":
-            verdict = await repair(review, sources, deadline)
-        else:
-            verdict = await decide(review, sources, deadline)
+            return await repair(review, sources, deadline)
+        return await decide(review, sources, deadline)
     except Exception:  # noqa: BLE001  the one catch-all: a fault of ours is never the user's traceback
         _log.exception("uid=%s: the engine failed", quoted(review.uid))
-        verdict = Admitted()
-        if door == "validate":
-            why = "conversion-guard failed to judge this request: see its log"
-            verdict = Undecided(why, "fault")
-    answer = render(review, verdict)
-    seconds = time.perf_counter() - started
+        if door == "mutate":
+            return Admitted()
+        return Undecided("conversion-guard failed to judge this request: see its log", "fault")
+
+
+def _tell(door: Door, review: Review, verdict: Verdict, seconds: float, metrics: Metrics) -> None:
     kind = review.kind.kind if review.kind in JUDGED else "other"
     result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
     metrics.reviewed(door, kind, review.operation, result, seconds)
     _count(verdict, metrics)
     if not isinstance(verdict, Admitted):
         _log_refusal(review, verdict, seconds)
-    return answer
+
+
+def _announce(review: Review, verdict: Denied, announcer: Announcer) -> None:
+    """Tell of a refused Migration on its Plan, by its rules' ids: hints are for its author."""
+    rules = {cause.rule for cause in verdict.causes}
+    if review.object is None or review.dry_run or not rules <= _RULE_IDS:
+        return
+    plan = Migration.of(review.object).plan
+    announcer.refused(plan.namespace, plan.name, tuple(sorted(rules)))
+
+
+_RULE_IDS = frozenset(rule.id for rule in RULES)
 
 
 def _count(verdict: Verdict, metrics: Metrics) -> None:

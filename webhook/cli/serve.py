@@ -33,10 +33,10 @@ def run(path: Path | None) -> None:
     settings = _settings(path)
     observe.log_to(level=settings.log_level, log_format=settings.log_format)
     cache = Cache(settings.cache_dir) if settings.cache_dir else None
-    recalled = [cache.recall] if cache else []
-    inventory, live = sources.known(settings, *recalled)
-    cluster = sources.following(settings, inventory, *recalled)
+    recall = cache.recall if cache else sources.nothing
     metrics = observe.Metrics()
+    inventory, live = sources.known(settings, recall)
+    cluster = sources.following(settings, inventory, recall, metrics.event)
     judged_by = _Current(path, content, settings, inventory, cluster, metrics)
     metrics.watch(
         lambda: map(_report, inventory.vsphere()),
@@ -52,6 +52,7 @@ def run(path: Path | None) -> None:
             metrics,
             draining=lambda: https.draining,
             clients=settings.allowed_client_names,
+            announcer=cluster.events if cluster else None,
             certificate_good=lambda: certificates.served.good,
         ),
         certificates.served.context,

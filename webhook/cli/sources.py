@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory, ProviderInventory, load_snapshot
@@ -26,11 +26,15 @@ Recall = Callable[[ProviderInventory], None]
 """Lets a provider know what an earlier run knew."""
 
 
-def _nothing(provider: ProviderInventory) -> None:
-    """There is no cache."""
+Count = Callable[[Literal["sent", "spared", "failed"]], None]
+"""Hears what became of each Event."""
 
 
-def known(settings: Settings, recall: Recall = _nothing) -> tuple[Inventory, list["LiveSource"]]:
+def nothing(_: object) -> None:
+    """There is no cache, or nobody counts."""
+
+
+def known(settings: Settings, recall: Recall = nothing) -> tuple[Inventory, list["LiveSource"]]:
     """What the settings name, and the live ones among it: to be started and stopped."""
     inventory = Inventory()
     for path in settings.snapshots:
@@ -49,12 +53,15 @@ def known(settings: Settings, recall: Recall = _nothing) -> tuple[Inventory, lis
 class Following:
     """What is found in the cluster and followed, once `run` runs."""
 
-    def __init__(self, settings: Settings, inventory: Inventory, recall: Recall) -> None:
+    def __init__(
+        self, settings: Settings, inventory: Inventory, recall: Recall, count: Count
+    ) -> None:
         # Here, not above: the kubernetes client is slow to import, and many need none of it.
-        from webhook.cluster import LiveReader
+        from webhook.cluster import LiveReader, PlanEvents
 
         self._settings, self._inventory, self._recall = settings, inventory, recall
         self.reader = LiveReader()
+        self.events = PlanEvents(count)
         self.followed = Followed()
         for namespace in settings.provider_namespaces:
             inventory.unlisted[namespace] = lambda: "the cluster has not been asked"
@@ -71,11 +78,12 @@ class Following:
 
         settings = self._settings
         async with Cluster.open(settings.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-            self.reader.cluster = cluster
+            self.reader.cluster = self.events.cluster = cluster
             watch = ProviderWatch(
                 cluster, settings.provider_namespaces, self._inventory, self._connect
             )
             group.create_task(watch.run())
+            group.create_task(self.events.run())
             for reflector in reflectors(cluster, self.followed):
                 group.create_task(reflector.run())
 
@@ -116,14 +124,17 @@ def policy(settings: Settings) -> Policy:
 
 
 def following(
-    settings: Settings, inventory: Inventory, recall: Recall = _nothing
+    settings: Settings,
+    inventory: Inventory,
+    recall: Recall = nothing,
+    count: Count = nothing,
 ) -> Following | None:
     """What there is to follow; None outside any cluster."""
     if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         if not any(True for _ in inventory.vsphere()):
             _log.warning("no vSphere provider is set, and there is no cluster to find one in")
         return None
-    return Following(settings, inventory, recall)
+    return Following(settings, inventory, recall, count)
 
 
 def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settings) -> "LiveSource":
