@@ -1,16 +1,18 @@
 """How the server treats slow clients, and how it ends: over real sockets."""
 
 import http.client
+import resource
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.cases import BASE, review_of
 from tests.guard import Guard, running
 from webhook import serving
 
@@ -70,6 +72,44 @@ def test_an_unfinished_request_is_closed_in_time(guard: Guard, sent: bytes, limi
         assert limit - 1 < _seconds_until_closed(connection) < limit + _SLACK
 
 
+@pytest.mark.parametrize(
+    ("begin", "drop", "limit"),
+    [
+        (b"GET /livez HTTP/1.1\r\nx-slow: ", b"x", serving.HEADERS_SECONDS),
+        (b"", b"\r\n", serving.HEADERS_SECONDS),
+        (
+            b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"transfer-encoding: chunked\r\n\r\n",
+            b"1\r\n \r\n",
+            serving.BODY_SECONDS,
+        ),
+        (
+            b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n",
+            b" ",
+            serving.BODY_SECONDS,
+        ),
+    ],
+    ids=["headers", "empty-lines", "body", "body-nobody-reads"],
+)
+def test_a_drop_now_and_then_buys_no_time(
+    guard: Guard, begin: bytes, drop: bytes, limit: float
+) -> None:
+    with _connected(guard) as connection:
+        connection.sendall(begin + drop)
+        started = time.monotonic()
+        connection.settimeout(0.25)
+        while time.monotonic() - started < limit + _SLACK:
+            try:
+                if not connection.recv(4096):
+                    break
+            except TimeoutError:
+                connection.sendall(drop)
+            except OSError:
+                break
+        else:
+            pytest.fail("it must be closed in time")
+
+
 def test_a_client_that_never_speaks_tls_is_closed_in_time(guard: Guard) -> None:
     with socket.create_connection(("127.0.0.1", guard.port), 20) as plain:
         assert _seconds_until_closed(plain) < serving.HANDSHAKE_SECONDS + _SLACK
@@ -84,6 +124,33 @@ def test_headers_over_the_limit_are_refused(guard: Guard, end: bytes) -> None:
         answer.begin()
         assert answer.status == 400
         assert answer.headers["connection"] == "close"
+
+
+def test_64_mib_of_headers_take_no_memory(guard: Guard) -> None:
+    before = guard.peak_memory()
+    with _connected(guard) as connection, suppress(OSError):  # it may be reset while it sends
+        connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        for number in range(1024):
+            connection.sendall(b"x-%d: " % number + b"x" * 2**16 + b"\r\n")
+    assert guard.peak_memory() - before < 16 * 2**20
+
+
+def test_reviews_go_on_beside_200_slow_clients_and_1000_idle_ones(guard: Guard) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(_connected(guard))
+        for number in range(200):
+            slow = stack.enter_context(_connected(guard))
+            slow.sendall(b"POST /validate HTTP/1.1\r\n" + b"x-slow: " * (number % 2))
+        with guard.client() as client:
+            for number in range(100):
+                review = review_of(BASE["PersistentVolumeClaim"], uid=f"u-{number}")
+                answer = client.post("/validate", json=review)
+                assert answer.json()["response"]["uid"] == f"u-{number}"
+    with guard.client() as client:
+        assert client.get("/livez").status_code == 200
 
 
 def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard: Guard) -> None:
