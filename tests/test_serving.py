@@ -1,6 +1,7 @@
 """How the server treats slow clients, and how it ends: over real sockets."""
 
 import http.client
+import json
 import resource
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import BASE, review_of
+from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
 from webhook import serving
 
@@ -197,3 +199,59 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 def _asked_anew(guard: Guard) -> int:
     with _connected(guard) as connection:
         return _asked(connection, "/readyz").status
+
+
+def test_what_runs_is_finished(tmp_path: Path) -> None:
+    body = json.dumps(review_of(BASE["PersistentVolumeClaim"])).encode()
+    head = (
+        b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body)
+    )
+    with running(tmp_path, {}) as guard, _connected(guard) as connection:
+        connection.sendall(head + body[:100])
+        assert _asked_anew(guard) == 200, "the half is there before the signal"
+        guard.process.send_signal(signal.SIGTERM)
+        eventually(lambda: _refuses(guard.port), 10, "it takes no more connections")
+        connection.sendall(body[100:])
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert json.loads(answer.read())["response"]["uid"] == "u-1"
+        assert answer.headers["connection"] == "close"
+        assert guard.process.wait(20) == 0
+
+
+def _refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("signals", [1, 2])
+def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: int) -> None:
+    (tmp_path / "password").write_text(vcsim.password)
+    provider = {
+        "namespace": "mtv",
+        "name": "prod",
+        "url": vcsim.url,
+        "user": vcsim.user,
+        "passwordFile": str(tmp_path / "password"),
+        "caFile": str(vcsim.ca_file),
+    }
+    delay = "60s" if signals == 2 else "0s"
+    settings = {"providers": [provider], "deniedNetworks": [], "shutdownDelay": delay}
+    with vcsim.connect() as instance, running(tmp_path, settings) as guard:
+
+        def sessions() -> int:
+            return len(instance.RetrieveContent().sessionManager.sessionList)
+
+        eventually(lambda: _asked_anew(guard) == 200, 60, "it is ready")
+        assert sessions() == 2
+        guard.process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            eventually(lambda: _asked_anew(guard) == 503, 10, "it drains")
+            guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(20) == 0
+        assert sessions() == 1
