@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import json
 import resource
 import signal
 import socket
@@ -256,21 +255,3 @@ def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: i
             guard.process.send_signal(signal.SIGTERM)
         assert guard.process.wait(20) == 0
         assert sessions() == 1
-
-
-def test_it_is_not_ready_before_the_cluster_has_been_listed(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        server = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        kubeconfig = {
-            "clusters": [{"name": "x", "cluster": {"server": server}}],
-            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-            "users": [{"name": "x", "user": {}}],
-            "current-context": "x",
-        }
-        (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-        settings = {"kubeconfig": str(tmp_path / "kubeconfig"), "providerNamespaces": ["a"]}
-        with running(tmp_path, settings) as guard, guard.client() as client:
-            answer = client.get("/readyz")
-            # PVCs, storage classes, namespaces, and the Providers of `a`
-            assert (answer.status_code, answer.text) == (503, "4 first reads not finished\n")
-            assert guard.stop() == 0
