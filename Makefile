@@ -55,6 +55,10 @@ fix: install ## Format, and mend what can be mended by itself
 bench: install ## Reviews per second and latency of the server over TLS
 	$(BIN)/python -m tests.bench_server
 
+.PHONY: bench-slow
+bench-slow: install ## Latency beside 200 slow clients, as a ratio; 1 if it more than doubles
+	$(BIN)/python -m tests.bench_slow
+
 .PHONY: bench-inventory
 bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 1 if a figure falls short
 	$(BIN)/python -m tests.bench_inventory

@@ -128,7 +128,8 @@ class TestFreshReads:
         vcenter = Vcenter("a", DATABASE)
         vcenter.fails = VsphereUnreachable("provider mtv/a is unreachable since noon")
         verdict = judged(pvc(source="[x] y.vmdk"), vcenter)
-        assert verdict == Undecided("provider mtv/a is unreachable since noon", audit=verdict.audit)
+        why = "provider mtv/a is unreachable since noon"
+        assert verdict == Undecided(why, "unreachable", audit=verdict.audit)
 
     def test_a_vsphere_that_does_not_answer_in_time_makes_it_undecided(self) -> None:
         vcenter = Vcenter("a", DATABASE)

@@ -1,16 +1,20 @@
 """How the server treats slow clients, and how it ends: over real sockets."""
 
 import http.client
+import json
+import resource
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.cases import BASE, review_of
+from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
 from webhook import serving
 
@@ -70,6 +74,44 @@ def test_an_unfinished_request_is_closed_in_time(guard: Guard, sent: bytes, limi
         assert limit - 1 < _seconds_until_closed(connection) < limit + _SLACK
 
 
+@pytest.mark.parametrize(
+    ("begin", "drop", "limit"),
+    [
+        (b"GET /livez HTTP/1.1\r\nx-slow: ", b"x", serving.HEADERS_SECONDS),
+        (b"", b"\r\n", serving.HEADERS_SECONDS),
+        (
+            b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"transfer-encoding: chunked\r\n\r\n",
+            b"1\r\n \r\n",
+            serving.BODY_SECONDS,
+        ),
+        (
+            b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n",
+            b" ",
+            serving.BODY_SECONDS,
+        ),
+    ],
+    ids=["headers", "empty-lines", "body", "body-nobody-reads"],
+)
+def test_a_drop_now_and_then_buys_no_time(
+    guard: Guard, begin: bytes, drop: bytes, limit: float
+) -> None:
+    with _connected(guard) as connection:
+        connection.sendall(begin + drop)
+        started = time.monotonic()
+        connection.settimeout(0.25)
+        while time.monotonic() - started < limit + _SLACK:
+            try:
+                if not connection.recv(4096):
+                    break
+            except TimeoutError:
+                connection.sendall(drop)
+            except OSError:
+                break
+        else:
+            pytest.fail("it must be closed in time")
+
+
 def test_a_client_that_never_speaks_tls_is_closed_in_time(guard: Guard) -> None:
     with socket.create_connection(("127.0.0.1", guard.port), 20) as plain:
         assert _seconds_until_closed(plain) < serving.HANDSHAKE_SECONDS + _SLACK
@@ -84,6 +126,33 @@ def test_headers_over_the_limit_are_refused(guard: Guard, end: bytes) -> None:
         answer.begin()
         assert answer.status == 400
         assert answer.headers["connection"] == "close"
+
+
+def test_64_mib_of_headers_take_no_memory(guard: Guard) -> None:
+    before = guard.peak_memory()
+    with _connected(guard) as connection, suppress(OSError):  # it may be reset while it sends
+        connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        for number in range(1024):
+            connection.sendall(b"x-%d: " % number + b"x" * 2**16 + b"\r\n")
+    assert guard.peak_memory() - before < 16 * 2**20
+
+
+def test_reviews_go_on_beside_200_slow_clients_and_1000_idle_ones(guard: Guard) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(_connected(guard))
+        for number in range(200):
+            slow = stack.enter_context(_connected(guard))
+            slow.sendall(b"POST /validate HTTP/1.1\r\n" + b"x-slow: " * (number % 2))
+        with guard.client() as client:
+            for number in range(100):
+                review = review_of(BASE["PersistentVolumeClaim"], uid=f"u-{number}")
+                answer = client.post("/validate", json=review)
+                assert answer.json()["response"]["uid"] == f"u-{number}"
+    with guard.client() as client:
+        assert client.get("/livez").status_code == 200
 
 
 def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard: Guard) -> None:
@@ -130,3 +199,59 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 def _asked_anew(guard: Guard) -> int:
     with _connected(guard) as connection:
         return _asked(connection, "/readyz").status
+
+
+def test_what_runs_is_finished(tmp_path: Path) -> None:
+    body = json.dumps(review_of(BASE["PersistentVolumeClaim"])).encode()
+    head = (
+        b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body)
+    )
+    with running(tmp_path, {}) as guard, _connected(guard) as connection:
+        connection.sendall(head + body[:100])
+        assert _asked_anew(guard) == 200, "the half is there before the signal"
+        guard.process.send_signal(signal.SIGTERM)
+        eventually(lambda: _refuses(guard.port), 10, "it takes no more connections")
+        connection.sendall(body[100:])
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert json.loads(answer.read())["response"]["uid"] == "u-1"
+        assert answer.headers["connection"] == "close"
+        assert guard.process.wait(20) == 0
+
+
+def _refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("signals", [1, 2])
+def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: int) -> None:
+    (tmp_path / "password").write_text(vcsim.password)
+    provider = {
+        "namespace": "mtv",
+        "name": "prod",
+        "url": vcsim.url,
+        "user": vcsim.user,
+        "passwordFile": str(tmp_path / "password"),
+        "caFile": str(vcsim.ca_file),
+    }
+    delay = "60s" if signals == 2 else "0s"
+    settings = {"providers": [provider], "deniedNetworks": [], "shutdownDelay": delay}
+    with vcsim.connect() as instance, running(tmp_path, settings) as guard:
+
+        def sessions() -> int:
+            return len(instance.RetrieveContent().sessionManager.sessionList)
+
+        eventually(lambda: _asked_anew(guard) == 200, 60, "it is ready")
+        assert sessions() == 2
+        guard.process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            eventually(lambda: _asked_anew(guard) == 503, 10, "it drains")
+            guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(20) == 0
+        assert sessions() == 1

@@ -6,6 +6,7 @@ __main__   python -m webhook
 cli        the commands: composition roots, which plug everything together
 server     the two admission paths, health; size cap, deadline, the one catch-all
 serving    HTTPS: limits against slow clients, the end; the only importer of uvicorn
+cache      what is known of vSphere, kept in a folder for the next start
 tls        the serving certificate, kept right; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
 cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
-from webhook.errors import VsphereUnreachable
+from webhook.errors import TooManyReads, VsphereUnreachable
 from webhook.inventory import Index, ProviderInventory, Reader
 from webhook.model import VirtualMachine
 
@@ -93,7 +93,12 @@ class Confirmations:
             await self._sleep(wait)
         known = self._known(key[0])
         morefs, uuids, names = key
-        vms = await self._reader.read(morefs=morefs, uuids=uuids, names=names, user=user)
+        try:
+            vms = await self._reader.read(morefs=morefs, uuids=uuids, names=names, user=user)
+        except VsphereUnreachable:
+            self._inventory.reads["fresh", "failed"] += 1
+            raise
+        self._inventory.reads["fresh", "ok"] += 1
         if len(self._recent) >= _RECENT:
             self._recent.clear()
         self._recent[key] = _Recent(self._now() + VALID, known, vms)
@@ -117,8 +122,9 @@ class Confirmations:
         buckets = self._users[user], self._all
         wait = max(bucket.wait(now) for bucket in buckets)
         if wait > PATIENCE:
+            self._inventory.reads["fresh", "refused"] += 1
             name = self._inventory.name
-            raise VsphereUnreachable(
+            raise TooManyReads(
                 f"provider {name} was asked too many times in this second: try again"
             )
         for bucket in buckets:

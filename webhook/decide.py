@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from webhook.errors import ClusterUnreachable, ObjectMalformed, VsphereUnreachable
+from webhook.errors import ClusterUnreachable, ObjectMalformed, TooManyReads, VsphereUnreachable
 from webhook.gather import (
     ConversionQuestion,
     MigrationQuestion,
@@ -32,7 +32,9 @@ from webhook.review import (
     Admitted,
     Cause,
     Denied,
+    Doubt,
     Review,
+    Skip,
     Undecided,
     Verdict,
 )
@@ -90,7 +92,8 @@ async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
         book = _BOOKS[review.kind]
         question = book.ask(review.object, review.old, sources)
         if why := _skipped(question, sources.policy, review.user):
-            return Admitted(audit={"verdict": "skipped", "skipped-because": why})
+            audit = {"verdict": "skipped", "skipped-because": _SKIPS[why]}
+            return Admitted(audit=audit, skipped=why)
         return await _judge(question, book, sources, deadline, review.user)
     except ObjectMalformed as error:
         causes = (Cause(error.field, str(error), "FieldValueInvalid", "object"),)
@@ -117,20 +120,27 @@ async def repair(review: Review, sources: Sources, deadline: float) -> Admitted:
         return Admitted()
 
 
-def _skipped(question: Question[Any], policy: Policy, user: User) -> str:
-    """Why a PVC is none of a vendor's; empty where it may be one. A skip proves nothing: the
+def _skipped(question: Question[Any], policy: Policy, user: User) -> Skip | None:
+    """Why a PVC is none of a vendor's; None where it may be one. A skip proves nothing: the
     whole-disk-set proof looks at every PVC."""
     if not isinstance(question, PvcQuestion):
-        return ""
+        return None
     pvc = question.pvc
     if UUID.fullmatch(str(pvc.labels.get("migration", ""))):
-        return "marked by Forklift: the label migration is a uuid"
+        return "forklift-mark"
     if pvc.name.startswith("prime-"):
         if not pvc.vm_uuid:
-            return "a populator's own: prime-* without vmUUID"
+            return "populator"
         if user.username in policy.importers:
-            return "a populator's own: prime-* by an importer"
-    return ""
+            return "importer"
+    return None
+
+
+_SKIPS: dict[Skip, str] = {
+    "forklift-mark": "marked by Forklift: the label migration is a uuid",
+    "populator": "a populator's own: prime-* without vmUUID",
+    "importer": "a populator's own: prime-* by an importer",
+}
 
 
 def _past_conversion(question: Question[Any], policy: Policy) -> bool:
@@ -262,10 +272,11 @@ async def _judge(
             await question.fetch(user)
             question.trusted = await _trusted(question, sources, user)
     except ClusterUnreachable as error:
-        doubt = Undecided(f"the PVCs of the target namespace can't be had: {error}", audit=_UNKNOWN)
+        why = f"the PVCs of the target namespace can't be had: {error}"
+        doubt = Undecided(why, "cluster", audit=_UNKNOWN)
     except TimeoutError:
         why = "the API server did not list the PVCs within this request's time"
-        doubt = Undecided(why, audit=_UNKNOWN)
+        doubt = Undecided(why, "deadline", audit=_UNKNOWN)
     else:
         if not question.judged:
             return Admitted(warnings=tuple(question.warnings))
@@ -279,7 +290,7 @@ async def _judge(
         action = enforcement.undecided(gate=book.gate)
         if action != "deny":
             warnings = (f"not checked: {verdict.message}",) if action == "warn" else ()
-            verdict = Admitted(warnings=warnings, audit=verdict.audit)
+            verdict = Admitted(warnings=warnings, audit=verdict.audit, doubt=verdict.doubt)
     if verdict.audit and (vms := ",".join(vm for vm in question.vms if MOREF.fullmatch(vm))):
         verdict = msgspec.structs.replace(verdict, audit={**verdict.audit, "vm": vms})
     return verdict
@@ -327,11 +338,14 @@ async def _opine(
             best = await asyncio.gather(
                 *(_confirmed(said, question, book, enforcement, usable, user) for said in best)
             )
+    except TooManyReads as error:
+        return _settled(best[0], Undecided(str(error), "too-many-reads"))
     except VsphereUnreachable as error:
-        return _settled(best[0], Undecided(str(error)))
+        return _settled(best[0], Undecided(str(error), "unreachable"))
     except TimeoutError:
         names = ", ".join(said.source.name for said in best if said.source)
-        return _settled(best[0], Undecided(f"{names} did not answer within this request's time"))
+        why = f"{names} did not answer within this request's time"
+        return _settled(best[0], Undecided(why, "deadline"))
     for said in best:
         if said.clean:
             return _admitted(said, sources)
@@ -378,14 +392,27 @@ def _doubt(
 ) -> Undecided | None:
     """Why no denial can be certain yet, or None where every provider has its word."""
     if unusable:
-        reading = all(source.unreachable_since is None for source in unusable)
+        doubts = {_doubt_of(source) for source in unusable}
+        worst = next(doubt for doubt in _WORST_FIRST if doubt in doubts)
         whys = "; ".join(_why(source, sources) for source in unusable)
-        return Undecided(whys, 2 if reading else None)
+        return Undecided(whys, worst, None if worst == "unreachable" else 2)
     for namespace, why in sources.inventory.unlisted.items():
-        return Undecided(f"the Providers of namespace {namespace} are not known yet: {why()}", 2)
+        text = f"the Providers of namespace {namespace} are not known yet: {why()}"
+        return Undecided(text, "first-read", 2)
     if not usable:
-        return Undecided("no vSphere provider is known: make one in one of providerNamespaces")
+        text = "no vSphere provider is known: make one in one of providerNamespaces"
+        return Undecided(text, "no-provider")
     return None
+
+
+_WORST_FIRST: tuple[Doubt, ...] = ("unreachable", "too-old", "first-read")
+
+
+def _doubt_of(source: ProviderInventory) -> Doubt:
+    """Why a provider's word doesn't count now."""
+    if source.unreachable_since is not None:
+        return "unreachable"
+    return "too-old" if source.synced else "first-read"
 
 
 def _why(source: ProviderInventory, sources: Sources) -> str:
@@ -417,7 +444,7 @@ def _settled(said: _Opinion, doubt: Undecided | None) -> Verdict:
         findings = (*causes, *said.warn, *said.audit)
         return Denied(causes, warnings, _audit("denied", said), findings)
     if doubt is None:
-        doubt = Undecided("; ".join(f"{cause.field}: {cause}" for cause in said.unknown))
+        doubt = Undecided("; ".join(f"{c.field}: {c}" for c in said.unknown), "facts")
     return msgspec.structs.replace(doubt, audit=_audit("undecided", said))
 
 

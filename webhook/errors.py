@@ -39,6 +39,10 @@ class VsphereUnreachable(GuardError):
     """vSphere could not be asked: network, certificate, login, or time."""
 
 
+class TooManyReads(VsphereUnreachable):
+    """vSphere was not asked, so that it isn't asked too often."""
+
+
 class ClusterUnreachable(GuardError):
     """The API server could not be asked, or refused: the message says what, without a secret."""
 

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol, get_args
 
 import msgspec
 
@@ -50,6 +50,8 @@ class Index:
         self._uuids: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._folders: dict[str, Folder] = {folder.moref: folder for folder in folders}
+        self.revision = 0
+        """Another number after each change."""
         for vm in vms:
             self.put(vm)
 
@@ -61,6 +63,7 @@ class Index:
 
     def put(self, vm: VirtualMachine) -> None:
         """Add `vm`, or replace what was known of it."""
+        self.revision += 1
         old = self._vms.get(vm.moref)
         for keys, table in ((_uuid_keys(vm), self._uuids), (_name_keys(vm), self._names)):
             for key in keys:
@@ -71,14 +74,17 @@ class Index:
 
     def drop(self, moref: str) -> None:
         """Forget a VM; one that isn't known is no error."""
+        self.revision += 1
         old = self._vms.pop(moref, None)
         if old is not None:
             self._forget(old, (), ())
 
     def put_folder(self, folder: Folder) -> None:
+        self.revision += 1
         self._folders[folder.moref] = folder
 
     def drop_folder(self, moref: str) -> None:
+        self.revision += 1
         self._folders.pop(moref, None)
 
     def folder(self, moref: str) -> Folder | None:
@@ -202,6 +208,17 @@ class Reader(Protocol):
         ...
 
 
+ProviderState = Literal["first-read", "known", "recalled", "unreachable"]
+PROVIDER_STATES: tuple[ProviderState, ...] = get_args(ProviderState)
+_READS = (
+    ("full", "ok"),
+    ("full", "failed"),
+    ("fresh", "ok"),
+    ("fresh", "failed"),
+    ("fresh", "refused"),  # by the guard itself: too many
+)
+
+
 class ProviderInventory:
     """One provider: its VMs, how old that knowledge is, and whom to ask afresh.
 
@@ -223,6 +240,8 @@ class ProviderInventory:
         """Whether what is known comes from an earlier run: this one has read nothing yet."""
         self.url = ""
         """Where it is read; empty for what isn't live."""
+        self.reads: dict[tuple[str, str], int] = dict.fromkeys(_READS, 0)
+        """How often vSphere was read, and how it went."""
         self.read_so_far = 0
         """VMs of a first read that still runs: progress, for a person to see."""
 
@@ -246,6 +265,15 @@ class ProviderInventory:
         return 0.0 if self.heard_at is None else max(0.0, now - self.heard_at)
 
     @property
+    def state(self) -> ProviderState:
+        """How well its word can be trusted now."""
+        if self.unreachable_since is not None:
+            return "unreachable"
+        if self.recalled:
+            return "recalled"
+        return "known" if self.synced else "first-read"
+
+    @property
     def settled(self) -> bool:
         """Whether its first read is over: it is known, or known to be out of reach."""
         return self.unreachable_since is not None or (self.synced and not self.recalled)
@@ -253,6 +281,8 @@ class ProviderInventory:
     @property
     def trouble(self) -> str:
         """Why this provider can't be asked, for a person: `… is unreachable since … (…)`."""
+        if self.unreachable_since is None and self.recalled:
+            return f"provider {self.name} has not been read since the guard started"
         if self.unreachable_since is None:
             return f"provider {self.name} is not known yet: {self.cause}"
         since = self.unreachable_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -290,6 +320,7 @@ class _SnapshotProvider(
     namespace: str
     name: str
     type: str = "vsphere"
+    url: str = ""
     read_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     folders: tuple[Folder, ...] = ()
     vms: tuple[VirtualMachine, ...] = ()
@@ -328,8 +359,10 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
     try:
         text = path.read_bytes()
         # JSON is YAML, too; this way is far faster for the snapshot of a large vCenter.
-        decode = msgspec.json.decode if text.lstrip().startswith(b"{") else msgspec.yaml.decode
-        snapshot = msgspec.convert(decode(text), _Snapshot)
+        if text.lstrip().startswith(b"{"):
+            snapshot = msgspec.json.decode(text, type=_Snapshot)
+        else:
+            snapshot = msgspec.convert(msgspec.yaml.decode(text), _Snapshot)
     except OSError as error:
         raise SnapshotInvalid(f"{path}: {error.strerror}") from None
     except msgspec.DecodeError as error:  # ValidationError too: both name the place
@@ -341,6 +374,7 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
         if len(provider.vms) != len(entry.vms):
             raise SnapshotInvalid(f"{path}: provider {quoted(provider.provider)} has a moref twice")
         provider.reader = SnapshotReader(provider.vms)
+        provider.url = entry.url
         age = None if entry.read_at is None else (wall - entry.read_at).total_seconds()
         provider.heard(None if age is None else monotonic - age)
         providers.append(provider)
@@ -358,23 +392,44 @@ def dump_snapshot(
 
     `wall` and `monotonic` are one moment on the two clocks, from which `readAt` is told.
     """
-    entries = tuple(
-        _SnapshotProvider(
-            namespace=one.provider.namespace,
-            name=one.provider.name,
-            type=one.provider.type,
-            read_at=None
-            if one.heard_at is None
-            else wall - timedelta(seconds=monotonic - one.heard_at),
-            folders=one.vms.folders,
-            vms=tuple(one.vms),
-        )
-        for one in providers
-    )
-    snapshot = msgspec.to_builtins(_Snapshot(entries))
+    entries = []
+    for one in providers:
+        entry = _without_vms(one, wall, monotonic)
+        entry.vms = tuple(one.vms)
+        entries.append(entry)
+    snapshot = msgspec.to_builtins(_Snapshot(tuple(entries)))
     if as_yaml:
         return msgspec.yaml.encode(snapshot)
     return msgspec.json.format(msgspec.json.encode(snapshot)) + b"\n"
+
+
+def dump_piecewise(one: ProviderInventory, *, wall: datetime, monotonic: float) -> Iterator[bytes]:
+    """The snapshot file of one provider, with its address, some VMs at a time: for a thread that
+    must let others work. What changes meanwhile may be in it or not."""
+    entry = _without_vms(one, wall, monotonic)  # its time first: what follows is no older
+    entry.url = one.url
+    head = msgspec.json.encode(entry)
+    yield b'{"providers":[' + head[:-1] + b',"vms":['
+    vms = tuple(one.vms)
+    for start in range(0, len(vms), _PIECE):
+        some = msgspec.json.encode(vms[start : start + _PIECE])
+        yield (b"," if start else b"") + some[1:-1]
+    yield b"]}]}\n"
+
+
+_PIECE = 100
+
+
+def _without_vms(one: ProviderInventory, wall: datetime, monotonic: float) -> _SnapshotProvider:
+    heard_at = one.heard_at
+    age = None if heard_at is None else timedelta(seconds=monotonic - heard_at)
+    return _SnapshotProvider(
+        namespace=one.provider.namespace,
+        name=one.provider.name,
+        type=one.provider.type,
+        read_at=None if age is None else wall - age,
+        folders=one.vms.folders,
+    )
 
 
 def _uuid_keys(vm: VirtualMachine) -> tuple[str, ...]:

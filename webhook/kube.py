@@ -159,6 +159,14 @@ class User(msgspec.Struct, frozen=True):
     anybody could send."""
 
 
+class Announcer(Protocol):
+    """Tells of a Plan what its owner should know, where he looks: in the Plan's Events."""
+
+    def refused(self, namespace: str, plan: str, rules: tuple[str, ...]) -> None:
+        """A Migration of that Plan was refused by these rules. Returns at once, and never fails."""
+        ...
+
+
 class ClusterReader(Protocol):
     """Asks the API server, now. Every method raises ClusterUnreachable."""
 

@@ -1,18 +1,45 @@
 """Metrics and logs: the only importer of prometheus_client."""
 
+import json
 import logging
+import re
 import sys
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple, TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from webhook import __version__
 
 # From a review that only reads memory to one that waits for vSphere until its deadline.
 _SECONDS = (5e-6, 2e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0)
 
 
+class ProviderReport(NamedTuple):
+    """What is told of one provider: never of its VMs."""
+
+    provider: str
+    state: str
+    vms: int
+    age: float | None
+    """Seconds; None where nothing is known yet."""
+    reads: Mapping[tuple[str, str], int]
+    """By kind and result."""
+
+
 class Metrics:
-    """What a platform team scrapes; the names are an interface."""
+    """What a platform team scrapes; the names are an interface. Every label is of a closed set, but
+    the names of providers: no caller can add series."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -41,13 +68,50 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        self._findings = Counter(
+            "conversion_guard_findings",
+            "What the rules found, by what is done about it",
+            ("rule", "action"),
+            registry=self.registry,
+        )
+        self._undecided = Counter(
+            "conversion_guard_undecided",
+            "Reviews whose facts could not be had, those that the policy admits included",
+            ("cause",),
+            registry=self.registry,
+        )
+        self._skipped = Counter(
+            "conversion_guard_skipped",
+            "PVCs that are none of a vendor's",
+            ("reason",),
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "conversion_guard_refused_requests",
+            "Requests that hold no review, or come from nobody who may send one",
+            ("code",),
+            registry=self.registry,
+        )
+        self._events = Counter(
+            "conversion_guard_events",
+            "Events on Plans: sent, spared because there was the same or too many, failed",
+            ("result",),
+            registry=self.registry,
+        )
         for result in ("ok", "failed"):
             self._reloads.labels(result)
             self._loads.labels(result)
+        for result in ("sent", "spared", "failed"):
+            self._events.labels(result)
+        build = Gauge(
+            "conversion_guard_build_info", "Always 1", ("version",), registry=self.registry
+        )
+        build.labels(__version__).set(1)
+        ProcessCollector(registry=self.registry)
         self._children: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
 
     def reviewed(self, door: str, kind: str, operation: str, verdict: str, seconds: float) -> None:
-        """Count one answer. All four labels are from closed sets: no caller can add series."""
+        """Count one answer."""
         labels = door, kind, operation, verdict
         counters = self._children.get(labels)
         if counters is None:  # looking one up by its labels costs more than counting
@@ -56,6 +120,48 @@ class Metrics:
         reviews, durations = counters
         reviews.inc()
         durations.observe(seconds)
+
+    def expect(self, causes: Iterable[str], reasons: Iterable[str]) -> None:
+        """Show each of these at 0, so that the first one counts as a rise."""
+        for cause in causes:
+            self._undecided.labels(cause)
+        for reason in reasons:
+            self._skipped.labels(reason)
+
+    def found(self, rule: str, action: str) -> None:
+        """Count one finding."""
+        self._findings.labels(rule, action).inc()
+
+    def undecided(self, cause: str) -> None:
+        """Count a review whose facts could not be had."""
+        self._undecided.labels(cause).inc()
+
+    def skipped(self, reason: str) -> None:
+        """Count a PVC that is none of a vendor's."""
+        self._skipped.labels(reason).inc()
+
+    def refused(self, code: int) -> None:
+        """Count a request that got an HTTP error."""
+        self._refused.labels(str(code)).inc()
+
+    def event(self, result: Literal["sent", "spared", "failed"]) -> None:
+        """Count an Event on a Plan."""
+        self._events.labels(result).inc()
+
+    def watch(
+        self,
+        providers: Callable[[], Iterable[ProviderReport]],
+        states: tuple[str, ...],
+        max_age: Callable[[], float],
+    ) -> None:
+        """Tell of `providers` whenever somebody scrapes."""
+        self.registry.register(_Providers(providers, states))
+        limit = Gauge(
+            "conversion_guard_inventory_max_age_seconds",
+            "The setting maxAge: what is older decides nothing",
+            registry=self.registry,
+        )
+        limit.set_function(max_age)
 
     def reloaded(self, *, ok: bool) -> None:
         """Count a change of the settings file."""
@@ -86,10 +192,98 @@ class Metrics:
         return server.server_port, stop
 
 
-def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+class _Providers(Collector):
+    """Asked at each scrape: nothing has to be kept up to date."""
+
+    def __init__(
+        self, providers: Callable[[], Iterable[ProviderReport]], states: tuple[str, ...]
+    ) -> None:
+        self._providers, self._states = providers, states
+
+    def collect(self) -> Iterator[Metric]:
+        vms = GaugeMetricFamily(
+            "conversion_guard_inventory_vms", "VMs that are known", labels=("provider",)
+        )
+        age = GaugeMetricFamily(
+            "conversion_guard_inventory_age_seconds",
+            "Since vSphere last said that it is so",
+            labels=("provider",),
+        )
+        state = GaugeMetricFamily(
+            "conversion_guard_provider_state",
+            "1 for the state that a provider is in",
+            labels=("provider", "state"),
+        )
+        reads = CounterMetricFamily(
+            "conversion_guard_vsphere_reads",
+            "Reads of vSphere: of everything, or afresh for one denial",
+            labels=("provider", "kind", "result"),
+        )
+        for one in self._providers():
+            vms.add_metric((one.provider,), one.vms)
+            if one.age is not None:
+                age.add_metric((one.provider,), one.age)
+            for name in self._states:
+                state.add_metric((one.provider, name), float(name == one.state))
+            for (kind, result), count in one.reads.items():
+                reads.add_metric((one.provider, kind, result), count)
+        yield from (vms, age, state, reads)
+
+
+LogFormat = Literal["console", "json"]
+_PLAIN = re.compile(r"[\w.,:/@+-]*", re.ASCII)
+_LONGEST = 300
+
+
+def told(logger: logging.Logger, message: str, **fields: str | float) -> None:
+    """One line of level INFO with fields, which must hold no object and no secret."""
+    logger.info(message, extra={"fields": fields})
+
+
+def log_to(
+    stream: TextIO = sys.stderr, level: str = "info", log_format: LogFormat = "console"
+) -> None:
     """One line an event, with time, level and logger."""
     handler = logging.StreamHandler(stream)
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    formatter.default_msec_format = "%s.%03d"
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    handler.setFormatter(_Json() if log_format == "json" else _Console())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Console(logging.Formatter):
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        fields = (f"{name}={_readable(value)}" for name, value in _fields(record).items())
+        return " ".join((super().formatMessage(record), *fields))
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, str | float] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: _short(value) for name, value in _fields(record).items()},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, str | float]:
+    fields: Mapping[str, str | float] = getattr(record, "fields", {})
+    return fields
+
+
+def _short(value: str | float) -> str | float:
+    return value[:_LONGEST] if isinstance(value, str) else value
+
+
+def _readable(value: str | float) -> str:
+    """In quotes where it could be taken for another field, or for another line."""
+    text = str(_short(value))
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -37,6 +37,22 @@ class Cause(msgspec.Struct, frozen=True):
 
 Audit = dict[str, str]
 
+Doubt = Literal[
+    "first-read",  # it still runs, of a provider or of the list of Providers
+    "unreachable",
+    "too-old",  # what is known, past maxAge
+    "too-many-reads",
+    "deadline",  # nothing came within the request's time
+    "cluster",  # the API server can't be asked
+    "no-provider",
+    "facts",  # vSphere answers, but can't tell
+    "fault",  # of the guard's own
+]
+"""Why a verdict is undecided, for the metrics: a closed set."""
+
+Skip = Literal["forklift-mark", "populator", "importer"]
+"""Why a PVC is none of a vendor's."""
+
 
 class Admitted(msgspec.Struct, frozen=True):
     """Go ahead, with these changes (only from /mutate) and these warnings."""
@@ -46,6 +62,9 @@ class Admitted(msgspec.Struct, frozen=True):
     audit: Audit = {}
     findings: tuple[Cause, ...] = ()
     """All that the rules found, for the doors that tell more than AdmissionReview has room for."""
+    doubt: Doubt | None = None
+    """Where it is undecided and the policy admits it."""
+    skipped: Skip | None = None
 
 
 class Denied(msgspec.Struct, frozen=True):
@@ -62,6 +81,7 @@ class Undecided(msgspec.Struct, frozen=True):
     """The facts could not be had: what was asked, and since when it doesn't answer. Code 503."""
 
     message: str
+    doubt: Doubt
     retry_after_seconds: int | None = None
     """Only while a first read is running: a client that obeys it sends the same request again."""
     warnings: tuple[str, ...] = ()

@@ -6,26 +6,31 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from fastapi import FastAPI, Response
 
 from webhook.decide import Sources, decide, repair
 from webhook.errors import ReviewMalformed
-from webhook.model import quoted
-from webhook.observe import Metrics
+from webhook.kube import Announcer
+from webhook.model import Migration, quoted
+from webhook.observe import Metrics, told
 from webhook.review import (
     JUDGED,
+    MIGRATION,
     Admitted,
     Denied,
+    Doubt,
     Review,
+    Skip,
     Undecided,
     Verdict,
     parse,
     render,
     render_malformed,
 )
+from webhook.rules import RULES
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -54,15 +59,17 @@ def app(
     draining: Callable[[], bool] = lambda: False,
     certificate_good: Callable[[], bool] = lambda: True,
     clients: Collection[str] = (),
+    announcer: Announcer | None = None,
 ) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
     `draining`: whether the server is about to end, and so not ready. `certificate_good`: whether
     the certificate being served has not expired. Where `clients` are given, a review must come with
-    a certificate of one of these common names.
+    a certificate of one of these common names. `announcer` tells of refused Migrations.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
+    metrics.expect(get_args(Doubt), get_args(Skip))
     rest = _health(current(), draining, certificate_good)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,60 +81,87 @@ def app(
             proven = _proven(scope, clients)
             body = await _body(scope, receive)
         except _Refused as refusal:
+            metrics.refused(refusal.code)
             await _answer(send, refusal.code, refusal.body, refusal.headers)
             return
         except _Disconnected:
             return
+        started = time.perf_counter()
         try:
             review = parse(body, proven=proven)
-            answer = await _review(door, review, _deadline(scope), current(), metrics)
         except ReviewMalformed as error:
             metrics.reviewed(door, "", "", "malformed", 0.0)
             _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
             if error.uid is None:
                 await _answer(send, 400, _Refused(400, "BadRequest", str(error)).body)
-                return
-            answer = render_malformed(error, allowed=door == "mutate")
+            else:
+                await _answer(send, 200, render_malformed(error, allowed=door == "mutate"))
+            return
+        verdict = await _judge(door, review, _deadline(scope), current())
+        answer = render(review, verdict)
+        _tell(door, review, verdict, time.perf_counter() - started, metrics)
+        if announcer is not None and isinstance(verdict, Denied) and review.kind == MIGRATION:
+            _announce(review, verdict, announcer)
         await _answer(send, 200, answer)
 
     return serve
 
 
-async def _review(
-    door: Door, review: Review, deadline: float, sources: Sources, metrics: Metrics
-) -> bytes:
-    started = time.perf_counter()
-    verdict: Verdict
+async def _judge(door: Door, review: Review, deadline: float, sources: Sources) -> Verdict:
     try:
         if door == "mutate":
-            verdict = await repair(review, sources, deadline)
-        else:
-            verdict = await decide(review, sources, deadline)
+            return await repair(review, sources, deadline)
+        return await decide(review, sources, deadline)
     except Exception:  # noqa: BLE001  the one catch-all: a fault of ours is never the user's traceback
         _log.exception("uid=%s: the engine failed", quoted(review.uid))
-        verdict = Admitted()
-        if door == "validate":
-            verdict = Undecided("conversion-guard failed to judge this request: see its log")
-    answer = render(review, verdict)
-    seconds = time.perf_counter() - started
+        if door == "mutate":
+            return Admitted()
+        return Undecided("conversion-guard failed to judge this request: see its log", "fault")
+
+
+def _tell(door: Door, review: Review, verdict: Verdict, seconds: float, metrics: Metrics) -> None:
     kind = review.kind.kind if review.kind in JUDGED else "other"
     result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
     metrics.reviewed(door, kind, review.operation, result, seconds)
+    _count(verdict, metrics)
     if not isinstance(verdict, Admitted):
         _log_refusal(review, verdict, seconds)
-    return answer
+
+
+def _announce(review: Review, verdict: Denied, announcer: Announcer) -> None:
+    """Tell of a refused Migration on its Plan, by its rules' ids: hints are for its author."""
+    rules = {cause.rule for cause in verdict.causes}
+    if review.object is None or review.dry_run or not rules <= _RULE_IDS:
+        return
+    plan = Migration.of(review.object).plan
+    announcer.refused(plan.namespace, plan.name, tuple(sorted(rules)))
+
+
+_RULE_IDS = frozenset(rule.id for rule in RULES)
+
+
+def _count(verdict: Verdict, metrics: Metrics) -> None:
+    """What is rarer than an admission without a word."""
+    if isinstance(verdict, Admitted) and verdict.skipped is not None:
+        metrics.skipped(verdict.skipped)
+    if not isinstance(verdict, Denied) and verdict.doubt is not None:
+        metrics.undecided(verdict.doubt)
+    if not isinstance(verdict, Undecided):
+        for cause in verdict.findings:
+            if cause.rule:
+                metrics.found(cause.rule, cause.action)
 
 
 def _log_refusal(review: Review, verdict: Denied | Undecided, seconds: float) -> None:
-    _log.info(
-        "%s uid=%s kind=%s object=%s user=%s rules=%s ms=%.1f",
+    told(
+        _log,
         type(verdict).__name__.lower(),
-        quoted(review.uid),
-        review.kind,
-        quoted(f"{review.namespace}/{review.name}"),
-        quoted(review.user.username),
-        verdict.audit.get("rules", ""),
-        seconds * 1000,
+        uid=review.uid,
+        kind=str(review.kind),
+        object=f"{review.namespace}/{review.name}",
+        user=review.user.username,
+        rules=verdict.audit.get("rules", ""),
+        ms=round(seconds * 1000, 1),
     )
 
 

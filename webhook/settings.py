@@ -154,6 +154,10 @@ class Settings(_Model):
     """The common names that such a certificate may have: the API server's."""
     shutdown_delay: Duration = 8.0
     """How long to serve on after SIGTERM, until nobody sends anything here any more."""
+    cache_dir: Path | None = None
+    """A folder for what is known of vSphere, so that a restart knows it, too, with its age."""
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     providers: tuple[ProviderSettings, ...] = ()
     provider_namespaces: tuple[str, ...] = ("openshift-mtv",)
     """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`."""
@@ -236,7 +240,10 @@ def load(
 
 _FROM_ENVIRONMENT = frozenset(
     {  # what a pod sets by hand
+        "cache_dir",
         "listen",
+        "log_format",
+        "log_level",
         "metrics_listen",
         "shutdown_delay",
         "undecided",

@@ -11,11 +11,12 @@ from pathlib import Path
 import msgspec
 
 from webhook import observe, server
+from webhook.cache import Cache
 from webhook.cli import sources
 from webhook.cli.certificates import Certificates
 from webhook.decide import Sources
 from webhook.errors import SettingsInvalid
-from webhook.inventory import Inventory
+from webhook.inventory import PROVIDER_STATES, Inventory, ProviderInventory
 from webhook.rules import DEFAULTS, RULES
 from webhook.serving import Server, ask_for_certificates
 from webhook.settings import Settings, load, spelled
@@ -28,11 +29,20 @@ _log = logging.getLogger("webhook")
 def run(path: Path | None) -> None:
     """Serve until a signal. Raises SettingsInvalid, SnapshotInvalid, CertificateInvalid."""
     observe.log_to()
+    content = _content(path)  # first: what changes after it is noticed
     settings = _settings(path)
-    inventory, live = sources.known(settings)
-    cluster = sources.following(settings, inventory)
+    observe.log_to(level=settings.log_level, log_format=settings.log_format)
+    cache = Cache(settings.cache_dir) if settings.cache_dir else None
+    recall = cache.recall if cache else sources.nothing
     metrics = observe.Metrics()
-    judged_by = _Current(path, settings, inventory, cluster, metrics)
+    inventory, live = sources.known(settings, recall)
+    cluster = sources.following(settings, inventory, recall, metrics.event)
+    judged_by = _Current(path, content, settings, inventory, cluster, metrics)
+    metrics.watch(
+        lambda: map(_report, inventory.vsphere()),
+        PROVIDER_STATES,
+        lambda: judged_by.sources.policy.max_age,
+    )
     certificates = Certificates(settings, metrics)
     if settings.client_ca_file is not None:
         ask_for_certificates(certificates.served.context, settings.client_ca_file)
@@ -42,10 +52,16 @@ def run(path: Path | None) -> None:
             metrics,
             draining=lambda: https.draining,
             clients=settings.allowed_client_names,
+            announcer=cluster.events if cluster else None,
             certificate_good=lambda: certificates.served.good,
         ),
         certificates.served.context,
-        beside=[judged_by.follow, certificates.run, *([cluster.run] if cluster else [])],
+        beside=[
+            *([lambda: cache.run(inventory)] if cache else []),  # first: see Cache.run
+            judged_by.follow,
+            certificates.run,
+            *([cluster.run] if cluster else []),
+        ],
         shutdown_delay=settings.shutdown_delay,
     )
     certificates.first()
@@ -59,6 +75,20 @@ def run(path: Path | None) -> None:
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
         https.run(sockets=[listener])
+
+
+def _content(path: Path | None) -> bytes | None:
+    try:
+        return path.read_bytes() if path else None
+    except OSError:
+        return None
+
+
+def _report(provider: ProviderInventory) -> observe.ProviderReport:
+    age = provider.age(time.monotonic()) if provider.synced else None
+    return observe.ProviderReport(
+        provider.name, provider.state, len(provider.vms), age, provider.reads
+    )
 
 
 def _settings(path: Path | None) -> Settings:
@@ -76,12 +106,14 @@ class _Current:
     def __init__(
         self,
         path: Path | None,
+        content: bytes | None,
         settings: Settings,
         inventory: Inventory,
         cluster: sources.Following | None,
         metrics: observe.Metrics,
     ) -> None:
         self._path, self._settings, self._metrics = path, settings, metrics
+        self._known = content
         self.sources = Sources(
             inventory,
             sources.policy(settings),
@@ -94,20 +126,12 @@ class _Current:
         """Until cancelled. By content, for kubelet swaps symlinks and an editor replaces files."""
         if self._path is None:
             return
-        known = self._content(self._path)
         while True:
             await asyncio.sleep(_SETTINGS_SECONDS)
-            content = self._content(self._path)
-            if content != known:
-                known = content
+            content = _content(self._path)
+            if content != self._known:
+                self._known = content
                 self._reload(self._path)
-
-    @staticmethod
-    def _content(path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except OSError:
-            return None
 
     def _reload(self, path: Path) -> None:
         try:
@@ -117,6 +141,7 @@ class _Current:
             _log.error("the settings stay as they were: %s", error)
             return
         self._metrics.reloaded(ok=True)
+        observe.log_to(level=settings.log_level, log_format=settings.log_format)
         self.sources = msgspec.structs.replace(self.sources, policy=sources.policy(settings))
         before, after = self._settings.model_dump(), settings.model_dump()
         waiting = [spelled(key) for key in _AT_START if before[key] != after[key]]
@@ -129,6 +154,7 @@ _AT_START = (
     "listen",
     "metrics_listen",
     "tls",
+    "cache_dir",
     "client_ca_file",
     "allowed_client_names",
     "providers",

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from webhook.errors import SettingsInvalid
 from webhook.inventory import Inventory, ProviderInventory, load_snapshot
@@ -21,7 +22,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger("webhook")
 
 
-def known(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
+Recall = Callable[[ProviderInventory], None]
+"""Lets a provider know what an earlier run knew."""
+
+
+Count = Callable[[Literal["sent", "spared", "failed"]], None]
+"""Hears what became of each Event."""
+
+
+def nothing(_: object) -> None:
+    """There is no cache, or nobody counts."""
+
+
+def known(settings: Settings, recall: Recall = nothing) -> tuple[Inventory, list["LiveSource"]]:
     """What the settings name, and the live ones among it: to be started and stopped."""
     inventory = Inventory()
     for path in settings.snapshots:
@@ -33,18 +46,22 @@ def known(settings: Settings) -> tuple[Inventory, list["LiveSource"]]:
         inventory.put(provider)
         if entry.type == "vsphere":
             live.append(_live(entry, provider, settings))
+            recall(provider)
     return inventory, live
 
 
 class Following:
     """What is found in the cluster and followed, once `run` runs."""
 
-    def __init__(self, settings: Settings, inventory: Inventory) -> None:
+    def __init__(
+        self, settings: Settings, inventory: Inventory, recall: Recall, count: Count
+    ) -> None:
         # Here, not above: the kubernetes client is slow to import, and many need none of it.
-        from webhook.cluster import LiveReader
+        from webhook.cluster import LiveReader, PlanEvents
 
-        self._settings, self._inventory = settings, inventory
+        self._settings, self._inventory, self._recall = settings, inventory, recall
         self.reader = LiveReader()
+        self.events = PlanEvents(count)
         self.followed = Followed()
         for namespace in settings.provider_namespaces:
             inventory.unlisted[namespace] = lambda: "the cluster has not been asked"
@@ -61,11 +78,12 @@ class Following:
 
         settings = self._settings
         async with Cluster.open(settings.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-            self.reader.cluster = cluster
+            self.reader.cluster = self.events.cluster = cluster
             watch = ProviderWatch(
                 cluster, settings.provider_namespaces, self._inventory, self._connect
             )
             group.create_task(watch.run())
+            group.create_task(self.events.run())
             for reflector in reflectors(cluster, self.followed):
                 group.create_task(reflector.run())
 
@@ -80,6 +98,8 @@ class Following:
             insecure=found.insecure,
             denied=self._settings.denied_networks,
         )
+        provider.url = found.url
+        self._recall(provider)
         return LiveSource(address, provider)
 
 
@@ -103,13 +123,18 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def following(settings: Settings, inventory: Inventory) -> Following | None:
+def following(
+    settings: Settings,
+    inventory: Inventory,
+    recall: Recall = nothing,
+    count: Count = nothing,
+) -> Following | None:
     """What there is to follow; None outside any cluster."""
     if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         if not any(True for _ in inventory.vsphere()):
             _log.warning("no vSphere provider is set, and there is no cluster to find one in")
         return None
-    return Following(settings, inventory)
+    return Following(settings, inventory, recall, count)
 
 
 def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settings) -> "LiveSource":
@@ -126,4 +151,5 @@ def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settin
         insecure=entry.insecure_skip_verify,
         denied=settings.denied_networks,
     )
+    provider.url = entry.url
     return LiveSource(address, provider)

@@ -2,6 +2,7 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster
+from webhook.cluster.events import PlanEvents
 from webhook.cluster.objects import reflectors
 from webhook.cluster.providers import FoundProvider, ProviderWatch
 from webhook.cluster.reader import LiveReader
@@ -11,6 +12,7 @@ __all__ = [
     "Cluster",
     "FoundProvider",
     "LiveReader",
+    "PlanEvents",
     "ProviderWatch",
     "reflectors",
 ]

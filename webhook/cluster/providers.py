@@ -172,7 +172,9 @@ class ProviderWatch:
                     if now != known:
                         if source is not None:
                             await asyncio.to_thread(source.stop)
-                        known, source = now, self._connect(now, inventory)
+                        # It may read a large file of what an earlier run knew.
+                        source = await asyncio.to_thread(self._connect, now, inventory)
+                        known = now
                         source.start()
                 await asyncio.sleep(self._secret_seconds)
         except Exception as error:  # noqa: BLE001  one bad Provider must not end the others

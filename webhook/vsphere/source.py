@@ -139,6 +139,15 @@ class LiveSource:
         self._inventory.heard(time.monotonic())
 
     def _everything(self, following: Following) -> Index:
+        try:
+            index = self._read_everything(following)
+        except VsphereUnreachable:
+            self._inventory.reads["full", "failed"] += 1
+            raise
+        self._inventory.reads["full", "ok"] += 1
+        return index
+
+    def _read_everything(self, following: Following) -> Index:
         started = told_at = time.monotonic()
         index = Index()
         for change in following.everything():

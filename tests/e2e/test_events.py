@@ -1,0 +1,114 @@
+"""What a Plan's owner reads on it when a Migration was refused: on the real API server."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.cases import NAMESPACE
+from tests.e2e.bed import GUARD, Vcsim, eventually
+from tests.e2e.test_gate import migration, plan_of
+from tests.e2e.world import MANIFESTS, Vm, World
+from tests.guard import Guard
+from webhook.cli.demo import merged
+
+pytestmark = pytest.mark.e2e
+
+TARGET = "told"
+ROLE = MANIFESTS / "base" / "cluster-role.yaml"
+
+
+@pytest.fixture(scope="module")
+def vcsim(world: World) -> Vcsim:
+    return world.bed.add_vcsim()
+
+
+@pytest.fixture(scope="module")
+def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
+    """With the rights of its own service account."""
+    world.bed.kubectl("create", "namespace", TARGET, check=True)
+    world.bed.kubectl("apply", "-f", str(ROLE), check=True)
+    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
+    kubeconfig = str(world.bed.kubeconfig(GUARD))
+    with world.guarded(vcsim, kubeconfig=kubeconfig) as guard:
+        yield guard
+
+
+@pytest.fixture
+def vm(world: World, guard: Guard, vcsim: Vcsim) -> Vm:
+    return world.vm("DC0_H0_VM0", vcsim)
+
+
+@pytest.fixture(autouse=True)
+def clean(world: World, guard: Guard) -> Iterator[None]:
+    yield
+    world.bed.kubectl("delete", "migrations,plans,events", "--all", "-n", NAMESPACE, check=True)
+
+
+def events(world: World) -> list[dict[str, Any]]:
+    found = world.bed.kubectl("get", "events", "-n", NAMESPACE, "-o", "json", check=True).stdout
+    items: list[dict[str, Any]] = json.loads(found)["items"]
+    return [item for item in items if item["involvedObject"]["kind"] == "Plan"]
+
+
+def counted(guard: Guard, result: str) -> int:
+    text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
+    pattern = rf'^conversion_guard_events_total{{result="{result}"}} (\S+)$'
+    return int(float(re.findall(pattern, text, re.MULTILINE)[0]))
+
+
+def planned(world: World, vm: Vm, name: str) -> None:
+    plan = merged(plan_of(vm, targetNamespace=TARGET), {"metadata": {"name": name}})
+    made = world.create(plan)
+    assert made.returncode == 0, made.stderr
+
+
+def test_a_refused_migration_is_told_of_on_its_plan_once(
+    world: World, guard: Guard, vm: Vm
+) -> None:
+    planned(world, vm, "refused")
+    spared = counted(guard, "spared")
+    for _ in range(4):
+        refused = world.create(migration("refused"))
+        assert "(conversion-guard: migration-disks)" in refused.stderr
+    eventually(lambda: events(world), 20, "the Event")
+    assert counted(guard, "spared") == spared + 3
+    (event,) = events(world)
+    assert (event["type"], event["reason"]) == ("Warning", "MigrationRefused")
+    assert event["message"] == "A Migration of this Plan was refused by migration-disks"
+    assert vm.moref not in json.dumps(event)
+    assert vm.uuid not in json.dumps(event)
+    described = world.bed.kubectl("describe", "plan", "refused", "-n", NAMESPACE, check=True)
+    assert "MigrationRefused" in described.stdout
+
+
+def test_a_dry_run_is_told_of_nowhere(world: World, guard: Guard, vm: Vm) -> None:
+    planned(world, vm, "dry")
+    before = {result: counted(guard, result) for result in ("sent", "spared", "failed")}
+    assert world.create(migration("dry"), dry_run=True).returncode == 1
+    assert {result: counted(guard, result) for result in before} == before
+
+
+def test_without_the_right_to_tell_a_refusal_is_the_same(
+    world: World, guard: Guard, vm: Vm
+) -> None:
+    planned(world, vm, "untold")
+    kubectl = world.bed.kubectl
+    first, *_ = yaml.safe_load_all(ROLE.read_text())
+    rules = [rule for rule in first["rules"] if rule["resources"] != ["events"]]
+    less = json.dumps({"rules": rules})
+    kubectl("patch", "clusterrole", "conversion-guard", "--type=merge", "-p", less, check=True)
+    may = ("auth", "can-i", "create", "events.events.k8s.io", "--as", GUARD, "-n", NAMESPACE)
+    eventually(lambda: kubectl(*may).returncode, 20, "the right is gone")
+    try:
+        failed = counted(guard, "failed")
+        refused = world.create(migration("untold"))
+        assert "(conversion-guard: migration-disks)" in refused.stderr
+        eventually(lambda: counted(guard, "failed") == failed + 1, 20, "it is counted")
+        assert "an Event on a Plan was not sent: the API server answers 403" in guard.log
+    finally:
+        kubectl("apply", "-f", str(ROLE), check=True)

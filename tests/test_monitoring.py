@@ -1,0 +1,129 @@
+"""Alerts and dashboard against what a running guard exposes."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tests.guard import running
+from webhook.inventory import PROVIDER_STATES
+from webhook.review import Doubt
+
+ROOT = Path(__file__).parents[1]
+MONITORING = ROOT / "manifests" / "monitoring"
+API_SERVERS = {
+    "apiserver_admission_webhook_admission_duration_seconds_bucket",
+    "apiserver_admission_webhook_fail_open_count",
+    "apiserver_admission_webhook_rejection_count",
+}
+"""Of k8s.io/apiserver, pkg/admission/metrics."""
+WORDS = {
+    "absent", "and", "by", "count", "group_left", "histogram_quantile", "increase", "max", "min",
+    "offset", "on", "or", "rate", "scalar", "sum", "unless",
+}  # fmt: skip
+
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in msgspec.yaml.decode((MONITORING / "prometheus-rule.yaml").read_bytes())["spec"][
+        "groups"
+    ]
+    for rule in group["rules"]
+]
+DASHBOARD = msgspec.json.decode((MONITORING / "dashboard.json").read_bytes())
+
+
+def _expressions() -> Iterator[str]:
+    yield from (rule["expr"] for rule in RULES)
+    for panel in DASHBOARD["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def _names(expression: str) -> set[str]:
+    """The metrics in a PromQL expression: what is no word of the language, no label, no range."""
+    text = re.sub(r"\{[^}]*\}|\[[^]]*\]|\bby \([^)]*\)|\boffset \w+", " ", expression)
+    return set(re.findall(r"[a-z_][a-z0-9_]*", text)) - WORDS
+
+
+def _bare(expression: str) -> bool:
+    return expression.count("(") == expression.count(")")
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names of all series, those that have none yet included: by their families."""
+    with running(tmp_path_factory.mktemp("guard"), {}) as guard:
+        text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
+    names = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
+        names |= {f"{name}_bucket"} if kind == "histogram" else {name}
+    return names
+
+
+def test_every_metric_that_is_asked_for_exists(exposed: set[str]) -> None:
+    asked = set().union(*map(_names, _expressions()))
+    assert asked - exposed - API_SERVERS == set()
+    assert len(asked) > 15
+    assert all(map(_bare, _expressions()))
+
+
+def test_every_metric_of_the_guard_is_watched_or_shown(exposed: set[str]) -> None:
+    own = {name for name in exposed if name.startswith("conversion_guard_")}
+    created = {name for name in own if name.endswith("_created")}
+    told_otherwise = {
+        "conversion_guard_certificate_not_after_timestamp_seconds",
+        "conversion_guard_certificate_loads_total",
+    }
+    asked = set().union(*map(_names, _expressions()))
+    assert own - created - told_otherwise - asked == set()
+
+
+def test_every_label_that_is_asked_for_can_come() -> None:
+    text = "\n".join(_expressions())
+    assert set(re.findall(r'state="([^"]*)"', text)) <= set(PROVIDER_STATES)
+    assert set(re.findall(r'cause="([^"]*)"', text)) <= set(Doubt.__args__)  # type: ignore[attr-defined]
+    hooks = msgspec.yaml.decode(
+        (ROOT / "manifests" / "base" / "validating-webhook.yaml").read_bytes()
+    )["webhooks"]
+    names = {hook["name"] for hook in hooks}
+    assert set(re.findall(r'name="([^"]*)"', text)) <= names
+    (pattern,) = set(re.findall(r'name=~"([^"]*)"', text))
+    assert all(re.fullmatch(pattern, name) for name in names)
+
+
+def test_every_alert_says_what_to_do_in_the_runbook() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in headings}
+    for rule in RULES:
+        page, _, anchor = rule["annotations"]["runbook"].partition("#")
+        assert page == "docs/runbook.md"
+        assert anchor in anchors, rule["alert"]
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_the_monitor_scrapes_what_the_deployment_serves() -> None:
+    monitor = msgspec.yaml.decode((MONITORING / "pod-monitor.yaml").read_bytes())["spec"]
+    deployment = msgspec.yaml.decode(
+        (ROOT / "manifests" / "base" / "deployment.yaml").read_bytes()
+    )["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in container["ports"]]
+    assert container["name"] == "conversion-guard", "the dashboard asks for it by this name"
+    assert monitor["selector"]["matchLabels"] == deployment["selector"]["matchLabels"]
+
+
+def test_the_dashboards_panels_lie_side_by_side() -> None:
+    cells: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        mine = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not mine & cells, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        cells |= mine
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))

@@ -1,0 +1,182 @@
+"""What is told: metrics as a scrape reads them, and log lines."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tests.cases import BASE, review_of
+from tests.e2e.bed import eventually
+from tests.guard import Guard, running
+from webhook import __version__, observe
+from webhook.cli.demo import merged
+from webhook.inventory import PROVIDER_STATES, ProviderInventory
+from webhook.model import Provider
+
+PVC = BASE["PersistentVolumeClaim"]
+WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    folder = tmp_path_factory.mktemp("guard")
+    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
+    known = {"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}
+    (folder / "snapshot.yaml").write_bytes(msgspec.yaml.encode({"providers": [known]}))
+    settings = {"snapshots": [str(folder / "snapshot.yaml")], "logFormat": "json"}
+    with running(folder, settings) as guard:
+        yield guard
+
+
+def _send(guard: Guard, obj: Any, **request: Any) -> httpx.Response:
+    with guard.client() as client:
+        return client.post("/validate", json=review_of(obj, **request))
+
+
+def _scraped(guard: Guard) -> dict[str, float]:
+    text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
+    found = re.findall(r"^([a-z]\S*?(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def _rise(guard: Guard, series: str, obj: Any, **request: Any) -> float:
+    before = _scraped(guard).get(series, 0.0)
+    _send(guard, obj, **request)
+    return _scraped(guard)[series] - before
+
+
+def test_a_denial_is_counted_by_rule_and_action(guard: Guard) -> None:
+    series = 'conversion_guard_findings_total{action="deny",rule="pvc-vm"}'
+    assert _rise(guard, series, WRONG) == 1
+
+
+def test_a_skip_is_counted_by_its_reason(guard: Guard) -> None:
+    mark = {"metadata": {"labels": {"migration": "60000000-0000-4000-8000-000000000001"}}}
+    series = 'conversion_guard_skipped_total{reason="forklift-mark"}'
+    assert _rise(guard, series, merged(PVC, mark)) == 1
+
+
+def test_a_request_that_is_no_review_is_counted_by_its_code(guard: Guard) -> None:
+    with guard.client() as client:
+        assert client.get("/validate").status_code == 405
+    assert _scraped(guard)['conversion_guard_refused_requests_total{code="405"}'] == 1
+
+
+@pytest.mark.parametrize("undecided", ["deny", "warn"])
+def test_an_undecided_review_is_counted_by_its_cause(tmp_path: Path, undecided: str) -> None:
+    with running(tmp_path, {"undecided": undecided}) as guard:
+        series = 'conversion_guard_undecided_total{cause="no-provider"}'
+        assert _rise(guard, series, PVC) == 1
+        assert _scraped(guard)['conversion_guard_undecided_total{cause="unreachable"}'] == 0
+
+
+def test_a_provider_is_told_of_and_no_vm_is(guard: Guard) -> None:
+    scraped = _scraped(guard)
+    name = 'provider="openshift-mtv/vsphere-production"'
+    assert scraped[f"conversion_guard_inventory_vms{{{name}}}"] == len(BASE["vsphere"])
+    assert scraped[f"conversion_guard_inventory_age_seconds{{{name}}}"] == 0
+    states = {s: scraped[f'conversion_guard_provider_state{{{name},state="{s}"}}'] for s in (
+        PROVIDER_STATES
+    )}  # fmt: skip
+    assert states == dict.fromkeys(PROVIDER_STATES, 0.0) | {"known": 1.0}
+    assert scraped[f'conversion_guard_build_info{{version="{__version__}"}}'] == 1
+    text = "\n".join(scraped)
+    for vm in BASE["vsphere"].values():
+        assert vm["name"] not in text
+        assert vm["uuid"] not in text
+
+
+def test_what_a_caller_writes_makes_no_series(guard: Guard) -> None:
+    _send(guard, WRONG)
+    _send(guard, PVC, kind={"group": "", "version": "v1", "kind": "Seen"})
+    before = set(_scraped(guard))
+    for number in range(20):
+        kind = {"group": f"g{number}", "version": "v1", "kind": f"Kind{number}"}
+        _send(guard, PVC, kind=kind, userInfo={"username": f"user-{number}"})
+        label = {"metadata": {"name": f"n{number}", "labels": {"vmID": f"vm-9{number}"}}}
+        _send(guard, merged(PVC, label))
+    assert set(_scraped(guard)) == before
+
+
+def test_a_denial_is_one_json_line(guard: Guard) -> None:
+    user = 'vendor" level="error\n{}'
+    _send(guard, WRONG, uid="u-json", userInfo={"username": user})
+    (line,) = [line for line in guard.log.splitlines() if "u-json" in line]
+    told = json.loads(line)
+    assert datetime.fromisoformat(told.pop("time")).tzinfo == UTC
+    assert told.pop("ms") >= 0
+    metadata = WRONG["metadata"]
+    assert told == {
+        "level": "info",
+        "logger": "webhook",
+        "message": "denied",
+        "uid": "u-json",
+        "kind": "PersistentVolumeClaim",
+        "object": f"{metadata['namespace']}/{metadata['name']}",
+        "user": user,
+        "rules": "pvc-vm",
+    }
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_console_line_cannot_be_forged() -> None:
+    stream = io.StringIO()
+    observe.log_to(stream)
+    observe.told(logging.getLogger("webhook"), "denied", user='x\nERROR webhook " a=b', ms=1.5)
+    observe.told(logging.getLogger("webhook"), "denied", user="y" * 1000)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith(r'INFO webhook denied user="x\nERROR webhook \" a=b" ms=1.5')
+    assert len(second) < 400
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_traceback_is_part_of_its_json_line() -> None:
+    stream = io.StringIO()
+    observe.log_to(stream, "error", "json")
+    logger = logging.getLogger("webhook")
+    logger.info("not told at this level")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logger.exception("it failed")
+    (line,) = stream.getvalue().splitlines()
+    assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_a_providers_state_follows_what_happens_to_it() -> None:
+    provider, earlier = (ProviderInventory(Provider("mtv", "prod")) for _ in range(2))
+    earlier.heard(5.0)
+    states: list[str] = [provider.state]
+    provider.recall(earlier)
+    states.append(provider.state)
+    provider.lost("gone", datetime.now(UTC))
+    states.append(provider.state)
+    provider.heard(7.0)
+    states.append(provider.state)
+    assert states == ["first-read", "recalled", "unreachable", "known"]
+
+
+def test_the_format_follows_the_settings_file(tmp_path: Path) -> None:
+    with running(tmp_path, {}) as guard:
+        file = tmp_path / "settings.yaml"
+        settings = msgspec.yaml.decode(file.read_bytes())
+        file.write_bytes(msgspec.yaml.encode(settings | {"logFormat": "json"}))
+        what = '"message": "the settings have been reloaded"'
+        eventually(lambda: what in guard.log, 30, "the change is seen")
