@@ -51,7 +51,7 @@ def told(
         return f"{count} ({shown}{', …' if len(claims) > _SHOWN else ''})"
 
     if missing := proof.missing:
-        files = ", ".join(quoted(disk.source) for disk in missing[:_SHOWN])
+        files = ", ".join(quoted(disk.disk_source) for disk in missing[:_SHOWN])
         which = f" ({files})" if reader.vms else ""
         message = f"no PVC in {namespace} for {len(missing)} of the {disks} disks of {who}{which}"
         fix = "make one for each before the Migration"

@@ -50,7 +50,7 @@ def _right(vm: VirtualMachine, source: str) -> list[str]:
     """What may be meant: the VM's disks of that file name, else all that Forklift lists."""
     listed = [disk for disk in vm.disks if disk.listed]
     same_name = [disk for disk in listed if _base_name(disk.file) == _base_name(source)]
-    return [disk.source for disk in same_name or listed]
+    return [disk.disk_source for disk in same_name or listed]
 
 
 def _base_name(file: str) -> str:

@@ -19,7 +19,7 @@ def fill(facts: PvcFacts) -> Iterator[PatchOp]:
     wanted = trim_backing_file(source.strip()).lower()
     fitting = [disk for disk in vm.disks if disk.listed and _fits(disk, wanted)]
     if len(fitting) == 1:
-        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), fitting[0].source)
+        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), fitting[0].disk_source)
 
 
 def _fits(disk: Disk, wanted: str) -> bool:

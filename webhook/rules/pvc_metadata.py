@@ -50,7 +50,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
 
 def _listed(facts: PvcFacts) -> list[str]:
     disks = facts.visible_vm.disks if facts.visible_vm else ()
-    return [disk.source for disk in disks if disk.listed]
+    return [disk.disk_source for disk in disks if disk.listed]
 
 
 def _no_source(facts: PvcFacts, listed: list[str]) -> str:
