@@ -533,6 +533,34 @@ class TestEnforcement:
             world.bed.kubectl("label", "namespace", TEAM, f"{label}-", check=True)
 
 
+class TestAudit:
+    def test_what_was_decided_stands_in_the_audit_log(
+        self, world: World, team: Team, pair: tuple[Vm, Vm]
+    ) -> None:
+        wrong = team.disk(pair[0], 0, name="audited", source="[x] wrong.vmdk")
+        team.send(wrong)
+        kept = eventually(lambda: _audited(world, "audited"), 30, "the audit log has it")
+        assert kept["verdict"] == "denied"
+        assert kept["provider"].startswith(NAMESPACE)
+        assert (kept["vm"], kept["rules"]) == (pair[0].moref, "pvc-disk-source")
+        team.make(merged(wrong, {"metadata": {"name": "prime-audited"}}), user=CDI)
+        kept = eventually(lambda: _audited(world, "prime-audited"), 30, "the audit log has it")
+        assert kept["verdict"] == "skipped"
+        assert "prime-*" in kept["skipped-because"]
+
+
+def _audited(world: World, name: str) -> dict[str, str]:
+    """The validating webhook's annotations on the creation of a PVC."""
+    for line in world.bed.api.audit_log.read_text().splitlines():
+        event = json.loads(line)
+        sent = event.get("requestObject") or {}
+        if sent.get("metadata", {}).get("name") == name:
+            kept = event.get("annotations", {})
+            prefix = "pvc.conversion-guard.io/"
+            return {k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)}
+    return {}
+
+
 class TestWhoMayLearnWhat:
     def test_a_caller_without_rights_learns_what_the_object_proves(
         self, world: World, team: Team, pair: tuple[Vm, Vm], guard: Guard

@@ -1,0 +1,169 @@
+"""The rulebook where names are long, disks many, vCenters away and callers forged."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.cases import BASE, NAMESPACE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.e2e.bed import eventually
+from tests.guard import running
+from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, judged, pvc
+from webhook.cli.demo import merged
+from webhook.decide import Sources, decide
+from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
+from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, Disk, Folder, Provider, VirtualMachine
+from webhook.policy import Policy
+from webhook.review import Admitted, Denied, Undecided, Verdict, parse, render
+
+_RESTORED = {"labels": {"velero.io/restore-name": "nightly"}}
+
+
+def of(vm: VirtualMachine, number: int, **change: Any) -> dict[str, Any]:
+    """A right, bound PVC of one disk."""
+    disk = vm.disks[number]
+    keys = {
+        "name": f"disk-{number}",
+        "labels": {VM_ID: vm.moref, VM_UUID: vm.uuid},
+        "annotations": {DISK_SOURCE: disk.file},
+    }
+    size = {"storage": str(disk.capacity)}
+    spec = {"spec": {"resources": {"requests": size}}}
+    status = {"status": {"phase": "Bound", "capacity": size}}
+    return merged(merged(PVC, {"metadata": keys, **spec, **status}), change)
+
+
+def migrated(vm: VirtualMachine, *claims: dict[str, Any]) -> Verdict:
+    """What a Migration of this VM meets, with these PVCs in the namespace."""
+    plan = merged(PLAN, {"spec": {"vms": [{"id": vm.moref, "name": vm.name}]}})
+    there = FixedCluster(Cluster(pvcs=list(claims), plan=plan))
+    index = Index([vm])
+    vsphere = ProviderInventory(Provider(NAMESPACE, VSPHERE), SnapshotReader(index))
+    vsphere.vms = index
+    vsphere.heard(None)
+    policy = Policy(trust_network=True)
+    sources = Sources(Inventory([vsphere]), policy, lambda: 0.0, there.followed(), there)
+    review = parse(msgspec.json.encode(review_of(BASE["Migration"])))
+
+    async def judge() -> Verdict:
+        return await decide(review, sources, asyncio.get_running_loop().time() + 5)
+
+    return asyncio.run(judge())
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [
+            ("Bücher-Büro 数据库", "[Speicher Süd] Bücher-Büro 数据库/Bücher.vmdk"),
+            ("x" * 80, f"[ds] {'x' * 80}/{'y' * 150}.vmdk"),
+            ("a [b] c", "[ds [old] (1)] a [b] c/d [1].vmdk"),
+            ("%2fslash%25", "[ds] %2fslash%25/disk.vmdk"),
+        ],
+    )
+    def test_any_name_is_proved_and_a_wrong_one_told(self, name: str, file: str) -> None:
+        vm = msgspec.structs.replace(DATABASE, name=name, disks=(Disk(file, 2**20),))
+        assert isinstance(judged(of(vm, 0), Vcenter("a", vm)), Admitted)
+        assert isinstance(migrated(vm, of(vm, 0)), Admitted)
+        wrong = of(vm, 0, metadata={"annotations": {DISK_SOURCE: "[other] x.vmdk"}})
+        verdict = judged(wrong, Vcenter("a", vm))
+        assert isinstance(verdict, Denied)
+        assert file in str(verdict.causes[0])
+
+    def test_labels_at_their_limit(self) -> None:
+        """63 characters: no moref of vSphere's is so long, and none is found."""
+        verdict = judged(pvc(vm_id="v" * 63), Vcenter("a", DATABASE))
+        assert isinstance(verdict, Denied)
+        assert '"' + "v" * 63 + '"' in str(verdict.causes[0])
+
+    def test_a_plan_names_a_vm_by_its_path(self) -> None:
+        vm = msgspec.structs.replace(DATABASE, parent="group-v1")
+        index = Index([vm, msgspec.structs.replace(vm, moref="vm-9", parent="group-v2")])
+        for moref, name in (("group-v1", "blue"), ("group-v2", "green")):
+            index.put_folder(Folder(moref, name, "datacenter-1"))
+        index.put_folder(Folder("datacenter-1", "DC"))
+        vcenter = Vcenter(VSPHERE, vm)
+        vcenter.truth = vcenter.inventory.vms = index
+        by_path = merged(PLAN, {"spec": {"vms": [{"name": "blue/database"}]}})
+        assert isinstance(judged(by_path, vcenter), Admitted)
+        by_name = merged(PLAN, {"spec": {"vms": [{"name": "database"}]}})
+        verdict = judged(by_name, vcenter)
+        assert isinstance(verdict, Denied)
+        assert "is the name of 2 VMs" in str(verdict.causes[0])
+
+
+class TestSixtyDisks:
+    VM = msgspec.structs.replace(
+        DATABASE,
+        disks=tuple(Disk(f"[ds] many/disk-{n}.vmdk", 2**20, key=n) for n in range(60)),
+    )
+
+    def test_whole_and_one_short(self) -> None:
+        claims = [of(self.VM, number) for number in range(60)]
+        assert isinstance(migrated(self.VM, *claims), Admitted)
+        verdict = migrated(self.VM, *claims[1:])
+        assert isinstance(verdict, Denied)
+        assert "for 1 of the 60 disks" in str(verdict.causes[0])
+
+    def test_none_at_all_is_told_in_bounds(self) -> None:
+        verdict = migrated(self.VM)
+        assert isinstance(verdict, Denied)
+        review = parse(msgspec.json.encode(review_of(BASE["Migration"])))
+        assert len(render(review, verdict)) < 2048
+
+
+class TestARestoreWithoutVsphere:
+    def test_a_vcenter_that_is_gone_stops_no_restore(self) -> None:
+        away = Vcenter("a").never_read()
+        away.inventory.lost("connection refused", datetime(2026, 11, 25, tzinfo=UTC))
+        assert isinstance(judged(PVC, away), Undecided)
+        assert isinstance(judged(merged(PVC, {"metadata": _RESTORED}), away), Admitted)
+
+    def test_nor_does_one_without_any_provider(self) -> None:
+        assert isinstance(judged(merged(PVC, {"metadata": _RESTORED})), Admitted)
+
+
+def _settings(**more: Any) -> dict[str, Any]:
+    return {"snapshots": [str(_SNAPSHOT)], **more}
+
+
+_SNAPSHOT = Path(__file__).parents[1] / "webhook" / "cli" / "demo" / "inventory.yaml"
+
+
+def test_a_forged_review_learns_nothing(tmp_path: Path) -> None:
+    """Whoever reaches the port can write any userInfo: it counts only with trustNetwork."""
+    forged = {"username": "system:admin", "groups": ["system:masters"]}
+    with running(tmp_path, _settings()) as guard, guard.client() as client:
+        for change in ({VM_UUID: "42000000-0000-4000-8000-000000000000"}, {VM_UUID: None}):
+            obj = merged(PVC, {"metadata": {"labels": change}})
+            review = review_of(obj, userInfo=forged)
+            for door in ("/validate", "/mutate"):
+                answer = client.post(f"{door}?timeout=5s", json=review).text
+                assert DATABASE.uuid not in answer
+                assert "patch" not in answer
+
+
+def test_settings_are_reloaded_and_bad_ones_are_not(tmp_path: Path) -> None:
+    wrong = review_of(merged(PVC, {"metadata": {"annotations": {DISK_SOURCE: "[x] y.vmdk"}}}))
+    with running(tmp_path, _settings()) as guard, guard.client() as client:
+
+        def allowed() -> bool:
+            answer: bool = client.post("/validate?timeout=5s", json=wrong).json()["response"][
+                "allowed"
+            ]
+            return answer
+
+        assert not allowed()
+        file = tmp_path / "settings.yaml"
+        good = msgspec.yaml.decode(file.read_bytes())
+        file.write_bytes(msgspec.yaml.encode({**good, "rules": {"pvc-disk-source": "warn"}}))
+        eventually(allowed, 30, "the rule only warns")
+        file.write_text("rules: {no-such-rule: deny}")
+        eventually(lambda: "the settings stay as they were" in guard.log, 30, "the fault is told")
+        assert allowed()
+        reloads = dict(re.findall(r'reloads_total{result="(\w+)"} (\S+)', guard.metrics()))
+        assert (float(reloads["ok"]), float(reloads["failed"])) == (1, 1)
