@@ -38,6 +38,7 @@ class Vsphere:
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
+        afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
         self.reads += 1
         self.asked.set()
@@ -61,8 +62,10 @@ class Bench:
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
 
-    async def read(self, moref: str = "vm-1", user: str = "") -> Any:
-        return await self.confirmations.read(morefs=[moref], uuids=[], names=[], user=user)
+    async def read(self, moref: str = "vm-1", user: str = "", *, afresh: bool = False) -> Any:
+        return await self.confirmations.read(
+            morefs=[moref], uuids=[], names=[], user=user, afresh=afresh
+        )
 
 
 async def test_requests_at_once_share_one_read_and_one_may_give_up() -> None:
@@ -87,6 +90,15 @@ async def test_an_answer_serves_for_a_moment_not_there_included() -> None:
         bench.time += 0.2
         await bench.read(moref)
         assert bench.vsphere.reads == 2
+
+
+async def test_a_gate_takes_no_answer_of_before() -> None:
+    bench = Bench()
+    for reads in (1, 2, 3):
+        await bench.read(afresh=True)
+        assert bench.vsphere.reads == reads
+    await bench.read()
+    assert bench.vsphere.reads == 3
 
 
 async def test_an_update_of_the_vm_ends_it_before() -> None:

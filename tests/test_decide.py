@@ -42,6 +42,7 @@ class Vcenter:
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
+        afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
         self.reads += 1
         if self.hangs:

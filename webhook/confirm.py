@@ -72,12 +72,13 @@ class Confirmations:
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
+        afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
         """See webhook.inventory.Reader. Raises VsphereUnreachable where there were too many."""
         key = frozenset(morefs), frozenset(uuids), frozenset(names)
         now = self._now()
         recent = self._recent.get(key)
-        if recent is not None and now < recent.until and self._same(recent.known, key[0]):
+        if not afresh and recent and now < recent.until and self._same(recent.known, key[0]):
             return recent.vms
         running = self._running.get(key)
         if running is None:

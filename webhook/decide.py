@@ -367,7 +367,11 @@ async def _confirmed(
     fields = {cause.field for cause in (*known.deny_if_so, *known.unknown)}
     wanted = question.wanted(question.facts(source, source.vms, usable), fields)
     fresh = await source.reader.read(
-        morefs=wanted.morefs, uuids=wanted.uuids, names=wanted.names, user=user.username
+        morefs=wanted.morefs,
+        uuids=wanted.uuids,
+        names=wanted.names,
+        user=user.username,
+        afresh=question.gate,  # what it lets through shuts a VM down
     )
     view = Overlay(source.vms, wanted.morefs, fresh)
     return _opinion(question, book, enforcement, source, question.facts(source, view, usable))

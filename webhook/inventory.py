@@ -199,11 +199,13 @@ class Reader(Protocol):
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
+        afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
         """Every VM with one of these morefs, uuids (either kind) or last names, as it is now.
 
         A VM that isn't in the answer isn't there. All arguments have passed their strict patterns;
-        `user` is on whose behalf. Raises VsphereUnreachable; is cancelled at the review's deadline.
+        `user` is on whose behalf; with `afresh` an answer of some seconds ago won't do. Raises
+        VsphereUnreachable; is cancelled at the review's deadline.
         """
         ...
 
@@ -343,6 +345,7 @@ class SnapshotReader:
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
+        afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
         found = {vm.moref: vm for uuid in uuids for vm in self._index.by_uuid(uuid)}
         found |= {vm.moref: vm for name in names for vm in self._index.by_name(name)}

@@ -70,6 +70,7 @@ class LiveSource:
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
+        afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
         """See webhook.inventory.Reader."""
         loop = asyncio.get_running_loop()
