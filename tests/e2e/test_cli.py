@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def run(*args: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def settings(world: World, tmp_path: Path) -> Path:
+def settings(world: World, tmp_path: Path) -> Iterator[Path]:
     """By which the guard finds its vCenter in the cluster, and nowhere else."""
     values = {
         "user": world.vcsim.user,
@@ -59,7 +60,10 @@ def settings(world: World, tmp_path: Path) -> Path:
         "deniedNetworks": [],
     }
     file.write_text(json.dumps(chosen))
-    return file
+    yield file
+    # Every guard of this bed would find them.
+    names = [f"provider/{VSPHERE}", f"secret/{VSPHERE}"]
+    world.bed.kubectl("delete", *names, "-n", NAMESPACE, check=True)
 
 
 def test_what_is_rendered_from_the_clusters_provider_is_admitted_by_the_guard(

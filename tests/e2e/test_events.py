@@ -49,10 +49,12 @@ def clean(world: World, guard: Guard) -> Iterator[None]:
     world.bed.kubectl("delete", "migrations,plans,events", "--all", "-n", NAMESPACE, check=True)
 
 
-def events(world: World) -> list[dict[str, Any]]:
+def events(world: World, plan: str) -> list[dict[str, Any]]:
+    """Those on this Plan; other tests' are there, too."""
     found = world.bed.kubectl("get", "events", "-n", NAMESPACE, "-o", "json", check=True).stdout
     items: list[dict[str, Any]] = json.loads(found)["items"]
-    return [item for item in items if item["involvedObject"]["kind"] == "Plan"]
+    about = {"kind": "Plan", "name": plan}
+    return [item for item in items if item["involvedObject"].items() >= about.items()]
 
 
 def counted(guard: Guard, result: str) -> int:
@@ -75,9 +77,9 @@ def test_a_refused_migration_is_told_of_on_its_plan_once(
     for _ in range(4):
         refused = world.create(migration("refused"))
         assert "(conversion-guard: migration-disks)" in refused.stderr
-    eventually(lambda: events(world), 20, "the Event")
+    eventually(lambda: events(world, "refused"), 20, "the Event")
     assert counted(guard, "spared") == spared + 3
-    (event,) = events(world)
+    (event,) = events(world, "refused")
     assert (event["type"], event["reason"]) == ("Warning", "MigrationRefused")
     assert event["message"] == "A Migration of this Plan was refused by migration-disks"
     assert vm.moref not in json.dumps(event)
