@@ -9,7 +9,7 @@ import pytest
 from tests.cases import NAMESPACE
 from tests.e2e.bed import Bed
 from tests.e2e.parts import PartMissing, Parts, parts
-from tests.e2e.world import FORKLIFTS_CRDS, OWN_CRDS, TARGET, World
+from tests.e2e.world import FORKLIFTS_CRDS, MANIFESTS, OWN_CRDS, TARGET, World
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +39,7 @@ def world(programs: Parts, crds: Path, tmp_path_factory: pytest.TempPathFactory)
         bed.install_crds(crds)
         for namespace in (NAMESPACE, TARGET):
             bed.kubectl("create", "namespace", namespace, check=True)
+        # The rights of the guard's own service account, as shipped, and no more.
+        bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
+        bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
         yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cases import BASE, NAMESPACE, Case, all_cases
 from tests.e2e.bed import GUARD, Kubectl
-from tests.e2e.world import MANIFESTS, Stage, World
+from tests.e2e.world import Stage, World
 from webhook.cli.demo import merged
 
 pytestmark = pytest.mark.e2e
@@ -34,9 +34,7 @@ def stage(world: World) -> Iterator[Stage]:
     stage.put(cases)
     for case in cases:
         stage.furnish(world.bed, case)
-    # Its service account's rights, and the one storage class that the cases name.
-    world.bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
-    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
+    # The one storage class that the cases name.
     world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
     yield stage
     # Every guard of this bed would find them.

@@ -31,8 +31,6 @@ def vcsim(world: World) -> Vcsim:
 def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
     """With the rights of its own service account."""
     world.bed.kubectl("create", "namespace", TARGET, check=True)
-    world.bed.kubectl("apply", "-f", str(ROLE), check=True)
-    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     kubeconfig = str(world.bed.kubeconfig(GUARD))
     with world.guarded(vcsim, kubeconfig=kubeconfig) as guard:
         yield guard

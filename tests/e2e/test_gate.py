@@ -9,7 +9,7 @@ import pytest
 from tests.cases import NAMESPACE
 from tests.e2e.bed import GUARD, Vcsim, eventually
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
-from tests.e2e.world import MANIFESTS, Vm, World
+from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
 from webhook.model import NOT_READY
@@ -28,8 +28,6 @@ def vcsim(world: World) -> Vcsim:
 def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
     """With its own service account's rights, which the manifests grant."""
     world.bed.kubectl("create", "namespace", TARGET, check=True)
-    world.bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
-    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     kubeconfig = str(world.bed.kubeconfig(GUARD))
     with world.guarded(vcsim, kubeconfig=kubeconfig, trustNetwork=True) as guard:
         yield guard

@@ -16,7 +16,7 @@ import yaml
 from tests.cases import NAMESPACE
 from tests.e2e.bed import GUARD, Vcsim, eventually
 from tests.e2e.test_scenarios import claim
-from tests.e2e.world import MANIFESTS, TARGET, World
+from tests.e2e.world import TARGET, World
 from tests.proxy import proxy
 from webhook.cluster import Cluster, FoundProvider, ProviderWatch
 from webhook.inventory import Inventory, ProviderInventory
@@ -29,12 +29,6 @@ SECRET = {"user": "administrator@vsphere.local", "password": "one", "ca.crt": "P
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rights(world: World) -> None:
-    """What the shipped manifests grant, and no more."""
-    world.bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
 
 
 @pytest.fixture(autouse=True)

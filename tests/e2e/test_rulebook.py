@@ -29,7 +29,7 @@ from tests.e2e.bed import (
 )
 from tests.e2e.bed import wait_for as finished
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
-from tests.e2e.world import MANIFESTS, Vm, World
+from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
 from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
@@ -65,8 +65,6 @@ def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
     kubectl = world.bed.kubectl
     for namespace in (TEAM, OTHER_TEAM):
         kubectl("create", "namespace", namespace, check=True)
-    kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
-    kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
     storage_class = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

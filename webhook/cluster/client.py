@@ -15,6 +15,7 @@ SILENCE = 90.0
 """Seconds without a byte after which a peer is dead: bookmarks come every 60 s."""
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
 _PIECE = 2**16
+_LAST_TURNS = 5
 _BUSY_PAUSES = 0.2, 0.5, 1.0  # seconds; who asks has a deadline of its own
 
 
@@ -54,8 +55,14 @@ class Cluster:
                 )
         except (config.ConfigException, OSError, TypeError) as error:
             raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {error}") from None
-        async with client.ApiClient(configuration) as api:
-            yield cls(api)
+        try:
+            async with client.ApiClient(configuration) as api:
+                yield cls(api)
+        finally:
+            # A connection that was being opened when its caller was cancelled ends some turns of
+            # the loop later; a loop that ends before would leave its socket open.
+            for _ in range(_LAST_TURNS):
+                await asyncio.sleep(0)
 
     async def get(self, path: str, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
