@@ -1,6 +1,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadgroup
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
@@ -23,11 +24,11 @@ demo: install ## Show what is admitted, filled in and refused: a real server, no
 
 .PHONY: test
 test: install ## Run every test; ARGS="-k name" goes to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(TOGETHER) $(ARGS)
 
 .PHONY: e2e
 e2e: install ## Run the tests on the real API server and the vCenter simulator only
-	$(BIN)/pytest tests/e2e $(ARGS)
+	$(BIN)/pytest tests/e2e $(TOGETHER) $(ARGS)
 
 .PHONY: cluster
 cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C

@@ -18,6 +18,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of processes that share the tests, one has all of a bed's or, else, of a module's."""
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        bed = chosen.params.get("crds") if chosen else None
+        item.add_marker(pytest.mark.xdist_group(bed or item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def simulator() -> Path:
     """vcsim. Where it can't be had: skipped with the reason, in CI a failure."""

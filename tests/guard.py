@@ -39,6 +39,10 @@ class Guard:
     def log(self) -> str:
         return "".join(self.lines)
 
+    def told(self, what: str) -> list[str]:
+        """The lines of its log that have `what` in them; they come a moment after the answer."""
+        return [line for line in self.log.splitlines() if what in line]
+
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca_file))
 

@@ -109,7 +109,7 @@ def test_what_a_caller_writes_makes_no_series(guard: Guard) -> None:
 def test_a_denial_is_one_json_line(guard: Guard) -> None:
     user = 'vendor" level="error\n{}'
     _send(guard, WRONG, uid="u-json", userInfo={"username": user})
-    (line,) = [line for line in guard.log.splitlines() if "u-json" in line]
+    (line,) = eventually(lambda: guard.told("u-json"), 10, "it is told")
     told = json.loads(line)
     assert datetime.fromisoformat(told.pop("time")).tzinfo == UTC
     assert told.pop("ms") >= 0

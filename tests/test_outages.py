@@ -70,7 +70,7 @@ def test_a_trickle_is_slow_and_right(vcsim: Vcsim, between: Proxy, tmp_path: Pat
 
 # CPython drops the socket of a connection that is reset before its handshake; files are counted.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # 14 s where nothing stalls; what counts is what is left, not how long
 def test_a_thousand_cuts_at_any_byte_leave_nothing_behind(
     vcsim: Vcsim,
     between: Proxy,
@@ -82,6 +82,7 @@ def test_a_thousand_cuts_at_any_byte_leave_nothing_behind(
     print(f"seed {seed}")
     chance = random.Random(seed)
     monkeypatch.setattr("webhook.vsphere.source._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("webhook.vsphere.session.QUICK", 1.0)  # an answer that never comes is rare
     monkeypatch.setattr("webhook.vsphere.collector.WAIT", 0)  # no silence in which nothing is cut
     caplog.set_level(logging.ERROR)
     between.budgets = (chance.randrange(40_000) for _ in itertools.count())
@@ -92,7 +93,7 @@ def test_a_thousand_cuts_at_any_byte_leave_nothing_behind(
 
         def cut(times: int) -> tuple[int, int, int]:
             enough = between.cuts + times
-            eventually(lambda: between.cuts >= enough, 300, f"{times} more cuts")
+            eventually(lambda: between.cuts >= enough, 800, f"{times} more cuts")
             return threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), _resident()
 
         cut(100)  # what is made once is made by then

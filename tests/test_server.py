@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.cases import BASE, review_of
+from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
 from webhook.server import BODY_LIMIT
@@ -264,7 +265,7 @@ def test_a_denial_is_one_line_in_the_log_without_the_object(guard: Guard) -> Non
     review = review_of(merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}}), uid="u-log")
     review["request"]["object"]["metadata"]["annotations"]["secret"] = "canary-5f1e"
     _post(guard, "/validate", review)
-    lines = [line for line in guard.log.splitlines() if "u-log" in line]
+    lines = eventually(lambda: guard.told("u-log"), 10, "it is told")
     assert len(lines) == 1
     assert "rules=pvc-vm" in lines[0]
     assert "canary-5f1e" not in guard.log

@@ -266,6 +266,19 @@ class ApiServer(Program):
         _write_private(path, json.dumps(config).encode())
         return path
 
+    @contextmanager
+    def client(self, user: str = "admin") -> Iterator[httpx.Client]:
+        """HTTP as `user`, one of USERS: what kubectl shows only in part, and setting up by the
+        hundred, which a process for each would make slow. Paths are relative; see `path_of`."""
+        with httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self._tokens[user]}"},
+            verify=ssl.create_default_context(cafile=self.ca_file),
+            trust_env=False,
+            timeout=_ANSWER,
+        ) as client:
+            yield client
+
     def _answers(self, path: str) -> bool:
         return _get_ok(self.url + path, self.ca_file, f"Bearer {self._tokens['admin']}")
 
@@ -429,6 +442,14 @@ class Bed:
                     client["caBundle"] = _base64(ca_pem)
         stream = "\n---\n".join(json.dumps(item) for item in objects)
         return self.kubectl("apply", "-f", "-", stdin=stream, check=True)
+
+
+def path_of(obj: Mapping[str, Any]) -> str:
+    """Where objects of its kind are created, in its namespace."""
+    version, namespace = obj["apiVersion"], obj["metadata"].get("namespace")
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    place = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{place}/{obj['kind'].lower()}s"
 
 
 def find_vm(instance: Any, name: str) -> Any:

@@ -32,8 +32,7 @@ def stage(world: World) -> Iterator[Stage]:
     stage = Stage(world.vcsim)
     cases = [case for case in CASES if not (case.simulator or case.api_server)]
     stage.put(cases)
-    for case in cases:
-        stage.furnish(world.bed, case)
+    stage.furnish(world.bed, cases)
     # The one storage class that the cases name.
     world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
     yield stage

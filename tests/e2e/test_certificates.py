@@ -159,9 +159,6 @@ def bed(programs: Parts) -> Iterator[Bed]:
 @pytest.fixture
 def api(bed: Bed) -> Iterator[Api]:
     """Without Secret and webhooks, and with the guard's rights as they should be."""
-    config = yaml.safe_load(bed.kubeconfig().read_text())
-    headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-    verify = ssl.create_default_context(cafile=bed.api.ca_file)
     for role in ROLE:
         kind, metadata = str(role["kind"]), role["metadata"]
         assert isinstance(metadata, dict)
@@ -178,7 +175,7 @@ def api(bed: Bed) -> Iterator[Api]:
         for item in (role, binding):
             whole = {"apiVersion": "rbac.authorization.k8s.io/v1", **item}
             bed.kubectl("apply", "-f", "-", stdin=json.dumps(whole), check=True)
-    with httpx.Client(base_url=bed.api.url, headers=headers, verify=verify, timeout=30) as client:
+    with bed.api.client() as client:
         api = Api(bed, client)
         api.reset()
         yield api

@@ -2,7 +2,6 @@
 
 import json
 import re
-import ssl
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from pyVmomi import vim
 
 from tests.cases import BASE, NAMESPACE, VSPHERE, Case
-from tests.e2e.bed import Bed, Kubectl, Vcsim, add_disk, eventually, find_vm, mark_as_template
+from tests.e2e.bed import (
+    Bed,
+    Kubectl,
+    Vcsim,
+    add_disk,
+    eventually,
+    find_vm,
+    mark_as_template,
+    path_of,
+)
 from tests.e2e.bed import wait_for as finished
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
@@ -90,17 +97,8 @@ class World:
 
     def post(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The API server's own answer to a creation, for what kubectl doesn't show."""
-        config = yaml.safe_load(self.bed.kubeconfig().read_text())
-        kind = {"PersistentVolumeClaim": "/api/v1", "Plan": "/apis/forklift.konveyor.io/v1beta1"}
-        plural = {"PersistentVolumeClaim": "persistentvolumeclaims", "Plan": "plans"}
-        path = f"namespaces/{obj['metadata']['namespace']}/{plural[obj['kind']]}"
-        answer = httpx.post(
-            f"{self.bed.api.url}{kind[obj['kind']]}/{path}",
-            json=obj,
-            headers={"Authorization": f"Bearer {config['users'][0]['user']['token']}"},
-            verify=ssl.create_default_context(cafile=self.bed.api.ca_file),
-        )
-        status: dict[str, Any] = answer.json()
+        with self.bed.api.client() as client:
+            status: dict[str, Any] = client.post(path_of(obj), json=obj).json()
         return status
 
     def vm(self, name: str, vcsim: Vcsim | None = None) -> Vm:
@@ -170,44 +168,28 @@ class Stage:
                 places = [(TARGET, f"case-{number}"), ("conversion-plan", f"plan-{number}")]
                 self._texts[case.id] = [*vms, *places]
 
-    def furnish(self, bed: Bed, case: Case) -> None:
-        """Make what the case says is in the cluster already. For a bed that nobody guards yet."""
-        namespace = self.told(case, TARGET)
-        bed.kubectl("create", "namespace", namespace, check=True)
-        if case.old:
-            self._make(bed, case, case.old)
-        there = case.there
-        if there is None:
-            return
-        own = case.old or {"metadata": {}}
-        for claim in there.pvcs:
-            if claim["metadata"]["name"] != own["metadata"].get("name"):
-                self._make(bed, case, claim)
-        if there.plan is not None:
-            self._make(bed, case, there.plan)
-        if there.started:
-            self._make(bed, case, BASE["Migration"])
-        for claim_name, name in there.pods.items():
-            self._make(bed, case, _running_pod(name, claim_name))
-        for name in there.remote:
-            self._make(bed, case, _remote(name))
-        if there.enforce:
-            bed.kubectl("label", "namespace", namespace, f"{ENFORCE}={there.enforce}", check=True)
+    def furnish(self, bed: Bed, cases: list[Case]) -> None:
+        """Make what each case says is in the cluster already. For a bed that nobody guards yet."""
+        with bed.api.client() as client:
+            for case in cases:
+                for obj in _there(case):
+                    self._make(client, self.placed(case, obj))
 
-    def _make(self, bed: Bed, case: Case, obj: dict[str, Any]) -> None:
+    def _make(self, client: httpx.Client, obj: dict[str, Any]) -> None:
         """Create it, with its status and its end, which no creation takes."""
-        obj = self.placed(case, obj)
-        place = obj["metadata"]["namespace"]
-        named = [obj["kind"], obj["metadata"]["name"], "-n", place]
-        if place not in (NAMESPACE, self.told(case, TARGET)):
-            bed.kubectl("create", "namespace", place)
         ends = obj["metadata"].pop("deletionTimestamp", None)
-        bed.kubectl("create", "-f", "-", stdin=json.dumps(obj), check=True)
+        answer = client.post(path_of(obj), json=obj)
+        if answer.status_code == 409 and obj["kind"] == "Namespace":
+            return
+        assert answer.is_success, answer.text
+        one = f"{path_of(obj)}/{obj['metadata']['name']}"
         if status := obj.get("status"):
-            patch = ["--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
-            bed.kubectl("patch", *named, *patch, check=True)
+            merge = {"Content-Type": "application/merge-patch+json"}
+            body = json.dumps({"status": status})
+            done = client.patch(f"{one}/status", content=body, headers=merge)
+            assert done.is_success, done.text
         if ends:  # a finalizer keeps it
-            bed.kubectl("delete", *named, "--wait=false", check=True)
+            assert client.delete(one).is_success
 
     def placed(self, case: Case, obj: dict[str, Any]) -> dict[str, Any]:
         """`obj` as this case has it: its Migration, too, is out of the way of the other cases'."""
@@ -224,6 +206,28 @@ class Stage:
         either = re.compile("|".join(map(re.escape, longest_first)))
         text = either.sub(lambda found: texts[found[0]], json.dumps(value))
         return json.loads(text)
+
+
+def _there(case: Case) -> Iterator[dict[str, Any]]:
+    """What is in the cluster before the case's own object, in the case's own words."""
+    there = case.there
+    yield _namespace(TARGET, {ENFORCE: there.enforce} if there and there.enforce else {})
+    objects = [case.old] if case.old else []
+    if there is not None:
+        own = case.old["metadata"].get("name") if case.old else None
+        objects += [claim for claim in there.pvcs if claim["metadata"]["name"] != own]
+        objects += [there.plan] if there.plan is not None else []
+        objects += [BASE["Migration"]] if there.started else []
+        objects += [_running_pod(name, claim) for claim, name in there.pods.items()]
+        objects += [_remote(name) for name in there.remote]
+    for obj in objects:
+        if (place := obj["metadata"]["namespace"]) not in (NAMESPACE, TARGET):
+            yield _namespace(place, {})
+        yield obj
+
+
+def _namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def _running_pod(name: str, claim: str) -> dict[str, Any]:
