@@ -6,7 +6,7 @@ same JSON whatever the door: the REST API, the command line, the audit of a clus
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from webhook.decide import Sources, decide, repair
 from webhook.kube import User
 from webhook.listed import Listed
-from webhook.model import Action, KubeObject, Metadata
+from webhook.model import MARK, PRIME, UUID, Action, KubeObject, Metadata, Pvc, quoted
 from webhook.review import (
     CONVERSION,
     MIGRATION,
@@ -91,7 +91,7 @@ class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     patch: tuple[dict[str, Any], ...] = ()
     """RFC 6902: what the mutating webhook writes."""
     patched: Any = None
-    """The object with that patch; the verdict is on this one."""
+    """The object with that patch; the verdict is on this one. An audit has none."""
 
     @property
     def good(self) -> bool:
@@ -133,6 +133,68 @@ async def check(
         )
         told()
     return tuple(results[at] for at in range(len(everything)))
+
+
+async def audit(
+    there: Iterable[KubeObject],
+    sources: Sources,
+    *,
+    migrations: Collection[str] | None,
+    claims: Collection[str],
+    patience: float = PATIENCE,
+    told: Callable[[], None] = lambda: None,
+) -> tuple[Result, ...]:
+    """The results on what is on the cluster already, each object as it stands there.
+
+    The patch of each is what applying it again would repair. `migrations` and `claims` are the uids
+    of all Migrations (None: not known) and PVCs that there are: a mark by which admission passes a
+    PVC by proves nothing unless one of them stands behind it.
+    """
+    results = []
+    for count, obj in enumerate(there):
+        if count % _BREATH == _BREATH - 1:
+            await asyncio.sleep(0)
+        candidate = Candidate(obj)
+        kind = _kind(candidate)
+        marks = tuple(_marks(obj, migrations, claims)) if kind == PVC else ()
+        judged = _unmarked(obj) if marks else obj
+        review = Review("", kind, "CREATE", dry_run=True, object=judged)
+        patch = (await repair(review, sources, _deadline(patience))).patch
+        verdict = await decide(review, sources, _deadline(patience))
+        results.append(_result(candidate, verdict, patch=patch, patched=None, notes=marks))
+        told()
+    return tuple(results)
+
+
+def _marks(
+    obj: KubeObject, migrations: Collection[str] | None, claims: Collection[str]
+) -> Iterator[Note]:
+    """What admission passes this PVC by for, and nothing on the cluster bears out."""
+    metadata = obj["metadata"]
+    mark = (metadata.get("labels") or {}).get(MARK)
+    unowned = migrations is not None and mark not in migrations
+    if isinstance(mark, str) and UUID.fullmatch(mark) and unowned:
+        message = (
+            f"is {quoted(mark)}, the uid of no Migration that is there, and by it admission "
+            "takes the PVC for Forklift's own: if it isn't, remove the label"
+        )
+        yield Note(f"metadata.labels[{MARK}]", message)
+    name = metadata.get("name") or ""
+    if name.startswith(PRIME) and name.removeprefix(PRIME) not in claims:
+        message = (
+            f"{quoted(name)} is named as a populator's own, after the uid of no PVC that is there: "
+            "if it is a vendor's, give it another name, for Forklift counts but never matches it"
+        )
+        yield Note("metadata.name", message)
+
+
+def _unmarked(obj: KubeObject) -> KubeObject:
+    """As admission would judge it without its mark, where it can be meant for a conversion."""
+    pvc = Pvc.of(obj)
+    if not (pvc.vm_id and pvc.vm_uuid and pvc.disk_source):
+        return obj
+    labels = {key: value for key, value in pvc.labels.items() if key != MARK}
+    return {**obj, "metadata": {**obj["metadata"], "labels": labels}}
 
 
 async def _check(
@@ -284,7 +346,7 @@ def _result(
     message: str = "",
     *,
     patch: Sequence[PatchOp] = (),
-    patched: Any = None,
+    patched: Any = msgspec.UNSET,
     notes: Sequence[Note] = (),
 ) -> Result:
     obj = candidate.object if isinstance(candidate.object, dict) else {}
@@ -312,7 +374,7 @@ def _result(
         warnings=warnings,
         notes=tuple(notes),
         patch=tuple(operation(op) for op in patch),
-        patched=candidate.object if patched is None else patched,
+        patched=candidate.object if patched is msgspec.UNSET else patched,
     )
 
 

@@ -4,6 +4,7 @@ from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster
 from webhook.cluster.events import PlanEvents
 from webhook.cluster.objects import reflectors
+from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch
 from webhook.cluster.reader import LiveReader
 
@@ -12,6 +13,7 @@ __all__ = [
     "Cluster",
     "FoundProvider",
     "LiveReader",
+    "Picture",
     "PlanEvents",
     "ProviderWatch",
     "reflectors",

@@ -99,7 +99,7 @@ class ProviderWatch:
         self._reflectors = {
             namespace: Reflector(
                 cluster,
-                f"/apis/forklift.konveyor.io/v1beta1/namespaces/{namespace}/providers",
+                _path(namespace),
                 _decode,
                 _Namespace(self, namespace),
             )
@@ -107,6 +107,11 @@ class ProviderWatch:
         }
         for namespace, reflector in self._reflectors.items():
             inventory.unlisted[namespace] = reflector.why
+
+    async def ask(self) -> None:
+        """For who can't wait for better days: raises ClusterUnreachable where `run` would wait."""
+        for namespace in self._reflectors:
+            await self._cluster.get(_path(namespace), limit="1")
 
     async def run(self) -> None:
         """Until cancelled; every source is stopped before it returns."""
@@ -224,6 +229,10 @@ class _Namespace:
 
     def keys(self) -> set[str]:
         return self._watch.keys(self._namespace)
+
+
+def _path(namespace: str) -> str:
+    return f"/apis/forklift.konveyor.io/v1beta1/namespaces/{namespace}/providers"
 
 
 def _decode(raw: Any) -> tuple[str, _Provider] | None:
