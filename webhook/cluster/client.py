@@ -1,6 +1,7 @@
 """Requests to the API server: the kubernetes package's configuration and transport, raw answers."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -78,6 +79,8 @@ class Cluster:
         try:
             if kubeconfig is None:
                 config.load_incluster_config(client_configuration=configuration)
+            elif not any(map(os.path.exists, str(kubeconfig).split(os.pathsep))):
+                raise ClusterUnreachable(f"kubeconfig {kubeconfig}: there is no such file")
             else:
                 await config.load_kube_config(
                     config_file=str(kubeconfig),
