@@ -40,7 +40,7 @@ def main() -> int:
         folder = Path(temporary)
         snapshot = folder / "snapshot.json"
         snapshot.write_text(json.dumps({"providers": [_provider()]}))
-        vms = list(snapshot_of(snapshot).vsphere())[0].vms
+        vms = next(iter(snapshot_of(snapshot).vsphere())).vms
         given = [pvc for number, vm in enumerate(vms) for pvc in _pvcs(vm, number)]
         figures.add("--help", _median(HELP_ROUNDS, "--help"), 0.25, "s")
         file = folder / "manifests.yaml"

@@ -16,6 +16,7 @@ app = typer.Typer(
     name="conversion-guard",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes 60 ms to import, and help is to be there at once
 )
 
 
