@@ -146,6 +146,11 @@ def check(
     settings: Settings = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
+    server: Annotated[
+        str | None, typer.Option(help="Ask this guard's API, https://host:port, instead.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Who asks the API.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM: who signed the API's.")] = None,
     namespace: Annotated[str, typer.Option(help="Of objects that name none.")] = "",
     output: Verdicts = "table",
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here, too.")] = None,
@@ -153,8 +158,15 @@ def check(
     """Judge manifests before anybody applies them; 1 if one is denied or undecided."""
     from webhook.cli.check import run
 
-    where = _where(snapshot, settings, kubeconfig, context)
-    raise typer.Exit(run(files, where, namespace, output, junit))
+    where = _where(snapshot, None if server else settings, kubeconfig, context)
+    asked = None
+    if server is not None:
+        from webhook.cli.remote import Server
+
+        if snapshot or kubeconfig or context:
+            raise typer.BadParameter("--server judges by what it knows itself: leave out the rest")
+        asked = Server(server, token_file, ca_file)
+    raise typer.Exit(run(files, where, asked, namespace, output, junit))
 
 
 @app.command()

@@ -8,18 +8,29 @@ from typing import Any
 from webhook import manifests
 from webhook.check import Candidate, Result, check
 from webhook.cli.known import Where, sources_of
+from webhook.cli.remote import Server
+from webhook.cli.remote import check as ask
 from webhook.cli.verdicts import Output, junit, write
 from webhook.errors import SettingsInvalid
 
 
 def run(
-    files: Sequence[str], where: Where, namespace: str, output: Output, report: Path | None
+    files: Sequence[str],
+    where: Where,
+    server: Server | None,
+    namespace: str,
+    output: Output,
+    report: Path | None,
 ) -> int:
     """The exit code: 1 if anything is denied or undecided. Raises GuardError."""
-    if where == Where():
-        raise SettingsInvalid("what to judge by? Give --snapshot FILE or --settings FILE")
+    if where == Where() and server is None:
+        message = "what to judge by? Give --snapshot FILE, --settings FILE or --server URL"
+        raise SettingsInvalid(message)
     candidates = list(manifests.read(files))
-    results = asyncio.run(_judged(candidates, where, namespace))
+    if server is not None:
+        results = ask(server, candidates, namespace)
+    else:
+        results = asyncio.run(_judged(candidates, where, namespace))
     if report is not None:
         report.write_bytes(junit(results))
     write(results, output)
