@@ -138,6 +138,21 @@ def audit(
 
 
 @app.command()
+def doctor(
+    settings: Settings = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Annotated[str, typer.Option(help="The guard's own.")] = "conversion-guard",
+    output: Output = "table",
+) -> None:
+    """Look for what is wrong with an installation, and say how to mend it; 1 if there is any."""
+    from webhook.cli.doctor import run
+    from webhook.cli.known import Where
+
+    raise typer.Exit(run(Where(None, settings, kubeconfig, context), namespace, output))
+
+
+@app.command()
 def check(
     files: Annotated[list[str], typer.Argument(help="Files and folders; - is standard input.")],
     snapshot: Annotated[
