@@ -3,7 +3,9 @@
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.e2e.parts import Parts
 from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS
 from tests.guard import running
-from webhook import manifests
+from webhook import manifests, tls
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -44,17 +46,22 @@ def bed(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         own = {"source": "self-managed", "namespace": OWN, "extraNames": ["127.0.0.1"]}
         settings = {"tls": own, "kubeconfig": str(bed.kubeconfig(GUARD)), "deniedNetworks": []}
         with running(tmp_path_factory.mktemp("guard"), settings):
-            bundle = "jsonpath={.webhooks[*].clientConfig.caBundle}"
             for kind in (VALIDATING, MUTATING):
-                shown = ["get", kind, OWN, "-o", bundle]
-                eventually(lambda shown=shown: bed.kubectl(*shown).stdout, 60, "it is trusted")
-        # What the controllers do, which this bed hasn't got.
-        ready = '{"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}'
-        bed.kubectl(
-            "patch", "deployment", OWN, "-n", OWN, "--subresource=status", "--type=merge",
-            "-p", ready, check=True,
-        )  # fmt: skip
+                eventually(partial(trusted, bed, kind), 60, "it is trusted")
+        ready(bed)
         yield bed
+
+
+def trusted(bed: Bed, kind: str) -> str:
+    bundle = "jsonpath={.webhooks[*].clientConfig.caBundle}"
+    return bed.kubectl("get", kind, OWN, "-o", bundle).stdout
+
+
+def ready(bed: Bed) -> None:
+    """What the controllers say of the Deployment, which this bed hasn't got."""
+    status = '{"status": {"replicas": 2, "readyReplicas": 2}}'
+    how = ["--subresource=status", "--type=merge", "-p", status]
+    bed.kubectl("patch", "deployment", OWN, "-n", OWN, *how, check=True)
 
 
 def doctor(bed: Bed, folder: Path, **settings: Any) -> tuple[int, list[dict[str, str]]]:
@@ -81,6 +88,7 @@ def changed(bed: Bed, kind: str, name: str, namespace: str, change: Any) -> Iter
     del was["metadata"]["resourceVersion"]
     how = "create" if change is None else "replace"
     bed.kubectl(how, "-f", "-", stdin=json.dumps(was), check=True)
+    ready(bed)
 
 
 def replaced(path: str, value: Any) -> list[dict[str, Any]]:
@@ -172,15 +180,10 @@ def test_a_fault_is_named_with_its_fix(
     area: str,
     says: str,
 ) -> None:
-    with ExitStack() as stack:
-        if change == "another":
-            from datetime import UTC, datetime
-
-            from webhook import tls
-
-            issued = tls.issue([f"{OWN}.{OWN}.svc"], datetime.now(UTC))
-            change = replaced("/data/tls.crt", base64.b64encode(issued.certificate).decode())
-        stack.enter_context(changed(bed, kind, name, namespace, change))
+    if change == "another":
+        issued = tls.issue([f"{OWN}.{OWN}.svc"], datetime.now(UTC))
+        change = replaced("/data/tls.crt", base64.b64encode(issued.certificate).decode())
+    with changed(bed, kind, name, namespace, change):
         code, findings = doctor(bed, tmp_path)
     wrong = [one for one in findings if one["state"] == "wrong"]
     assert code == 1
