@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,10 @@ def test_every_answer_in_the_guide_is_real(
     kubectl("apply", "-f", "-", stdin=_FAST, check=True)
     if name == "cli":
         kubectl("create", "namespace", "vms")
-    settings = {"snapshots": [str(DEMO)], "kubeconfig": str(world.bed.kubeconfig(GUARD))}
+    settings: dict[str, Any] = {
+        "snapshots": [str(DEMO)],
+        "kubeconfig": str(world.bed.kubeconfig(GUARD)),
+    }
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     (tmp_path / "webhook/cli/demo").mkdir(parents=True)
     shutil.copy(DEMO, tmp_path / "webhook/cli/demo")

@@ -61,9 +61,10 @@ def run(where: Where, namespace: str, output: str) -> int:
 
 
 def _line(finding: Finding) -> str:
-    fix = finding.fix.replace("\n", "\n  ")
     head = f"{_SIGNS[finding.state]}  {finding.area:13} {finding.what}\n"
-    return head + (f"  fix: {fix}\n" if fix else "")
+    # What is to be pasted into a shell keeps its margin.
+    gap = "\n" if "\n" in finding.fix else " "
+    return head + (f"  fix:{gap}{finding.fix}\n" if finding.fix else "")
 
 
 async def _looked(where: Where, namespace: str) -> list[Finding]:
