@@ -11,6 +11,7 @@ import pytest
 
 from tests.cases import NAMESPACE, VSPHERE
 from tests.command import run
+from tests.e2e.test_providers import SECRET, provider, secret
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from webhook import manifests
@@ -120,6 +121,23 @@ def test_a_mark_that_no_migration_stands_behind_is_named_and_the_pvc_judged(
     assert forged["verdict"] == "denied"
     assert f'"{stray}", the uid of no Migration' in forged["notes"][0]["message"]
     assert "the uid of no PVC" in str(found["PersistentVolumeClaim prime-of-nothing"]["notes"])
+
+
+def test_a_vcenter_out_of_reach_leaves_undecided_what_may_be_its_own(
+    world: World, vm: Vm, settings: Path
+) -> None:
+    right = disk_of(vm, "right")
+    make(world, right, disk_of(vm, "whose", vmID="vm-9999"))
+    dead = [secret("dead-credentials", SECRET), provider("dead", "https://127.0.0.1:1/sdk")]
+    make(world, *dead)
+    named = "--settings", settings, "--namespace", PLACE
+    done = run("audit", *named, "--output", "json")
+    world.bed.kubectl("delete", "provider", "dead", "-n", NAMESPACE, check=True)
+    world.bed.kubectl("delete", "secret", "dead-credentials", "-n", NAMESPACE, check=True)
+    assert done.returncode == 1
+    assert f"conversion-guard: provider {NAMESPACE}/dead is unreachable since" in done.stderr
+    verdicts = {one["name"]: one["verdict"] for one in json.loads(done.stdout)["results"]}
+    assert verdicts == {"right": "admitted", "whose": "undecided"}
 
 
 def test_junit_names_each_object_for_a_pipeline(world: World, vm: Vm, settings: Path) -> None:
