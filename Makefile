@@ -64,6 +64,10 @@ bench-slow: install ## Latency beside 200 slow clients, as a ratio; 1 if it more
 bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 1 if a figure falls short
 	$(BIN)/python -m tests.bench_inventory
 
+.PHONY: bench-cli
+bench-cli: install ## The command: --help, check of 1,000 manifests, audit of 10,000 PVCs; 1 if one is too slow
+	$(BIN)/python -m tests.bench_cli
+
 .PHONY: lock
 lock: install ## Resolve the lock files anew
 	$(LOCK) --upgrade -o requirements.lock

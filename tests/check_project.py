@@ -1,8 +1,10 @@
 """What no linter knows: `make check` fails where the project contradicts itself.
 
-`--update` rewrites the rule table of the README, and docs/rules.md.
+`--update` rewrites what is made of something else: the rule table of the README, docs/rules.md, and
+what `doctor` knows of the manifests.
 """
 
+import json
 import re
 import sys
 import tomllib
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from tests.cases import FIXTURES
 from webhook import __version__
@@ -20,6 +23,7 @@ from webhook.rules import DEFAULTS, RULES
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "rules.md"
+SHIPPED = ROOT / "webhook" / "cli" / "doctor" / "shipped.json"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
 _VERBS = {"deny": "Denies", "warn": "Warns", "audit": "Records"}
 _TABLE = re.compile(r"(<!-- rules: [^>]*-->\n).*?(<!-- /rules -->)", re.DOTALL)
@@ -29,9 +33,12 @@ def main() -> int:
     if "--update" in sys.argv:
         README.write_text(_TABLE.sub(rf"\1{_table()}\2", README.read_text()))
         REFERENCE.write_text(_reference())
+        SHIPPED.write_text(_shipped())
     faults = [*_versions(), *_locks(), *_readme()]
     if REFERENCE.read_text() != _reference():
         faults.append("docs/rules.md: is not that of the rules and their cases: make fix")
+    if SHIPPED.read_text() != _shipped():
+        faults.append(f"{SHIPPED.relative_to(ROOT)}: is not what manifests/ ships: make fix")
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     return 1 if faults else 0
@@ -120,6 +127,25 @@ def _reference() -> str:
             made.append("".join(f"- **{head}**: {text}\n" for head, text in parts.items()))
             made.extend(_example(rule, outcome) for outcome in ("pass", "fail"))
     return "\n".join(made)
+
+
+def _shipped() -> str:
+    """What `doctor` holds an installation against: it must know without these files."""
+
+    def objects(file: str) -> list[Any]:
+        return list(yaml.safe_load_all((ROOT / "manifests" / file).read_text()))
+
+    hooks = [*objects("base/mutating-webhook.yaml"), *objects("base/validating-webhook.yaml")]
+    shipped = {
+        "webhooks": {item["kind"]: item["webhooks"] for item in hooks},
+        "cluster": [
+            *objects("base/cluster-role.yaml"),
+            *objects("self-managed/ca-bundle-role.yaml"),
+        ],
+        "own": objects("self-managed/role.yaml"),
+        "providers": objects("provider-namespace/role.yaml"),
+    }
+    return json.dumps(shipped, indent=1) + "\n"
 
 
 _HEAD = """\

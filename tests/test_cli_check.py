@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -77,7 +79,7 @@ def test_settings_name_the_snapshot_too(tmp_path: Path) -> None:
 def test_without_anything_to_judge_by_it_says_what_to_give() -> None:
     done = run("-", given=RIGHT)
     assert done.returncode == 2
-    assert "--snapshot FILE or --settings FILE" in done.stderr
+    assert "--snapshot FILE, --settings FILE or --server URL" in done.stderr
 
 
 def test_a_folder_is_read_in_order_without_its_kustomization(tmp_path: Path) -> None:
@@ -154,3 +156,59 @@ def test_a_missing_and_a_too_big_file_are_named(
     (tmp_path / "big.yaml").write_text("a: " + "b" * 20)
     with pytest.raises(ManifestInvalid, match="more than"):
         list(manifests.read([str(tmp_path / "big.yaml")]))
+
+
+@pytest.fixture
+def peak(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[str], int]]:
+    """`check` on one file's content, and the most memory that its process had, in MiB."""
+
+    def measured(*pieces: bytes) -> tuple[subprocess.CompletedProcess[str], int]:
+        file = tmp_path / "given.yaml"
+        with file.open("wb") as stream:
+            stream.writelines(pieces)
+        # Not getrusage: its maximum is the parent's, from before the program was there.
+        program = (
+            "import pathlib, sys; from webhook.cli import main\n"
+            "try: main()\n"
+            "finally: sys.stderr.write(pathlib.Path('/proc/self/status').read_text())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, "check", file, "--snapshot", SNAPSHOT],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done, int(re.findall(r"VmHWM:\s+(\d+) kB", done.stderr)[0]) // 1024
+
+    return measured
+
+
+MANY = 100_000
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("pieces", "code", "said", "mib"),
+    [
+        ([b"a: " + b"x" * (50 * 2**20)], 2, "more than 32 MiB at once: split them", 200),
+        ([b"---\nkind: ConfigMap\napiVersion: v1\n"] * MANY, 0, "", 400),
+        ([_BOMB.encode()], 2, "its aliases stand for more than", 100),
+        ([b"a: 1\n" * 2], 2, 'the key "a" is there twice', 100),
+        ([b"a:\n\tb: 1\n"], 2, ":2:1: ", 100),
+        ([b"\xef\xbb\xbf", RIGHT.replace("\n", "\r\n").encode()], 0, "", 100),
+        ([b"a: &a [" + b"x, " * 900_000 + b"x]\n"], 1, "", 700),
+    ],
+    ids=["50 MB", "100,000 documents", "bomb", "twice", "tab", "BOM and CRLF", "one huge list"],
+)
+def test_bad_input_is_answered_in_bounded_memory(
+    peak: Callable[..., tuple[subprocess.CompletedProcess[str], int]],
+    pieces: list[bytes],
+    code: int,
+    said: str,
+    mib: int,
+) -> None:
+    done, measured = peak(*pieces)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert measured <= mib

@@ -6,7 +6,7 @@ same JSON whatever the door: the REST API, the command line, the audit of a clus
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from webhook.decide import Sources, decide, repair
 from webhook.kube import User
 from webhook.listed import Listed
-from webhook.model import Action, KubeObject, Metadata
+from webhook.model import MARK, PRIME, UUID, Action, KubeObject, Metadata, Pvc, quoted
 from webhook.review import (
     CONVERSION,
     MIGRATION,
@@ -91,7 +91,7 @@ class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     patch: tuple[dict[str, Any], ...] = ()
     """RFC 6902: what the mutating webhook writes."""
     patched: Any = None
-    """The object with that patch; the verdict is on this one."""
+    """The object with that patch; the verdict is on this one. An audit has none."""
 
     @property
     def good(self) -> bool:
@@ -121,10 +121,10 @@ async def check(
     be told is up to `sources` (`trust_network`, and the cluster's `may`). `namespace` is of objects
     that name none. `patience` is seconds for each object; `told` is called after each.
     """
-    everything = [one for candidate in candidates for one in _items(candidate)]
+    everything = [one for candidate in candidates for one in items(candidate)]
     listed = Listed(sources.cluster, sources.followed)
     results: dict[int, Result] = {}
-    in_order = sorted(range(len(everything)), key=lambda at: _ORDER.get(_kind(everything[at]), 3))
+    in_order = sorted(range(len(everything)), key=lambda at: _ORDER.get(kind_of(everything[at]), 3))
     for count, at in enumerate(in_order):
         if count % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
@@ -135,6 +135,68 @@ async def check(
     return tuple(results[at] for at in range(len(everything)))
 
 
+async def audit(
+    there: Iterable[KubeObject],
+    sources: Sources,
+    *,
+    migrations: Collection[str] | None,
+    claims: Collection[str],
+    patience: float = PATIENCE,
+    told: Callable[[], None] = lambda: None,
+) -> tuple[Result, ...]:
+    """The results on what is on the cluster already, each object as it stands there.
+
+    The patch of each is what applying it again would repair. `migrations` and `claims` are the uids
+    of all Migrations (None: not known) and PVCs that there are: a mark by which admission passes a
+    PVC by proves nothing unless one of them stands behind it.
+    """
+    results = []
+    for count, obj in enumerate(there):
+        if count % _BREATH == _BREATH - 1:
+            await asyncio.sleep(0)
+        candidate = Candidate(obj)
+        kind = kind_of(candidate)
+        marks = tuple(_marks(obj, migrations, claims)) if kind == PVC else ()
+        judged = _unmarked(obj) if marks else obj
+        review = Review("", kind, "CREATE", dry_run=True, object=judged)
+        patch = (await repair(review, sources, _deadline(patience))).patch
+        verdict = await decide(review, sources, _deadline(patience))
+        results.append(_result(candidate, verdict, patch=patch, patched=None, notes=marks))
+        told()
+    return tuple(results)
+
+
+def _marks(
+    obj: KubeObject, migrations: Collection[str] | None, claims: Collection[str]
+) -> Iterator[Note]:
+    """What admission passes this PVC by for, and nothing on the cluster bears out."""
+    metadata = obj["metadata"]
+    mark = (metadata.get("labels") or {}).get(MARK)
+    unowned = migrations is not None and mark not in migrations
+    if isinstance(mark, str) and UUID.fullmatch(mark) and unowned:
+        message = (
+            f"is {quoted(mark)}, the uid of no Migration that is there, and by it admission "
+            "takes the PVC for Forklift's own: if it isn't, remove the label"
+        )
+        yield Note(f"metadata.labels[{MARK}]", message)
+    name = metadata.get("name") or ""
+    if name.startswith(PRIME) and name.removeprefix(PRIME) not in claims:
+        message = (
+            f"{quoted(name)} is named as a populator's own, after the uid of no PVC that is there: "
+            "if it is a vendor's, give it another name, for Forklift counts but never matches it"
+        )
+        yield Note("metadata.name", message)
+
+
+def _unmarked(obj: KubeObject) -> KubeObject:
+    """As admission would judge it without its mark, where it can be meant for a conversion."""
+    pvc = Pvc.of(obj)
+    if not (pvc.vm_id and pvc.vm_uuid and pvc.disk_source):
+        return obj
+    labels = {key: value for key, value in pvc.labels.items() if key != MARK}
+    return {**obj, "metadata": {**obj["metadata"], "labels": labels}}
+
+
 async def _check(
     candidate: Candidate,
     sources: Sources,
@@ -143,7 +205,7 @@ async def _check(
     namespace: str,
     patience: float,
 ) -> Result:
-    kind = _kind(candidate)
+    kind = kind_of(candidate)
     try:
         if faults := tuple(_malformed(candidate.object)):
             return _result(candidate, Denied(faults, findings=faults))
@@ -178,7 +240,7 @@ def _deadline(patience: float) -> float:
     return asyncio.get_running_loop().time() + patience
 
 
-def _items(candidate: Candidate) -> Iterator[Candidate]:
+def items(candidate: Candidate) -> Iterator[Candidate]:
     """The candidate itself, or what a List holds: `v1 List`, or one of a kind, as `kubectl get`
     and the API server write them."""
     obj = candidate.object
@@ -198,7 +260,8 @@ def _is_list(obj: Mapping[str, Any]) -> bool:
     return isinstance(obj.get("items"), list) and "spec" not in obj
 
 
-def _kind(candidate: Candidate) -> Kind:
+def kind_of(candidate: Candidate) -> Kind:
+    """As it is written; whatever stands in the way of reading it is found by `check`."""
     obj = candidate.object if isinstance(candidate.object, dict) else {}
     group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
     return Kind(group, version, str(obj.get("kind", "")))
@@ -284,7 +347,7 @@ def _result(
     message: str = "",
     *,
     patch: Sequence[PatchOp] = (),
-    patched: Any = None,
+    patched: Any = msgspec.UNSET,
     notes: Sequence[Note] = (),
 ) -> Result:
     obj = candidate.object if isinstance(candidate.object, dict) else {}
@@ -312,7 +375,7 @@ def _result(
         warnings=warnings,
         notes=tuple(notes),
         patch=tuple(operation(op) for op in patch),
-        patched=candidate.object if patched is None else patched,
+        patched=candidate.object if patched is msgspec.UNSET else patched,
     )
 
 

@@ -22,7 +22,7 @@ from webhook.gather import (
 )
 from webhook.inventory import Inventory, Overlay, ProviderInventory
 from webhook.kube import ClusterReader, Followed, User
-from webhook.model import MILDEST_FIRST, MOREF, UUID, Action, KubeObject
+from webhook.model import MARK, MILDEST_FIRST, MOREF, PRIME, UUID, Action, KubeObject
 from webhook.policy import Enforcement, Policy
 from webhook.review import (
     CONVERSION,
@@ -126,9 +126,9 @@ def _skipped(question: Question[Any], policy: Policy, user: User) -> Skip | None
     if not isinstance(question, PvcQuestion):
         return None
     pvc = question.pvc
-    if UUID.fullmatch(str(pvc.labels.get("migration", ""))):
+    if UUID.fullmatch(str(pvc.labels.get(MARK, ""))):
         return "forklift-mark"
-    if pvc.name.startswith("prime-"):
+    if pvc.name.startswith(PRIME):
         if not pvc.vm_uuid:
             return "populator"
         if user.username in policy.importers:

@@ -47,6 +47,10 @@ class ClusterUnreachable(GuardError):
     """The API server could not be asked, or refused: the message says what, without a secret."""
 
 
+class ServerUnreachable(GuardError):
+    """A guard's API could not be asked, or refused: the message says what, without a secret."""
+
+
 class CertificateInvalid(GuardError):
     """A certificate or key file can't be used; the message names the file."""
 

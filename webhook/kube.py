@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from webhook.model import KubeObject, is_blank, trim_backing_file
+from webhook.model import PRIME, KubeObject, is_blank, trim_backing_file
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
         Source: Forklift's kubevirt.go, listDiskPVCsByUUID and hasDiskIdentity.
         """
-        return not self.name.startswith("prime-") and not is_blank(self.disk_source)
+        return not self.name.startswith(PRIME) and not is_blank(self.disk_source)
 
     @property
     def source(self) -> str:

@@ -1,12 +1,14 @@
 """One bed for each set of CRDs: the project's own, and Forklift's where they are at hand."""
 
+import base64
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cases import NAMESPACE
+from tests.cases import NAMESPACE, VSPHERE
 from tests.e2e.bed import Bed
 from tests.e2e.parts import PartMissing, Parts, parts
 from tests.e2e.world import FORKLIFTS_CRDS, MANIFESTS, OWN_CRDS, TARGET, World
@@ -43,3 +45,41 @@ def world(programs: Parts, crds: Path, tmp_path_factory: pytest.TempPathFactory)
         bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
         bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
         yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def settings(world: World, tmp_path: Path) -> Iterator[Path]:
+    """By which the guard finds its vCenter in the cluster, and nowhere else."""
+    values = {
+        "user": world.vcsim.user,
+        "password": world.vcsim.password,
+        "ca.crt": world.vcsim.ca_file.read_text(),
+    }
+    metadata = {"name": VSPHERE, "namespace": NAMESPACE}
+    objects = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata,
+            "data": {key: base64.b64encode(text.encode()).decode() for key, text in values.items()},
+        },
+        {
+            "apiVersion": "forklift.konveyor.io/v1beta1",
+            "kind": "Provider",
+            "metadata": metadata,
+            "spec": {"type": "vsphere", "url": world.vcsim.url, "secret": metadata},
+        },
+    ]
+    for obj in objects:
+        world.bed.kubectl("apply", "-f", "-", stdin=json.dumps(obj), check=True)
+    file = tmp_path / "settings.yaml"
+    chosen = {
+        "kubeconfig": str(world.bed.kubeconfig()),
+        "providerNamespaces": [NAMESPACE],
+        "deniedNetworks": [],
+    }
+    file.write_text(json.dumps(chosen))
+    yield file
+    # Every guard of this bed would find them.
+    names = [f"provider/{VSPHERE}", f"secret/{VSPHERE}"]
+    world.bed.kubectl("delete", *names, "-n", NAMESPACE, check=True)

@@ -2,17 +2,21 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from webhook import __version__
 from webhook.errors import GuardError
 
+if TYPE_CHECKING:
+    from webhook.cli.known import Where
+
 app = typer.Typer(
     name="conversion-guard",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes 60 ms to import, and help is to be there at once
 )
 
 
@@ -34,6 +38,11 @@ Snapshot = Annotated[
 OfProvider = Annotated[
     str | None, typer.Option("--provider", help="namespace/name; without one: any.")
 ]
+Kubeconfig = Annotated[
+    Path | None, typer.Option(help="Of the cluster. Without one: the settings', or as kubectl.")
+]
+Context = Annotated[str | None, typer.Option(help="Of the kubeconfig. Without one: its own.")]
+Verdicts = Annotated[Literal["table", "json", "yaml", "junit"], typer.Option(help="How to say it.")]
 Output = Annotated[Literal["table", "json", "yaml"], typer.Option(help="How to say it.")]
 
 
@@ -44,6 +53,18 @@ def main() -> None:
     except GuardError as error:
         sys.stderr.write(f"conversion-guard: {error}\n")
         sys.exit(2)
+
+
+def _where(
+    snapshot: Path | None,
+    settings: Path | None,
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+) -> "Where":
+    """Where to look. The environment's settings file yields to a snapshot."""
+    from webhook.cli.known import Where
+
+    return Where(snapshot, None if snapshot else settings, kubeconfig, context)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -97,24 +118,70 @@ def demo() -> None:
 
 
 @app.command()
+def audit(
+    snapshot: Snapshot = None,
+    settings: Settings = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these PVCs, and the Plans for them; repeatable. Else: all."),
+    ] = None,
+    output: Verdicts = "table",
+) -> None:
+    """Judge every conversion PVC, Plan and Migration on the cluster; 1 if one is not right."""
+    from webhook.cli.audit import run
+    from webhook.cli.known import Where
+
+    where = Where(snapshot, settings, kubeconfig, context)
+    raise typer.Exit(run(where, namespace or [], output))
+
+
+@app.command()
+def doctor(
+    settings: Settings = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Annotated[str, typer.Option(help="The guard's own.")] = "conversion-guard",
+    output: Output = "table",
+) -> None:
+    """Look for what is wrong with an installation, and say how to mend it; 1 if there is any."""
+    from webhook.cli.doctor import run
+    from webhook.cli.known import Where
+
+    raise typer.Exit(run(Where(None, settings, kubeconfig, context), namespace, output))
+
+
+@app.command()
 def check(
     files: Annotated[list[str], typer.Argument(help="Files and folders; - is standard input.")],
     snapshot: Annotated[
         Path | None, typer.Option(help="Judge by this snapshot file and the default rules.")
     ] = None,
     settings: Settings = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    server: Annotated[
+        str | None, typer.Option(help="Ask this guard's API, https://host:port, instead.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Who asks the API.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM: who signed the API's.")] = None,
     namespace: Annotated[str, typer.Option(help="Of objects that name none.")] = "",
-    output: Annotated[
-        Literal["table", "json", "yaml"], typer.Option(help="How to say it.")
-    ] = "table",
+    output: Verdicts = "table",
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here, too.")] = None,
 ) -> None:
     """Judge manifests before anybody applies them; 1 if one is denied or undecided."""
     from webhook.cli.check import run
 
-    # The environment's settings file yields to a snapshot.
-    by = None if snapshot else settings
-    raise typer.Exit(run(files, snapshot, by, namespace, output, junit))
+    where = _where(snapshot, None if server else settings, kubeconfig, context)
+    asked = None
+    if server is not None:
+        from webhook.cli.remote import Server
+
+        if snapshot or kubeconfig or context:
+            raise typer.BadParameter("--server judges by what it knows itself: leave out the rest")
+        asked = Server(server, token_file, ca_file)
+    raise typer.Exit(run(files, where, asked, namespace, output, junit))
 
 
 @app.command()
@@ -149,8 +216,8 @@ def render(
 
     chosen = wanted(namespace, storage_class, volume_mode, access_mode or [], name)
     planned = None if plan is None else PlanWanted(plan, destination)
-    by = None if snapshot else settings
-    raise typer.Exit(run(vm, snapshot, by, provider, chosen, planned, output))
+    where = _where(snapshot, settings)
+    raise typer.Exit(run(vm, where, provider, chosen, planned, output))
 
 
 @inventory.command("list")
@@ -164,7 +231,7 @@ def list_(
     """List every provider's VMs."""
     from webhook.cli.show import list_ as run
 
-    run(snapshot, None if snapshot else settings, provider, name, output)
+    run(_where(snapshot, settings), provider, name, output)
 
 
 @inventory.command()
@@ -178,7 +245,7 @@ def show(
     """Show a VM's disks: the exact disk-source of each, and whether Forklift converts it."""
     from webhook.cli.show import show as run
 
-    run(vm, snapshot, None if snapshot else settings, provider, output)
+    run(vm, _where(snapshot, settings), provider, output)
 
 
 @inventory.command()
@@ -193,4 +260,4 @@ def export(
     """Read every vSphere provider once, and write a snapshot file that `serve` reads back."""
     from webhook.cli.inventory import export as run
 
-    run(settings, output, timeout)
+    run(_where(None, settings), output, timeout)

@@ -1,115 +1,58 @@
 """`conversion-guard check`: the verdict on manifests before anybody applies them."""
 
 import asyncio
-import re
-import sys
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
-
-import msgspec
+from typing import Any
 
 from webhook import manifests
-from webhook.check import Candidate, Result, Results, check
-from webhook.decide import Sources
+from webhook.check import Candidate, Result, check
+from webhook.cli.known import Where, sources_of
+from webhook.cli.remote import Server
+from webhook.cli.remote import check as ask
+from webhook.cli.verdicts import Output, junit, write
 from webhook.errors import SettingsInvalid
-from webhook.inventory import Inventory, load_snapshot
-from webhook.policy import Policy
-
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def run(
     files: Sequence[str],
-    snapshot: Path | None,
-    settings: Path | None,
+    where: Where,
+    server: Server | None,
     namespace: str,
-    output: str,
-    junit: Path | None,
+    output: Output,
+    report: Path | None,
 ) -> int:
     """The exit code: 1 if anything is denied or undecided. Raises GuardError."""
-    if (snapshot is None) == (settings is None):
-        raise SettingsInvalid("what to judge by? Give --snapshot FILE or --settings FILE")
+    if where == Where() and server is None:
+        message = "what to judge by? Give --snapshot FILE, --settings FILE or --server URL"
+        raise SettingsInvalid(message)
     candidates = list(manifests.read(files))
-    if snapshot is not None:
-        now = {"wall": datetime.now(UTC), "monotonic": time.monotonic()}
-        inventory = Inventory(load_snapshot(snapshot, **now))  # type: ignore[arg-type]
-        known = Sources(inventory, Policy(trust_network=True), time.monotonic)
-        results = asyncio.run(check(candidates, known, namespace=namespace))
+    if server is not None:
+        results = ask(server, candidates, namespace)
     else:
-        results = _by_settings(candidates, settings, namespace)
-    if junit is not None:
-        junit.write_bytes(_junit(results))
-    if output == "table":
-        sys.stdout.write("".join(f"{line}\n" for one in results for line in _lines(one)))
-    else:
-        codec = msgspec.json if output == "json" else msgspec.yaml
-        sys.stdout.buffer.write(codec.encode(Results(results)).rstrip() + b"\n")
+        results = asyncio.run(_judged(candidates, where, namespace))
+    if report is not None:
+        report.write_bytes(junit(results))
+    write(results, output)
     return 0 if all(result.good for result in results) else 1
 
 
-def _by_settings(
-    candidates: Sequence[Candidate], path: Path | None, namespace: str
+async def _judged(
+    candidates: Sequence[Candidate], where: Where, namespace: str
 ) -> tuple[Result, ...]:
-    # Here, not above: a snapshot needs neither pydantic nor rich.
-    from webhook.cli import sources
-    from webhook.cli.inventory import read, settings_of
-
-    settings = settings_of(path)
-    inventory, live = sources.known(settings)
-    policy = msgspec.structs.replace(sources.policy(settings), trust_network=True)
-    known = Sources(inventory, policy, time.monotonic)
-
-    async def judged() -> tuple[Result, ...]:
-        await read(inventory, None, 300.0)
-        return await check(candidates, known, namespace=namespace)
-
-    with ExitStack() as running:
-        for source in live:
-            source.start()
-            running.callback(source.stop)
-        return asyncio.run(judged())
+    places = {place for one in candidates for place in _places(one.object, namespace)}
+    async with sources_of(where, lambda: places or {"default"}) as sources:
+        return await check(candidates, sources, namespace=namespace)
 
 
-def _lines(result: Result) -> list[str]:
-    head = f"{_place(result)}: {_title(result)}: {result.verdict}"
-    return [head + (f": {result.message}" if result.message else ""), *_said(result)]
-
-
-def _said(result: Result) -> list[str]:
-    said = [f"  {f.action}: {f.field}: {f.message} ({f.rule})" for f in result.findings]
-    said += [f"  repair: {op['op']} {op['path']}" for op in result.patch]
-    return said + [f"  note: {note.field}: {note.message}" for note in result.notes]
-
-
-def _place(result: Result) -> str:
-    return f"{result.file}:{result.line}"
-
-
-def _title(result: Result) -> str:
-    return f"{result.kind or 'object'} {result.namespace}/{result.name}".replace(" /", " ")
-
-
-def _junit(results: Sequence[Result]) -> bytes:
-    suite = ElementTree.Element("testsuite", name="conversion-guard", tests=str(len(results)))
-    counts = {"failures": 0, "errors": 0, "skipped": 0}
-    for result in results:
-        title = _NO_XML.sub("�", _title(result))
-        place = _NO_XML.sub("�", _place(result))
-        case = ElementTree.SubElement(suite, "testcase", name=title, classname=place)
-        text = _NO_XML.sub("�", "\n".join(_lines(result)))
-        if result.verdict == "denied":
-            ElementTree.SubElement(case, "failure", message="denied").text = text
-            counts["failures"] += 1
-        elif result.verdict == "undecided":
-            ElementTree.SubElement(case, "error", message="undecided").text = text
-            counts["errors"] += 1
-        elif result.verdict in ("skipped", "passed-by"):
-            ElementTree.SubElement(case, "skipped", message=result.verdict).text = text
-            counts["skipped"] += 1
-    suite.attrib |= {key: str(count) for key, count in counts.items()}
-    report: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
-    return report
+def _places(obj: Any, namespace: str) -> Iterator[str]:
+    """The namespaces whose PVCs count for `obj`: no others need be listed."""
+    obj = obj if isinstance(obj, dict) else {}
+    for item in obj["items"] if isinstance(obj.get("items"), list) else ():
+        yield from _places(item, namespace)
+    for part, field in ("metadata", "namespace"), ("spec", "targetNamespace"):
+        place = obj[part].get(field) if isinstance(obj.get(part), dict) else None
+        if isinstance(place, str) and place:
+            yield place
+    if namespace:
+        yield namespace

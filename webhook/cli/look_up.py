@@ -1,40 +1,8 @@
-"""What the commands share that look at VMs: the sources, read once, and one VM of them by name."""
+"""One VM by its name, for the commands that look at VMs."""
 
-import asyncio
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-
-from webhook.errors import SettingsInvalid, VmUnknown
-from webhook.inventory import Inventory, ProviderInventory, load_snapshot
+from webhook.errors import VmUnknown
+from webhook.inventory import Inventory, ProviderInventory
 from webhook.model import VirtualMachine, quoted
-
-_FIRST_READ = 300.0  # seconds
-
-
-@contextmanager
-def inventory_of(snapshot: Path | None, settings: Path | None) -> Iterator[Inventory]:
-    """A snapshot file's, or that of all that the settings name, read whole. Raises GuardError."""
-    if snapshot is not None:
-        now, monotonic = datetime.now(UTC), time.monotonic()
-        yield Inventory(load_snapshot(snapshot, wall=now, monotonic=monotonic))
-        return
-    if settings is None:
-        raise SettingsInvalid("where to look? Give --snapshot FILE or --settings FILE")
-    # Here, not above: a snapshot needs neither pydantic nor rich.
-    from webhook.cli import sources
-    from webhook.cli.inventory import read, settings_of
-
-    chosen = settings_of(settings)
-    inventory, live = sources.known(chosen)
-    with ExitStack() as running:
-        for source in live:
-            source.start()
-            running.callback(source.stop)
-        cluster = sources.following(chosen, inventory)
-        yield asyncio.run(read(inventory, cluster, _FIRST_READ))
 
 
 def find(

@@ -1,12 +1,13 @@
 """`conversion-guard render`: the manifests of a VM, ready for kubectl apply."""
 
+import asyncio
 import sys
-from pathlib import Path
 
 import msgspec
 
 from webhook import manifests, render
-from webhook.cli.look_up import find, inventory_of
+from webhook.cli.known import Where, inventory_of
+from webhook.cli.look_up import find
 from webhook.errors import RenderImpossible
 from webhook.render import Wanted
 
@@ -37,16 +38,15 @@ class PlanWanted(msgspec.Struct, frozen=True):
 
 def run(
     vm: str,
-    snapshot: Path | None,
-    settings: Path | None,
+    where: Where,
     provider: str | None,
     wanted: Wanted,
     plan: PlanWanted | None,
     output: str,
 ) -> int:
     """The exit code: 1 if a disk gets no PVC, each named on standard error. Raises GuardError."""
-    with inventory_of(snapshot, settings) as inventory:
-        source, found = find(inventory, vm, provider)
+    inventory = asyncio.run(inventory_of(where))
+    source, found = find(inventory, vm, provider)
     rendered = render.pvcs(found, wanted)
     objects = list(rendered.pvcs)
     if plan is not None:

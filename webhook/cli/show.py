@@ -1,25 +1,24 @@
 """`conversion-guard inventory list` and `show`: providers, VMs, and one VM's disks."""
 
+import asyncio
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from webhook import render
-from webhook.cli.look_up import find, inventory_of
+from webhook.cli.known import Where, inventory_of
+from webhook.cli.look_up import find
 from webhook.inventory import ProviderInventory
 from webhook.model import VirtualMachine
 
 
-def list_(
-    snapshot: Path | None, settings: Path | None, provider: str | None, name: str, output: str
-) -> None:
+def list_(where: Where, provider: str | None, name: str, output: str) -> None:
     """Every provider with its VMs whose names contain `name`, in any case of letters."""
-    with inventory_of(snapshot, settings) as inventory:
-        told = [_provider(one, name) for one in inventory if provider in (None, one.name)]
+    inventory = asyncio.run(inventory_of(where))
+    told = [_provider(one, name) for one in inventory if provider in (None, one.name)]
     if output != "table":
         _write({"providers": told}, output)
         return
@@ -35,12 +34,10 @@ def list_(
         )
 
 
-def show(
-    vm: str, snapshot: Path | None, settings: Path | None, provider: str | None, output: str
-) -> None:
+def show(vm: str, where: Where, provider: str | None, output: str) -> None:
     """One VM, and what becomes of each disk."""
-    with inventory_of(snapshot, settings) as inventory:
-        source, found = find(inventory, vm, provider)
+    inventory = asyncio.run(inventory_of(where))
+    source, found = find(inventory, vm, provider)
     disks = render.disks(found)
     told = {
         "provider": source.name,

@@ -79,28 +79,34 @@ class Following:
         settings = self._settings
         async with Cluster.open(settings.kubeconfig) as cluster, asyncio.TaskGroup() as group:
             self.reader.cluster = self.events.cluster = cluster
-            watch = ProviderWatch(
-                cluster, settings.provider_namespaces, self._inventory, self._connect
-            )
+            connect = connector(settings, self._recall)
+            watch = ProviderWatch(cluster, settings.provider_namespaces, self._inventory, connect)
             group.create_task(watch.run())
             group.create_task(self.events.run())
             for reflector in reflectors(cluster, self.followed):
                 group.create_task(reflector.run())
 
-    def _connect(self, found: "FoundProvider", provider: ProviderInventory) -> "LiveSource":
-        from webhook.vsphere import LiveSource, VsphereAddress
 
+def connector(
+    settings: Settings, recall: Recall = nothing
+) -> Callable[["FoundProvider", ProviderInventory], "LiveSource"]:
+    """What gives a Provider that is found its source, to be started."""
+    from webhook.vsphere import LiveSource, VsphereAddress
+
+    def connect(found: "FoundProvider", provider: ProviderInventory) -> "LiveSource":
         address = VsphereAddress(
             url=found.url,
             user=found.user,
             password=lambda: found.password,
             ca=found.ca,
             insecure=found.insecure,
-            denied=self._settings.denied_networks,
+            denied=settings.denied_networks,
         )
         provider.url = found.url
-        self._recall(provider)
+        recall(provider)
         return LiveSource(address, provider)
+
+    return connect
 
 
 def policy(settings: Settings) -> Policy:

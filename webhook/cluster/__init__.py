@@ -1,18 +1,24 @@
 """The Kubernetes cluster: the only importer of the kubernetes client."""
 
 from webhook.cluster.certificates import CertificateStore
-from webhook.cluster.client import Cluster
+from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
 from webhook.cluster.events import PlanEvents
 from webhook.cluster.objects import reflectors
-from webhook.cluster.providers import FoundProvider, ProviderWatch
+from webhook.cluster.picture import Picture
+from webhook.cluster.providers import FoundProvider, ProviderWatch, found_in, reach
 from webhook.cluster.reader import LiveReader
 
 __all__ = [
     "CertificateStore",
     "Cluster",
+    "ClusterForbidden",
+    "ClusterMissing",
     "FoundProvider",
     "LiveReader",
+    "Picture",
     "PlanEvents",
     "ProviderWatch",
+    "found_in",
+    "reach",
     "reflectors",
 ]

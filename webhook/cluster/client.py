@@ -1,12 +1,14 @@
 """Requests to the API server: the kubernetes package's configuration and transport, raw answers."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 from kubernetes.aio import client, config
 
 from webhook.errors import ClusterUnreachable
@@ -15,6 +17,7 @@ SILENCE = 90.0
 """Seconds without a byte after which a peer is dead: bookmarks come every 60 s."""
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
 _PIECE = 2**16
+_PAGE = 500  # objects
 _LAST_TURNS = 5
 _BUSY_PAUSES = 0.2, 0.5, 1.0  # seconds; who asks has a deadline of its own
 
@@ -27,12 +30,36 @@ class ClusterMissing(ClusterUnreachable):
     """404: there is no such object, or no such kind."""
 
 
+class ClusterForbidden(ClusterUnreachable):
+    """403: this account has no right to do that."""
+
+
 class ClusterBusy(ClusterUnreachable):
     """429: too many requests, or a kind whose first objects are still being read."""
 
 
 class ClusterConflict(ClusterUnreachable):
     """409: somebody else was quicker, to create it or to change it. Read again."""
+
+
+class Page(NamedTuple):
+    """Some of the objects that are listed."""
+
+    items: list[msgspec.Raw]
+    version: str
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] = []
+
+
+_list = msgspec.json.Decoder(_List)
 
 
 class Cluster:
@@ -43,15 +70,22 @@ class Cluster:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, kubeconfig: Path | None) -> AsyncIterator["Cluster"]:
-        """By a kubeconfig file, or by the pod's own service account. Raises ClusterUnreachable."""
+    async def open(
+        cls, kubeconfig: Path | None, context: str | None = None
+    ) -> AsyncIterator["Cluster"]:
+        """By a kubeconfig file (or several, as in KUBECONFIG) and a context in it, or by the pod's
+        own service account. Raises ClusterUnreachable."""
         configuration = client.Configuration()
         try:
             if kubeconfig is None:
                 config.load_incluster_config(client_configuration=configuration)
+            elif not any(map(os.path.exists, str(kubeconfig).split(os.pathsep))):
+                raise ClusterUnreachable(f"kubeconfig {kubeconfig}: there is no such file")
             else:
                 await config.load_kube_config(
-                    config_file=str(kubeconfig), client_configuration=configuration
+                    config_file=str(kubeconfig),
+                    context=context,
+                    client_configuration=configuration,
                 )
         except (config.ConfigException, OSError, TypeError) as error:
             raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {error}") from None
@@ -76,6 +110,19 @@ class Cluster:
     async def _get(self, path: str, query: Mapping[str, str]) -> bytes:
         async with self.stream(path, **query) as pieces:
             return b"".join([piece async for piece in pieces])
+
+    async def pages(self, path: str, **query: str) -> AsyncIterator[Page]:
+        """What `path` lists, some hundred objects at a time. Raises as `get` does, and DecodeError.
+
+        The last page's version is the one to watch from.
+        """
+        query["limit"] = str(_PAGE)
+        while True:
+            listed = _list.decode(await self.get(path, **query))
+            yield Page(listed.items, listed.metadata.resource_version)
+            if not listed.metadata.continue_:
+                return
+            query["continue"] = listed.metadata.continue_
 
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
         """The answer to one POST of JSON. Raises as `get` does."""
@@ -134,7 +181,13 @@ class Cluster:
             response.close()
 
 
-_ERRORS = {404: ClusterMissing, 409: ClusterConflict, 410: ClusterGone, 429: ClusterBusy}
+_ERRORS = {
+    403: ClusterForbidden,
+    404: ClusterMissing,
+    409: ClusterConflict,
+    410: ClusterGone,
+    429: ClusterBusy,
+}
 
 
 async def _pieces(response: Any) -> AsyncIterator[bytes]:

@@ -50,7 +50,9 @@ class _Reference(msgspec.Struct, frozen=True):
     namespace: str = ""
 
 
-class _Spec(msgspec.Struct, frozen=True):
+class ProviderSpec(msgspec.Struct, frozen=True):
+    """What is read of a Provider's spec."""
+
     type: str = ""
     url: str = ""
     secret: _Reference = msgspec.field(default_factory=_Reference)
@@ -63,7 +65,7 @@ class _Metadata(msgspec.Struct):
 
 class _Provider(msgspec.Struct):
     metadata: _Metadata
-    spec: _Spec = msgspec.field(default_factory=_Spec)
+    spec: ProviderSpec = msgspec.field(default_factory=ProviderSpec)
 
 
 class _Secret(msgspec.Struct):
@@ -94,12 +96,12 @@ class ProviderWatch:
         self._connect = connect
         self._secret_seconds = secret_seconds
         self._settled = {source.name for source in inventory}
-        self._followers: dict[str, tuple[_Spec, asyncio.Task[None]]] = {}
+        self._followers: dict[str, tuple[ProviderSpec, asyncio.Task[None]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._reflectors = {
             namespace: Reflector(
                 cluster,
-                f"/apis/forklift.konveyor.io/v1beta1/namespaces/{namespace}/providers",
+                _path(namespace),
                 _decode,
                 _Namespace(self, namespace),
             )
@@ -107,6 +109,11 @@ class ProviderWatch:
         }
         for namespace, reflector in self._reflectors.items():
             inventory.unlisted[namespace] = reflector.why
+
+    async def ask(self) -> None:
+        """For who can't wait for better days: raises ClusterUnreachable where `run` would wait."""
+        for namespace in self._reflectors:
+            await self._cluster.get(_path(namespace), limit="1")
 
     async def run(self) -> None:
         """Until cancelled; every source is stopped before it returns."""
@@ -153,7 +160,7 @@ class ProviderWatch:
         namespace, _, name = key.partition("/")
         self._inventory.drop(namespace, name)
 
-    async def _follow(self, spec: _Spec, inventory: ProviderInventory) -> None:
+    async def _follow(self, spec: ProviderSpec, inventory: ProviderInventory) -> None:
         """Keep a source as the Provider and its Secret say, until cancelled."""
         if spec.type != "vsphere":
             return  # known by its type, which is all that a rule asks
@@ -162,7 +169,7 @@ class ProviderWatch:
         try:
             while True:
                 try:
-                    now = await self._reach(inventory.provider.namespace, spec)
+                    now = await reach(self._cluster, inventory.provider.namespace, spec)
                 except ClusterUnreachable as error:
                     # What is known of the Secret stays good while the API server is away.
                     if known is None and inventory.cause != str(error):
@@ -184,30 +191,6 @@ class ProviderWatch:
             if source is not None:
                 await asyncio.to_thread(source.stop)
 
-    async def _reach(self, namespace: str, spec: _Spec) -> FoundProvider:
-        """The Provider with its Secret. Raises ClusterUnreachable: what is wrong with either."""
-        address = urlsplit(spec.url)
-        if address.scheme != "https" or address.path.rstrip("/") != "/sdk" or address.username:
-            raise ClusterUnreachable("its spec.url is not https://<host>/sdk")
-        # Another namespace's Secret would let whoever makes a Provider send its password anywhere.
-        if spec.secret.namespace not in ("", namespace):
-            raise ClusterUnreachable("its Secret is in another namespace, and is not read")
-        path = f"/api/v1/namespaces/{namespace}/secrets/{spec.secret.name}"
-        try:
-            data = _secret.decode(await self._cluster.get(path)).data or {}
-        except ClusterMissing:
-            raise ClusterUnreachable(f"its Secret {spec.secret.name} is not there") from None
-        values = {key: _text(value) for key, value in data.items()}
-        if missing := [key for key in ("user", "password") if not values.get(key)]:
-            raise ClusterUnreachable(f"its Secret has no {' and no '.join(missing)}")
-        return FoundProvider(
-            url=spec.url,
-            user=values["user"],
-            password=values["password"],
-            ca=values.get("ca.crt") or values.get("cacert") or "",
-            insecure=values.get("insecureSkipVerify", "").lower() == "true",
-        )
-
 
 class _Namespace:
     """One namespace's share of the watch, as a reflector's store."""
@@ -224,6 +207,46 @@ class _Namespace:
 
     def keys(self) -> set[str]:
         return self._watch.keys(self._namespace)
+
+
+async def reach(cluster: Cluster, namespace: str, spec: ProviderSpec) -> FoundProvider:
+    """The Provider with its Secret. Raises ClusterUnreachable: what is wrong with either."""
+    address = urlsplit(spec.url)
+    if address.scheme != "https" or address.path.rstrip("/") != "/sdk" or address.username:
+        raise ClusterUnreachable("its spec.url is not https://<host>/sdk")
+    # Another namespace's Secret would let whoever makes a Provider send its password anywhere.
+    if spec.secret.namespace not in ("", namespace):
+        raise ClusterUnreachable("its Secret is in another namespace, and is not read")
+    path = f"/api/v1/namespaces/{namespace}/secrets/{spec.secret.name}"
+    try:
+        data = _secret.decode(await cluster.get(path)).data or {}
+    except ClusterMissing:
+        raise ClusterUnreachable(f"its Secret {spec.secret.name} is not there") from None
+    values = {key: _text(value) for key, value in data.items()}
+    if missing := [key for key in ("user", "password") if not values.get(key)]:
+        raise ClusterUnreachable(f"its Secret has no {' and no '.join(missing)}")
+    return FoundProvider(
+        url=spec.url,
+        user=values["user"],
+        password=values["password"],
+        ca=values.get("ca.crt") or values.get("cacert") or "",
+        insecure=values.get("insecureSkipVerify", "").lower() == "true",
+    )
+
+
+async def found_in(cluster: Cluster, namespace: str = "") -> dict[Provider, ProviderSpec]:
+    """The Providers of a namespace, or of all. Raises ClusterUnreachable."""
+    path = _path(namespace) if namespace else "/apis/forklift.konveyor.io/v1beta1/providers"
+    found = {}
+    async for page in cluster.pages(path):
+        for one in map(_provider.decode, page.items):
+            metadata, spec = one.metadata, one.spec
+            found[Provider(metadata.namespace, metadata.name, spec.type)] = spec
+    return found
+
+
+def _path(namespace: str) -> str:
+    return f"/apis/forklift.konveyor.io/v1beta1/namespaces/{namespace}/providers"
 
 
 def _decode(raw: Any) -> tuple[str, _Provider] | None:

@@ -13,7 +13,6 @@ from webhook.errors import ClusterUnreachable
 
 _log = logging.getLogger("webhook.cluster")
 
-_PAGE = 500
 _WATCH_SECONDS = 240, 290  # at random, so that not all watches of all replicas end together
 _PAUSES = 0.2, 30.0  # seconds, doubling
 _EVENT_LIMIT = 2**23  # bytes; etcd holds no object of more than 1.5 MiB
@@ -35,16 +34,6 @@ class Store(Protocol[T_contra]):
     """Set once the first list is whole."""
 
 
-class _ListMeta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(default="", name="continue")
-
-
-class _List(msgspec.Struct):
-    metadata: _ListMeta
-    items: list[msgspec.Raw] = []
-
-
 class _ObjectMeta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
 
@@ -59,7 +48,6 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
-_list = msgspec.json.Decoder(_List)
 _object = msgspec.json.Decoder(_Object)
 _event = msgspec.json.Decoder(_Event)
 
@@ -114,19 +102,14 @@ class Reflector(Generic[T]):
     async def _list(self) -> str:
         """Everything there is now, and nothing else. Returns the version to watch from."""
         gone = self._store.keys()
-        token = ""
-        while True:
-            query = {**self._query, "limit": str(_PAGE)}
-            if token:
-                query["continue"] = token
-            page = _list.decode(await self._cluster.get(self._path, **query))
+        version = ""
+        async for page in self._cluster.pages(self._path, **self._query):
             for raw in page.items:
                 gone.discard(self._put(raw))
-            token = page.metadata.continue_
-            if not token:
-                for key in gone:
-                    self._store.drop(key)
-                return page.metadata.resource_version
+            version = page.version
+        for key in gone:
+            self._store.drop(key)
+        return version
 
     async def _watch(self) -> None:
         """Follow until the API server ends it. One that brings nothing at all is a failure."""

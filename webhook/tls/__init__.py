@@ -3,6 +3,7 @@ cryptography."""
 
 from webhook.tls.authority import Authority
 from webhook.tls.files import Files
+from webhook.tls.inspecting import Shown, shown, trusted
 from webhook.tls.issuing import Issued, issue, write
 from webhook.tls.self_managed import SelfManaged, Store
 from webhook.tls.served import Served
@@ -15,8 +16,11 @@ __all__ = [
     "Issued",
     "SelfManaged",
     "Served",
+    "Shown",
     "Store",
     "issue",
     "keep",
+    "shown",
+    "trusted",
     "write",
 ]

@@ -57,7 +57,7 @@ class Authority:
     @property
     def issuer(self) -> x509.Certificate:
         """The CA of the leaf."""
-        return next(ca for ca in self.cas if _signed(ca, self.leaf.certificate))
+        return next(ca for ca in self.cas if signed(ca, self.leaf.certificate))
 
     def data(self) -> dict[str, bytes]:
         """As the Secret holds it: a TLS Secret, with the bundle and the newest CA's key."""
@@ -93,7 +93,7 @@ def parse(data: Mapping[str, bytes]) -> Authority:
         raise CertificateInvalid("ca.key is not the key of the first certificate in ca.crt")
     if certificate.public_key() != key.public_key():
         raise CertificateInvalid("tls.key is not the key of tls.crt")
-    if not all(signs) or not any(_signed(ca, certificate) for ca in cas):
+    if not all(signs) or not any(signed(ca, certificate) for ca in cas):
         raise CertificateInvalid("tls.crt is signed by no CA in ca.crt")
     return Authority(cas, ca_key, Pair(certificate, key))
 
@@ -161,7 +161,8 @@ def _due(certificate: x509.Certificate, now: datetime, life: timedelta) -> bool:
     return certificate.not_valid_after_utc - now < life / 3
 
 
-def _signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:
+def signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether `ca` has signed `certificate`."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature):

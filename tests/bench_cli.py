@@ -1,0 +1,130 @@
+"""The command's figures: `--help`, `check` of 1,000 manifests, `audit` of 10,000 PVCs.
+
+Each is a process of its own, timed whole, with its start; the median of some rounds counts. Exit
+code 1 where a figure falls short. `python -m tests.bench_cli`, or `make bench-cli`.
+"""
+
+import json
+import resource
+import ssl
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.bench_inventory import Figures
+from tests.cases import BASE, NAMESPACE, VSPHERE
+from tests.command import run
+from tests.e2e.bed import Bed
+from tests.e2e.world import OWN_CRDS
+from webhook import manifests, render
+from webhook.cli.demo import merged
+from webhook.cli.known import snapshot_of
+from webhook.model import VirtualMachine
+
+VMS, DISKS, MANIFESTS, PLACES, VMS_OF_A_PLAN = 5_000, 2, 1_000, 10, 5
+ROUNDS, HELP_ROUNDS, CLIENTS = 3, 9, 8
+MIB = 2**20
+
+
+def main() -> int:
+    figures = Figures()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        snapshot = folder / "snapshot.json"
+        snapshot.write_text(json.dumps({"providers": [_provider()]}))
+        vms = next(iter(snapshot_of(snapshot).vsphere())).vms
+        given = [pvc for number, vm in enumerate(vms) for pvc in _pvcs(vm, number)]
+        figures.add("--help", _median(HELP_ROUNDS, "--help"), 0.25, "s")
+        file = folder / "manifests.yaml"
+        file.write_text(manifests.write(given[:MANIFESTS]))
+        seconds = _median(ROUNDS, "check", file, "--snapshot", snapshot)
+        figures.add(f"check of {MANIFESTS} manifests against {VMS} VMs", seconds, 2, "s")
+        with Bed() as bed:
+            bed.install_crds(OWN_CRDS)
+            for place in (NAMESPACE, *(f"place-{number}" for number in range(PLACES))):
+                bed.kubectl("create", "namespace", place, check=True)
+            plans = list(_plans(list(vms)))
+            _create(bed, "/api/v1", "persistentvolumeclaims", given)
+            _create(bed, "/apis/forklift.konveyor.io/v1beta1", "plans", plans)
+            named = "--snapshot", snapshot, "--kubeconfig", bed.kubeconfig()
+            seconds = _median(ROUNDS, "audit", *named)
+        what = f"audit of {len(given)} PVCs and {len(plans)} Plans"
+        figures.add(what, seconds, 15, "s")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MIB
+    figures.add("peak memory of any of them, or of the bed", peak, 1024, "MiB")
+    figures.show()
+    return 1 if figures.short else 0
+
+
+def _median(rounds: int, *args: str | Path) -> float:
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        done = run(*args)
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return statistics.median(seconds)
+
+
+def _provider() -> dict[str, Any]:
+    vms = [
+        {
+            "moref": f"vm-{number}",
+            "name": f"machine-{number}",
+            "uuid": f"42000000-0000-4000-8000-{number:012x}",
+            "instanceUuid": f"50000000-0000-4000-8000-{number:012x}",
+            "disks": [
+                {"file": f"[ds] machine-{number}/disk-{disk}.vmdk", "capacity": 2**30, "key": disk}
+                for disk in range(DISKS)
+            ],
+        }
+        for number in range(VMS)
+    ]
+    return {"namespace": NAMESPACE, "name": VSPHERE, "vms": vms}
+
+
+def _pvcs(vm: VirtualMachine, number: int) -> list[dict[str, Any]]:
+    wanted = render.Wanted(namespace=f"place-{number % PLACES}")
+    return list(render.pvcs(vm, wanted).pvcs)
+
+
+def _plans(vms: list[VirtualMachine]) -> Iterator[dict[str, Any]]:
+    for place in range(PLACES):
+        there = vms[place::PLACES]
+        for start in range(0, len(there), VMS_OF_A_PLAN):
+            some = there[start : start + VMS_OF_A_PLAN]
+            spec = {
+                "targetNamespace": f"place-{place}",
+                "vms": [{"id": vm.moref, "name": vm.name} for vm in some],
+            }
+            metadata = {"name": f"plan-{place}-{start}"}
+            yield merged(BASE["Plan"], {"metadata": metadata, "spec": spec})
+
+
+def _create(bed: Bed, api: str, plural: str, objects: list[dict[str, Any]]) -> None:
+    config = yaml.safe_load(bed.kubeconfig().read_text())
+    headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
+    tls = ssl.create_default_context(cafile=bed.api.ca_file)
+    with (
+        httpx.Client(base_url=bed.api.url, headers=headers, verify=tls, timeout=60) as client,
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
+
+        def create(obj: dict[str, Any]) -> None:
+            path = f"{api}/namespaces/{obj['metadata']['namespace']}/{plural}"
+            answer = client.post(path, json=obj)
+            assert answer.status_code == 201, answer.text
+
+        list(pool.map(create, objects))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What doctor makes of webhook configurations and certificates, without a cluster."""
+
+import base64
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.check_project import SHIPPED
+from webhook import tls
+from webhook.cli.doctor import webhooks
+
+KIND = "ValidatingWebhookConfiguration"
+HOOKS = json.loads(SHIPPED.read_text())["webhooks"][KIND]
+HOST = "conversion-guard.conversion-guard.svc"
+
+
+def compared(change: Callable[[list[dict[str, Any]]], object]) -> list[str]:
+    there = copy.deepcopy(HOOKS)
+    change(there)
+    found = webhooks.compared(KIND, "conversion-guard", {"webhooks": there}, HOOKS)
+    return [one.what for one in found if one.state != "good"]
+
+
+def elsewhere(there: list[dict[str, Any]]) -> None:
+    for hook in there:
+        for condition in hook["matchConditions"]:
+            text = condition["expression"]
+            condition["expression"] = text.replace(":konveyor-forklift:", ":forklift-of-ours:")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda there: None,
+        lambda there: there[2].update(failurePolicy="Fail"),  # overlays/strict
+        lambda there: there[0].update(objectSelector={}),
+        lambda there: there[0]["clientConfig"]["service"].update(port=443),
+        lambda there: there[0]["clientConfig"].update(caBundle="eA=="),
+        elsewhere,
+    ],
+)
+def test_what_an_operator_may_choose_is_no_fault(change: Callable[[Any], object]) -> None:
+    assert compared(change) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda there: there.append({"name": "x"}), "x is none of the shipped ones"),
+        (lambda there: there[0].update(rules=[]), "rules is []"),
+        (lambda there: there[0].update(namespaceSelector={}), "namespaceSelector is {}"),
+        (lambda there: there[0].pop("timeoutSeconds"), "timeoutSeconds is absent, shipped is 5"),
+        (lambda there: there[0]["matchConditions"].append({"name": "y", "expression": "false"}),
+         "the matchCondition y is none of the shipped ones"),
+        (lambda there: there[0]["matchConditions"][2].update(
+            expression="!(request.userInfo.username in ['somebody'])"),
+         "the matchCondition not-made-by-forklift is not the shipped one"),
+    ],
+)  # fmt: skip
+def test_what_lets_objects_past_is(change: Callable[[Any], object], says: str) -> None:
+    (fault,) = compared(change)
+    assert says in fault
+
+
+@pytest.mark.parametrize(
+    ("age", "names", "says"),
+    [
+        (0, [HOST], ""),
+        (360, [HOST], "ends in 5.0 days"),
+        (370, [HOST], "has expired"),
+        (0, ["other.svc"], f"is for other.svc, not for {HOST}"),
+    ],
+)
+def test_a_certificate_is_told_with_its_days(age: int, names: list[str], says: str) -> None:
+    issued = tls.issue(names, datetime.now(UTC) - timedelta(days=age), days=365)
+    hooks = [{"name": "a", "clientConfig": {"caBundle": base64.b64encode(issued.ca).decode()}}]
+    secret = {"tls.crt": base64.b64encode(issued.certificate).decode()}
+    found = webhooks.certificates(
+        hooks, secret, name="tls", host=HOST, namespace="conversion-guard", self_managed=True
+    )
+    wrong = [one.what for one in found if one.state != "good"]
+    assert bool(wrong) == bool(says)
+    assert all(says in what for what in wrong[:1]), wrong

@@ -1,0 +1,21 @@
+"""What a look at an installation says."""
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["good", "wrong", "unknown", "note"]
+"""`unknown`: who asks has no right to look. `note`: right as it is, and worth knowing."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    area: str
+    state: State
+    what: str
+    fix: str = ""
+    """What to do about it; a command or a manifest where there is one."""
+
+
+APPLY = "kubectl apply -k manifests/ (or the overlay that is yours)"

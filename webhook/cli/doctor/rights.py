@@ -1,0 +1,65 @@
+"""What the guard's own account may do, asked one by one, against what the manifests grant."""
+
+import copy
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from webhook import manifests
+from webhook.cli.doctor.finding import Finding
+from webhook.kube import ClusterReader, User
+
+ACCOUNT = "conversion-guard"
+
+
+class _Right(NamedTuple):
+    verb: str
+    resource: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{f' {self.name}' if self.name else ''}"
+
+
+def account(namespace: str) -> User:
+    """The guard's, as the API server knows it."""
+    groups = "system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"
+    return User(f"system:serviceaccount:{namespace}:{ACCOUNT}", groups=groups)
+
+
+async def granted(
+    reader: ClusterReader, guard: User, objects: Sequence[Mapping[str, Any]], place: str, fix: str
+) -> AsyncIterator[Finding]:
+    """One finding: whether all rights of these Roles are there; `place` is a namespace, or none."""
+    rights = list(_rights(objects))
+    missing = [
+        right
+        for right in rights
+        if not await reader.may(guard, right.verb, right.resource, place, right.name)
+    ]
+    where = f"in namespace {place}" if place else "in the whole cluster"
+    if missing:
+        what = f"{guard.username} may not {where}: {', '.join(map(str, missing))}"
+        yield Finding("rights", "wrong", what, fix)
+    else:
+        what = f"{guard.username} has its {len(rights)} rights {where}"
+        yield Finding("rights", "good", what)
+
+
+def _rights(objects: Iterable[Mapping[str, Any]]) -> Iterator[_Right]:
+    for item in objects:
+        for rule in item.get("rules", ()):
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    for verb in rule["verbs"]:
+                        for name in rule.get("resourceNames", [""]):
+                            yield _Right(verb, f"{resource}.{group}" if group else resource, name)
+
+
+def for_namespace(objects: Sequence[Mapping[str, Any]], place: str, guards: str) -> str:
+    """The Role and RoleBinding that namespace `place` needs, ready for kubectl apply."""
+    made = copy.deepcopy(list(objects))
+    for item in made:
+        item["metadata"]["namespace"] = place
+        for subject in item.get("subjects", ()):
+            subject["namespace"] = guards
+    return f"kubectl apply -f - <<'END'\n{manifests.write(made)}END"

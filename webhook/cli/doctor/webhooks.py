@@ -1,0 +1,177 @@
+"""The two webhook configurations, held against those that are shipped, and their certificates."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from webhook import tls
+from webhook.cli.doctor.finding import APPLY, Finding
+from webhook.errors import CertificateInvalid
+
+# Where Forklift runs elsewhere, its accounts' namespace is another.
+_ACCOUNTS = re.compile(
+    r"(\s*'system:serviceaccount:[a-z0-9-]+:forklift-(populator-)?controller'\s*,?)+"
+)
+_FEW_DAYS = 7.0
+_RESTART = "kubectl rollout restart deployment conversion-guard -n {}"
+
+
+def compared(
+    kind: str, name: str, there: Mapping[str, Any] | None, shipped: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """A finding for each webhook that is missing, edited or somebody else's."""
+    if there is None:
+        what = f"there is no {kind} {name}: nothing calls the guard by it"
+        yield Finding("webhooks", "wrong", what, APPLY)
+        return
+    known = {hook["name"]: hook for hook in there.get("webhooks") or ()}
+    faults = []
+    for hook in shipped:
+        found = known.pop(hook["name"], None)
+        if found is None:
+            faults.append(f"{hook['name']} is missing")
+        else:
+            faults += [f"{hook['name']}: {fault}" for fault in _differences(hook, found)]
+    faults += [f"{stranger} is none of the shipped ones" for stranger in known]
+    for fault in faults:
+        yield Finding("webhooks", "wrong", f"{kind} {name}: {fault}", APPLY)
+    if not faults:
+        what = f"{kind} {name}: {len(shipped)} webhooks, all as shipped"
+        yield Finding("webhooks", "good", what)
+
+
+def _differences(shipped: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
+    for field, wanted in shipped.items():
+        found = there.get(field)
+        if field == "failurePolicy" and found == "Fail":
+            continue  # stricter is a choice: overlays/strict
+        if field == "matchConditions":
+            yield from _conditions(wanted, found or [])
+        elif not _covers(found, wanted):
+            yield f"{field} is {_short(found)}, shipped is {_short(wanted)}"
+    if there.get("objectSelector"):
+        yield f"objectSelector is {_short(there['objectSelector'])}, and none is shipped"
+
+
+def _conditions(
+    shipped: Sequence[Mapping[str, str]], there: Sequence[Mapping[str, str]]
+) -> Iterator[str]:
+    found = {one["name"]: _plain(one["expression"]) for one in there}
+    for one in shipped:
+        name = one["name"]
+        if name not in found:
+            yield f"the matchCondition {name} is missing"
+        elif found.pop(name) != _plain(one["expression"]):
+            yield f"the matchCondition {name} is not the shipped one"
+    for name in found:
+        yield f"the matchCondition {name} is none of the shipped ones, and may keep reviews away"
+
+
+def _plain(expression: str) -> str:
+    return _ACCOUNTS.sub("FORKLIFT", " ".join(expression.split()))
+
+
+def _covers(there: Any, wanted: Any) -> bool:
+    """Whether all of `wanted` is there: the API server fills in more."""
+    if isinstance(wanted, dict):
+        return isinstance(there, dict) and all(_covers(there.get(k), v) for k, v in wanted.items())
+    return bool(there == wanted)
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:119]}…"
+
+
+def order(configurations: Sequence[Mapping[str, Any]], own: str) -> Iterator[Finding]:
+    """The API server calls mutating webhooks by the order of their configurations' names."""
+    early = sorted(
+        one["metadata"]["name"]
+        for one in configurations
+        if one["metadata"]["name"] < own and any(map(_sees_plans, one.get("webhooks") or ()))
+    )
+    for name in early:
+        what = f"{name} sees a Plan before {own} has repaired it, and may refuse what it would mend"
+        yield Finding("webhooks", "wrong", what, f"give {own} a name that sorts before {name}")
+    if not early:
+        yield Finding("webhooks", "good", f"no other mutating webhook sees a Plan before {own}")
+
+
+def _sees_plans(hook: Mapping[str, Any]) -> bool:
+    return any(
+        "forklift.konveyor.io" in rule.get("apiGroups", ()) and "plans" in rule.get("resources", ())
+        for rule in hook.get("rules") or ()
+    )
+
+
+def certificates(
+    hooks: Sequence[Mapping[str, Any]],
+    secret: Mapping[str, str] | None,
+    *,
+    name: str,
+    host: str,
+    namespace: str,
+    self_managed: bool,
+) -> Iterator[Finding]:
+    """The caBundle of every webhook, and the serving certificate in Secret `name`."""
+    fix = _RESTART.format(namespace) if self_managed else "look at what injects the caBundle"
+    bundles = {hook.get("clientConfig", {}).get("caBundle") or "" for hook in hooks}
+    if "" in bundles:
+        empty = [h["name"] for h in hooks if not h.get("clientConfig", {}).get("caBundle")]
+        what = f"the caBundle of {', '.join(sorted(set(empty)))} is empty: the API server trusts no"
+        yield Finding("certificates", "wrong", f"{what} guard", fix)
+        bundles.discard("")
+    if len(bundles) > 1:
+        what = "the webhooks have different caBundles: some of them trust another CA"
+        yield Finding("certificates", "wrong", what, fix)
+    now = datetime.now(UTC)
+    cas = [ca for bundle in sorted(bundles) if (ca := _decoded(bundle)) is not None]
+    for ca in cas:
+        yield from _lasting("the CA in caBundle", ca, now, fix)
+    if len(cas) < len(bundles):
+        yield Finding("certificates", "wrong", "a caBundle is no base64 of PEM", fix)
+    served = _decoded((secret or {}).get("tls.crt", ""))
+    if not served:
+        what = f"there is no serving certificate in Secret {namespace}/{name}"
+        made = "no guard has made one yet: is one running, and has it its rights?"
+        how = made if self_managed else "see docs/install.md for who makes it"
+        yield Finding("certificates", "wrong", what, how)
+        return
+    yield from _lasting(f"the certificate in Secret {namespace}/{name}", served, now, fix, host)
+    for ca in cas:
+        try:
+            if not tls.trusted(ca, served, now):
+                what = "the serving certificate is signed by no CA of a caBundle"
+                yield Finding("certificates", "wrong", what, fix)
+        except CertificateInvalid:
+            pass  # said above
+
+
+def _lasting(
+    what: str, pem: bytes, now: datetime, fix: str, host: str | None = None
+) -> Iterator[Finding]:
+    try:
+        shown = tls.shown(pem, now)
+    except CertificateInvalid as error:
+        yield Finding("certificates", "wrong", f"{what} {error}", fix)
+        return
+    if shown.days_left <= 0:
+        yield Finding("certificates", "wrong", f"{what} has expired", fix)
+    elif shown.days_left < _FEW_DAYS:
+        what = f"{what} ends in {shown.days_left:.1f} days, and should have been renewed"
+        yield Finding("certificates", "wrong", what, fix)
+    else:
+        yield Finding("certificates", "good", f"{what} is good for {shown.days_left:.0f} days")
+    if host is not None and host not in shown.names:
+        what = f"{what} is for {', '.join(sorted(shown.names)) or 'no name'}, not for {host}"
+        yield Finding("certificates", "wrong", what, fix)
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None

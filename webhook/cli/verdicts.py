@@ -1,0 +1,71 @@
+"""Results as a person, a program or a pipeline reads them."""
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Literal
+from xml.etree import ElementTree
+
+import msgspec
+
+from webhook.check import Result, Results
+
+Output = Literal["table", "json", "yaml", "junit"]
+
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write(results: Sequence[Result], output: Output) -> None:
+    """On standard output."""
+    if output == "table":
+        sys.stdout.write("".join(f"{line}\n" for one in results for line in lines(one)))
+    elif output == "junit":
+        sys.stdout.buffer.write(junit(results) + b"\n")
+    else:
+        codec = msgspec.json if output == "json" else msgspec.yaml
+        sys.stdout.buffer.write(codec.encode(Results(tuple(results))).rstrip() + b"\n")
+
+
+def lines(result: Result) -> list[str]:
+    """A line for its verdict, with file and line where it has one, and one for all that is said."""
+    place = _place(result)
+    head = f"{place}: {_title(result)}" if place else _title(result)
+    head = f"{head}: {result.verdict}"
+    return [head + (f": {result.message}" if result.message else ""), *_said(result)]
+
+
+def _said(result: Result) -> list[str]:
+    said = [f"  {f.action}: {f.field}: {f.message} ({f.rule})" for f in result.findings]
+    said += [f"  repair: {op['op']} {op['path']}" for op in result.patch]
+    return said + [f"  note: {note.field}: {note.message}" for note in result.notes]
+
+
+def _place(result: Result) -> str:
+    return f"{result.file}:{result.line}" if result.file else ""
+
+
+def _title(result: Result) -> str:
+    return f"{result.kind or 'object'} {result.namespace}/{result.name}".replace(" /", " ")
+
+
+def junit(results: Sequence[Result]) -> bytes:
+    """A JUnit report: denied is a failure, undecided an error."""
+    suite = ElementTree.Element("testsuite", name="conversion-guard", tests=str(len(results)))
+    counts = {"failures": 0, "errors": 0, "skipped": 0}
+    for result in results:
+        title = _NO_XML.sub("�", _title(result))
+        place = _NO_XML.sub("�", _place(result) or result.kind)
+        case = ElementTree.SubElement(suite, "testcase", name=title, classname=place)
+        text = _NO_XML.sub("�", "\n".join(lines(result)))
+        if result.verdict == "denied":
+            ElementTree.SubElement(case, "failure", message="denied").text = text
+            counts["failures"] += 1
+        elif result.verdict == "undecided":
+            ElementTree.SubElement(case, "error", message="undecided").text = text
+            counts["errors"] += 1
+        elif result.verdict in ("skipped", "passed-by"):
+            ElementTree.SubElement(case, "skipped", message=result.verdict).text = text
+            counts["skipped"] += 1
+    suite.attrib |= {key: str(count) for key, count in counts.items()}
+    report: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return report

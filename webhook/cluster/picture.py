@@ -1,0 +1,222 @@
+"""A cluster as it stands, listed once: what an audit judges, and what it judges by."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
+from webhook.cluster.objects import claim, enforced, storage_class
+from webhook.cluster.reader import LiveReader
+from webhook.errors import ObjectMalformed
+from webhook.kube import Claim, Followed, User
+from webhook.model import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID, KubeObject, Migration, Plan
+
+_log = logging.getLogger("webhook.cluster")
+
+_FORKLIFT = "forklift.konveyor.io/v1beta1"
+_KEYS = VM_ID.encode(), VM_UUID.encode(), DISK_SOURCE.encode()
+
+T = TypeVar("T")
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    deletion_timestamp: str | None = None
+
+
+class _Any(msgspec.Struct):
+    metadata: _Meta
+
+
+_any = msgspec.json.Decoder(_Any)
+_object = msgspec.json.Decoder(KubeObject)
+
+
+class Picture:
+    """A webhook.kube.ClusterReader that asks once for each namespace. Use `take`.
+
+    Whoever may take it may know all that is in it.
+    """
+
+    def __init__(self, cluster: Cluster, namespaces: Collection[str]) -> None:
+        self._cluster, self._namespaces = cluster, tuple(sorted(set(namespaces)))
+        self._live = LiveReader()
+        self._live.cluster = cluster
+        self._asked: dict[tuple[str, str], asyncio.Future[Any]] = {}
+        self._claims: dict[str, list[Claim]] = {}
+        self._started: set[tuple[str, str]] = set()
+        self._plans: dict[tuple[str, str], KubeObject] = {}
+        self.followed = Followed()
+        self.pvcs: list[KubeObject] = []
+        """Every PVC with one of the three keys that isn't on its way out."""
+        self.plans: list[KubeObject] = []
+        """Every conversion Plan that isn't archived."""
+        self.migrations: list[KubeObject] = []
+        """Every Migration of such a Plan that hasn't ended."""
+        self.conversions: list[KubeObject] = []
+        """Every Conversion that hasn't ended and has no owner."""
+        self.claim_uids: set[str] = set()
+        """Of all PVCs, for a populator's own is named after one."""
+        self.migration_uids: set[str] | None = set()
+        """Of all Migrations; None where not all can be listed."""
+
+    @classmethod
+    async def take(
+        cls,
+        cluster: Cluster,
+        namespaces: Collection[str] = (),
+        heard: Callable[[int], None] = lambda count: None,
+    ) -> "Picture":
+        """List what is there. `heard` is told of every page how many objects it had.
+
+        `namespaces` are those whose PVCs count, with every Plan that converts into one of them;
+        without any: all. Raises ClusterUnreachable, msgspec.DecodeError.
+        """
+        picture = cls(cluster, namespaces)
+        followed = picture.followed
+        await picture._side("/apis/storage.k8s.io/v1/storageclasses", followed.classes.put)
+        followed.classes.synced = True
+        await picture._side("/api/v1/namespaces", followed.enforced.put, labelSelector=ENFORCE)
+        await picture._list_pvcs(heard)
+        await picture._list_forklifts(heard)
+        return picture
+
+    async def claims(self, namespace: str) -> tuple[Claim, ...]:
+        """See ClusterReader."""
+        if not self._namespaces or namespace in self._namespaces:
+            return tuple(self._claims.get(namespace, ()))
+        return await self._once("claims", namespace, self._live.claims)
+
+    async def plan(self, namespace: str, name: str) -> KubeObject | None:
+        """See ClusterReader."""
+        found = self._plans.get((namespace, name))
+        return found if found is not None else await self._live.plan(namespace, name)
+
+    async def started(self, namespace: str, name: str) -> bool:
+        """See ClusterReader."""
+        return (namespace, name) in self._started
+
+    async def mounted(self, namespace: str) -> Mapping[str, str]:
+        """See ClusterReader."""
+        return await self._once("mounted", namespace, self._live.mounted)
+
+    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """See ClusterReader."""
+        return True
+
+    async def _once(self, what: str, place: str, ask: Callable[[str], Awaitable[T]]) -> T:
+        if (what, place) not in self._asked:
+            self._asked[what, place] = asyncio.ensure_future(ask(place))
+        answer: T = await asyncio.shield(self._asked[what, place])
+        return answer
+
+    async def _side(self, path: str, put: Callable[[str, Any], None], **query: str) -> None:
+        """What rules look at beside PVCs: a tenant may have no right to it, and do without."""
+        decode = enforced if "namespaces" in path else storage_class
+        try:
+            async for page in self._cluster.pages(path, **query):
+                for raw in page.items:
+                    put(*decode(raw))
+        except ClusterForbidden as error:
+            if not self._namespaces:
+                raise
+            _log.warning("judged without it: %s", error)
+
+    async def _list_pvcs(self, heard: Callable[[int], None]) -> None:
+        places = [f"/api/v1/namespaces/{place}" for place in self._namespaces] or ["/api/v1"]
+        for place in places:
+            async for page in self._cluster.pages(f"{place}/persistentvolumeclaims"):
+                for raw in page.items:
+                    self._put_pvc(bytes(raw))
+                heard(len(page.items))
+        self.followed.claims.synced = True
+
+    def _put_pvc(self, raw: bytes) -> None:
+        metadata = _any.decode(raw).metadata
+        self.claim_uids.add(metadata.uid)
+        if not any(key in raw for key in _KEYS):
+            return
+        labels = metadata.labels
+        if VM_ID in labels and VM_UUID in labels:
+            key, kept = claim(raw)
+            self.followed.claims.put(key, kept)
+            self._claims.setdefault(kept.namespace, []).append(kept)
+        keyed = VM_ID in labels or VM_UUID in labels or DISK_SOURCE in labels
+        if (keyed or DISK_SOURCE in metadata.annotations) and metadata.deletion_timestamp is None:
+            self.pvcs.append(_whole(raw, "v1", "PersistentVolumeClaim"))
+
+    async def _list_forklifts(self, heard: Callable[[int], None]) -> None:
+        async for raw in self._everywhere("plans", heard):
+            plan = _whole(raw, _FORKLIFT, "Plan")
+            self._plans[_name(plan)] = plan
+        self.plans = [plan for plan in self._plans.values() if self._counts(plan)]
+        counted = {_name(plan) for plan in self.plans}
+        async for raw in self._everywhere("migrations", heard):
+            if self.migration_uids is not None:
+                self.migration_uids.add(_any.decode(raw).metadata.uid)
+            migration = _whole(raw, _FORKLIFT, "Migration")
+            if not (migration.get("status") or {}).get("completed"):
+                named = Migration.of(migration).plan
+                self._started.add((named.namespace, named.name))
+                if (named.namespace, named.name) in counted:
+                    self.migrations.append(migration)
+        try:
+            async for raw in self._everywhere("conversions", heard):
+                conversion = _whole(raw, _FORKLIFT, "Conversion")
+                if _by_hand(conversion) and self._in(_name(conversion)[0]):
+                    self.conversions.append(conversion)
+        except ClusterMissing:
+            pass  # an older Forklift has none
+
+    async def _everywhere(
+        self, plural: str, heard: Callable[[int], None]
+    ) -> AsyncIterator[msgspec.Raw]:
+        """All of the cluster, or of the namespaces that count where no more may be listed."""
+        places = [""]
+        try:
+            await self._cluster.get(f"/apis/{_FORKLIFT}/{plural}", limit="1")
+        except ClusterForbidden:
+            if not self._namespaces:
+                raise
+            places = [f"namespaces/{place}/" for place in self._namespaces]
+            if plural == "migrations":
+                self.migration_uids = None
+        for place in places:
+            async for page in self._cluster.pages(f"/apis/{_FORKLIFT}/{place}{plural}"):
+                for raw in page.items:
+                    yield raw
+                heard(len(page.items))
+
+    def _in(self, *places: str) -> bool:
+        return not self._namespaces or not set(self._namespaces).isdisjoint(places)
+
+    def _counts(self, obj: KubeObject) -> bool:
+        try:
+            plan = Plan.of(obj)
+        except ObjectMalformed:
+            return True  # that is what there is to be said of it
+        judged = plan.type == "conversion" and not plan.archived
+        return judged and self._in(plan.namespace, plan.target_namespace)
+
+
+def _whole(raw: bytes | msgspec.Raw, version: str, kind: str) -> KubeObject:
+    """A list's items don't say what they are."""
+    obj = _object.decode(raw)
+    obj["apiVersion"], obj["kind"] = version, kind
+    return obj
+
+
+def _name(obj: KubeObject) -> tuple[str, str]:
+    metadata = obj["metadata"]
+    return metadata.get("namespace") or "", metadata.get("name") or ""
+
+
+def _by_hand(conversion: KubeObject) -> bool:
+    status = conversion.get("status") or {}
+    ended = status.get("completionTime") or status.get("phase") in ("Succeeded", "Failed")
+    return not ended and not conversion["metadata"].get("ownerReferences")
