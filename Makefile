@@ -29,6 +29,10 @@ test: install ## Run every test; ARGS="-k name" goes to pytest
 e2e: install ## Run the tests on the real API server and the vCenter simulator only
 	$(BIN)/pytest tests/e2e $(ARGS)
 
+.PHONY: soak
+soak: install ## The long forms of the tests under load: replicas and certificates change meanwhile
+	$(BIN)/pytest tests/e2e/test_soak.py --soak --capture=no $(ARGS)
+
 .PHONY: cluster
 cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C
 	@$(BIN)/python -m tests.e2e.cluster
