@@ -165,7 +165,7 @@ def cluster(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "shutdownDelay": 8,  # the default
         }
         replicas = [Replica(folder / name, settings, balancer) for name in ("one", "other")]
-        with _administrator(bed) as client:
+        with administrator(bed) as client:
             cluster = Cluster(Api(bed, client), vcsim, replicas, balancer, vms_of(vcsim))
             try:
                 for replica in replicas:
@@ -185,7 +185,7 @@ def _namespace(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _administrator(bed: Bed) -> Iterator[httpx.Client]:
+def administrator(bed: Bed) -> Iterator[httpx.Client]:
     with httpx.Client(**_connecting(bed)) as client:
         yield client
 
