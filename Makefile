@@ -41,6 +41,10 @@ cluster: install ## Bring up a real API server with a simulated vCenter, until C
 image-test: install ## Build the image and run it read-only: size, start, signals. As root, with buildah
 	$(BIN)/python -m tests.image
 
+.PHONY: audit-deps
+audit-deps: install ## Known vulnerabilities in the lock files; says so if they could not be looked up
+	$(BIN)/python -m tests.audit
+
 .PHONY: check
 check: install ## Lint, types, layering, lock files: what CI demands beside the tests
 	$(BIN)/ruff check .
