@@ -43,7 +43,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 OWN = "conversion-guard"
 RATE = 100
 """Creations a second."""
-NAMESPACES = 24
+NAMESPACES = 120
+"""So many that the calls into one are long over when it is emptied, also on a busy machine."""
 CLAIMS = "/api/v1/namespaces/{}/persistentvolumeclaims"
 API_SERVERS_IDLE_SECONDS = 90
 """After which it closes a connection to a webhook."""
@@ -239,15 +240,15 @@ class Load:
     calls: list[Call] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    async def steady(self, client: httpx.AsyncClient, rate: float, stop: threading.Event) -> None:
-        """`rate` a second, whether or not those before have been answered."""
+    async def steady(self, client: httpx.AsyncClient, least: int, stop: threading.Event) -> None:
+        """RATE a second, answered or not; `least` of them, also where a machine needs longer."""
         clock = asyncio.get_running_loop().time
         begun = clock()
         async with asyncio.TaskGroup() as calls:
             for number in itertools.count():
-                if stop.is_set():
+                if stop.is_set() and number >= least:
                     return
-                await asyncio.sleep(begun + number / rate - clock())
+                await asyncio.sleep(begun + number / RATE - clock())
                 calls.create_task(self.create(client))
 
     async def burst(self, client: httpx.AsyncClient, size: int) -> None:
@@ -292,13 +293,9 @@ class Load:
         answer = await client.delete(CLAIMS.format(namespace))
         answer.raise_for_status()
 
-    def faults(self, *but: tuple[float, float]) -> list[str]:
-        """What went wrong, except with calls that were on their way in one of these times."""
-        return [
-            f"{call.kind}: {call.fault}"
-            for call in self.calls
-            if call.fault and not any(call.begun < end and call.ended > begin for begin, end in but)
-        ]
+    def faults(self) -> list[str]:
+        """What went wrong."""
+        return [f"{call.kind}: {call.fault}" for call in self.calls if call.fault]
 
     def told(self) -> str:
         """Figures for a person."""
@@ -327,15 +324,15 @@ def _fault(kind: str, vm: Vm, answer: httpx.Response) -> str | None:
 
 
 @contextmanager
-def under_load(cluster: Cluster) -> Iterator[Load]:
-    """Calls at RATE while the block runs; those that it leaves behind are awaited."""
+def under_load(cluster: Cluster, seconds: float) -> Iterator[Load]:
+    """Calls at RATE while the block runs, and for so long; each is awaited."""
     load, stop = Load(cluster), threading.Event()
     failed: list[BaseException] = []
 
     async def run() -> None:
         limits = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(**_connecting(cluster.api.bed), limits=limits) as client:
-            await load.steady(client, RATE, stop)
+            await load.steady(client, round(RATE * seconds), stop)
 
     def guarded() -> None:
         try:
@@ -425,26 +422,21 @@ def test_no_call_is_lost_while_certificates_and_replicas_change(
     cluster: Cluster, form: Form
 ) -> None:
     before = cluster.let_through()
-    begun = time.monotonic()
-    with under_load(cluster) as load:
-        with Lifes(cluster.replicas, form.restarts) as lifes:
-            for number in range(form.certificates):
-                if number == form.certificates // 2:
-                    _change_ca(cluster)
-                _renew(cluster)
-        left = begun + form.seconds - time.monotonic()
-        eventually(lambda: time.monotonic() - begun >= form.seconds, max(left, 0) + 1, "the time")
-    on_their_way = [
-        call for call in load.calls
-        if call.begun < lifes.killed[1] and call.ended > lifes.killed[0]
-    ]  # fmt: skip
-    print(f"\n{load.told()}; {len(on_their_way)} on their way at the SIGKILL, of which", end=" ")
-    print(f"{sum(call.fault is not None for call in on_their_way)} failed")
-    assert load.faults(lifes.killed) == []
+    with under_load(cluster, form.seconds) as load, Lifes(cluster.replicas, form.restarts) as lifes:
+        for number in range(form.certificates):
+            if number == form.certificates // 2:
+                _change_ca(cluster)
+            _renew(cluster)
+    begin, end = lifes.killed
+    on_their_way = [call for call in load.calls if call.begun < end and call.ended > begin]
+    failed = sum(call.fault is not None for call in on_their_way)
+    print(f"\n{load.told()}; {len(on_their_way)} on their way at the SIGKILL: {failed} failed")
+    memory = max(guard.peak_memory() for guard in cluster.guards)
+    print(f"most memory of a replica: {memory / 2**20:.0f} MiB")
+    assert [call.fault for call in load.calls if call.fault and call not in on_their_way] == []
     assert lifes.codes == [0] * 2 * form.restarts
     assert cluster.let_through() - before <= len(on_their_way)
-    assert lifes.killed[1] - lifes.killed[0] < 1
-    assert len(load.calls) >= RATE * form.seconds * 0.95
+    assert end - begin < 2, "so few calls are excused"
 
 
 def test_no_connection_is_found_closed_after_a_silence(cluster: Cluster, form: Form) -> None:
