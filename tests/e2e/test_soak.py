@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,9 +28,10 @@ import yaml
 
 from tests.balancer import UNVERIFIED, Balancer, Probe, balancing
 from tests.cases import NAMESPACE, VSPHERE
-from tests.e2e.bed import GUARD, Bed, Vcsim, eventually
+from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.test_certificates import Api, shown
+from tests.e2e.test_install import end_namespace
 from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, pvc, vms_of
 from tests.guard import Guard, running
@@ -117,16 +119,29 @@ class Cluster:
     """The installed guard: two replicas of it, and who asks the API server."""
 
     api: Api
-    vcsim: Vcsim
-    replicas: list[Replica]
+    folder: Path
+    settings: dict[str, Any]
     balancer: Balancer
     vms: list[Vm]
+    replicas: list[Replica] = field(default_factory=list)
     slots: Iterator[int] = field(default_factory=itertools.count)
     """Namespaces, times VMs: where the next claim goes, for a disk is claimed but once in each."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def guards(self) -> list[Guard]:
         return [replica.guard for replica in self.replicas if replica.guard is not None]
+
+    def new_replica(self) -> Replica:
+        """A further pod, started."""
+        made = Replica(self.folder / f"replica-{next(self._numbers)}", self.settings, self.balancer)
+        made.start()
+        return made
+
+    def install(self) -> None:
+        """The shipped manifests, applied: for the first time, or over what is there."""
+        url = f"https://127.0.0.1:{self.balancer.port}"
+        self.api.bed.apply_shipped_manifests(MANIFESTS, url)
 
     def counted(self, name: str) -> dict[str, float]:
         """A counter of the API server, by the guard's webhooks: as its administrator scrapes it."""
@@ -156,7 +171,6 @@ def cluster(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         objects += [secret(f"{VSPHERE}-credentials", login), provider(VSPHERE, vcsim.url)]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         bed.kubectl("create", "-f", "-", stdin=text, check=True)
-        bed.apply_shipped_manifests(MANIFESTS, f"https://127.0.0.1:{balancer.port}", b"")
         settings = {
             "tls": {"source": "self-managed", "namespace": OWN, "extraNames": ["127.0.0.1"]},
             "kubeconfig": str(bed.kubeconfig(GUARD)),
@@ -165,18 +179,17 @@ def cluster(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "trustNetwork": True,
             "shutdownDelay": 8,  # the default
         }
-        replicas = [Replica(folder / name, settings, balancer) for name in ("one", "other")]
         with administrator(bed) as client:
-            cluster = Cluster(Api(bed, client), vcsim, replicas, balancer, vms_of(vcsim))
+            cluster = Cluster(Api(bed, client), folder, settings, balancer, vms_of(vcsim))
+            cluster.install()
             try:
-                for replica in replicas:
-                    replica.start()
-                for replica in replicas:
+                cluster.replicas = [cluster.new_replica(), cluster.new_replica()]
+                for replica in cluster.replicas:
                     replica.until_ready()
                 _until_called(cluster)
                 yield cluster
             finally:
-                for replica in replicas:
+                for replica in cluster.replicas:
                     if replica.guard is not None:
                         replica.end(signal.SIGINT)
 
@@ -439,6 +452,23 @@ def test_no_call_is_lost_while_certificates_and_replicas_change(
     assert end - begin < 2, "so few calls are excused"
 
 
+def test_an_upgrade_over_a_running_install_loses_no_call(cluster: Cluster) -> None:
+    """As the Deployment has it: a new one is ready before an old one is asked to end."""
+    before, old = cluster.let_through(), cluster.replicas
+    with under_load(cluster, 5) as load, ThreadPoolExecutor() as ending:
+        cluster.install()
+        cluster.replicas, codes = [], []
+        for replica in old:
+            new = cluster.new_replica()
+            new.until_ready()
+            codes.append(ending.submit(replica.end))
+            cluster.replicas.append(new)
+    print(f"\n{load.told()}")
+    assert load.faults() == []
+    assert cluster.let_through() == before
+    assert [code.result() for code in codes] == [0, 0]
+
+
 def test_no_connection_is_found_closed_after_a_silence(cluster: Cluster, form: Form) -> None:
     """The API server's, and one of the test's own, which the API server's 90 s don't end."""
     assert serving.KEEP_ALIVE > API_SERVERS_IDLE_SECONDS
@@ -508,3 +538,18 @@ def _all_right(load: Load, some: Callable[[], Coroutine[Any, Any, None]]) -> boo
     load.calls.clear()
     asyncio.run(some())
     return load.faults() == []
+
+
+# Last in this file: it takes away what the others use.
+def test_uninstalled_while_it_runs_it_makes_nothing_anew_and_comes_back(cluster: Cluster) -> None:
+    bed = cluster.api.bed
+    bed.kubectl("delete", "-k", str(MANIFESTS), "--wait=false", check=True)
+    for guard in cluster.guards:
+        refused = "looked after: the API server answers 403"
+        eventually(lambda: refused in guard.log, ONE_AFTER_THE_OTHER, "it has looked in vain")  # noqa: B023
+    end_namespace(bed)
+    wrong = claim("unchecked", replace(cluster.vms[0], moref="vm-99999"))
+    path, dry = CLAIMS.format("soak-0"), {"dryRun": "All"}
+    assert cluster.api.client.post(path, json=wrong, params=dry).status_code == 201
+    cluster.install()
+    _until_called(cluster)
