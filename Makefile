@@ -32,6 +32,7 @@ e2e: install ## Run the tests on the real API server and the vCenter simulator o
 .PHONY: soak
 soak: install ## The long forms of the tests under load: replicas and certificates change meanwhile
 	$(BIN)/pytest tests/e2e/test_soak.py --soak --capture=no $(ARGS)
+	$(BIN)/python -m tests.bench_slow
 
 .PHONY: cluster
 cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C
@@ -64,7 +65,7 @@ bench: install ## Reviews per second and latency of the server over TLS
 	$(BIN)/python -m tests.bench_server
 
 .PHONY: bench-slow
-bench-slow: install ## Latency beside 200 slow clients, as a ratio; 1 if it more than doubles
+bench-slow: install ## Latency beside slow and idle clients, as a ratio; 1 if it more than doubles
 	$(BIN)/python -m tests.bench_slow
 
 .PHONY: bench-inventory
