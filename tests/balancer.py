@@ -1,9 +1,8 @@
 """A TCP balancer that stands for the Service: what kubelet and kube-proxy do, in one place.
 
-kubelet: asks each replica for /readyz, as often as the shipped Deployment says. kube-proxy: gives
-each new connection to the next replica that is ready, and leaves it there, whatever becomes of that
-replica's readiness. A listener that refuses is taken out at once, and the next one asked: a node
-that still sends connections to a dead pod is not shown here.
+kubelet asks each replica for /readyz, as often as the shipped Deployment says, and sees at once
+when its process has ended (`remove`). kube-proxy gives each new connection to the next replica that
+is ready, whether or not that one takes it, and leaves it there, whatever becomes of its readiness.
 """
 
 import asyncio
@@ -67,7 +66,7 @@ class Balancer:
         self._do(self._begin(replica))
 
     def remove(self, replica: int) -> None:
-        """It isn't asked any more. Its connections stay."""
+        """Its process has ended."""
         self._do(self._end(replica))
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:
@@ -91,8 +90,6 @@ class Balancer:
         while True:
             try:
                 good = await asyncio.wait_for(_answers(replica), self._probe.timeout_seconds)
-            except ConnectionRefusedError:
-                good, failures = False, self._probe.failure_threshold
             except (OSError, TimeoutError):
                 good = False
             failures = 0 if good else failures + 1
@@ -103,29 +100,29 @@ class Balancer:
             await asyncio.sleep(self._probe.period_seconds)
 
     async def _serve(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        while self._ready:
-            replica = self._ready.pop(0)
-            self._ready.append(replica)
-            try:
-                server, request = await asyncio.open_connection(_LOOPBACK, replica)
-            except OSError:
-                self._take_out(replica)
-                continue
-            self._open[replica] = self.connections(replica) + 1
-            ways = [
-                asyncio.create_task(_pump(client, request)),
-                asyncio.create_task(_pump(server, answer)),
-            ]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                request.close()
-                answer.close()
-                self._open[replica] -= 1
+        if not self._ready:
+            answer.transport.abort()
             return
-        answer.close()
+        replica = self._ready.pop(0)
+        self._ready.append(replica)
+        try:
+            server, request = await asyncio.open_connection(_LOOPBACK, replica)
+        except OSError:
+            answer.transport.abort()
+            return
+        self._open[replica] = self.connections(replica) + 1
+        ways = [
+            asyncio.create_task(_pump(client, request)),
+            asyncio.create_task(_pump(server, answer)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            request.close()
+            answer.close()
+            self._open[replica] -= 1
 
     async def _run(self, listening: threading.Event, stop: asyncio.Event) -> None:
         server = await asyncio.start_server(self._serve, _LOOPBACK, 0, backlog=1024)

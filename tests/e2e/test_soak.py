@@ -43,8 +43,6 @@ from webhook.tls.issuing import Pair, leaf
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 OWN = "conversion-guard"
-RATE = 100
-"""Creations a second."""
 NAMESPACES = 120
 """So many that the calls into one are long over when it is emptied, also on a busy machine."""
 CLAIMS = "/api/v1/namespaces/{}/persistentvolumeclaims"
@@ -59,6 +57,8 @@ class Form(NamedTuple):
     """How much of each."""
 
     seconds: float
+    rate: int
+    """Creations a second."""
     certificates: int
     restarts: int
     gaps: Sequence[float]
@@ -66,8 +66,8 @@ class Form(NamedTuple):
     API server's)."""
 
 
-SHORT = Form(30, 2, 1, (4, 4.5, 4.9, 5, 5.1, 5.5, 6))
-LONG = Form(180, 20, 5, (*SHORT.gaps, 85, 89, 89.9, 90, 90.1, 91, 95))
+SHORT = Form(30, 50, 2, 1, (4, 4.5, 4.9, 5, 5.1, 5.5, 6))
+LONG = Form(180, 100, 20, 5, (*SHORT.gaps, 85, 89, 89.9, 90, 90.1, 91, 95))
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +105,8 @@ class Replica:
         guard = self.running
         guard.process.send_signal(how)
         code = guard.process.wait(60)
-        port = guard.port
-        eventually(lambda: not self._balancer.connections(port), 10, "its connections are gone")
-        self._balancer.remove(port)
+        self._balancer.remove(guard.port)
+        eventually(lambda: not self._balancer.connections(guard.port), 10, "no connection is left")
         self._life.close()
         self.guard = None
         assert "Traceback" not in guard.log, guard.log
@@ -253,15 +252,17 @@ class Load:
     calls: list[Call] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    async def steady(self, client: httpx.AsyncClient, least: int, stop: threading.Event) -> None:
-        """RATE a second, answered or not; `least` of them, also where a machine needs longer."""
+    async def steady(
+        self, client: httpx.AsyncClient, rate: int, least: float, stop: threading.Event
+    ) -> None:
+        """`rate` a second, answered or not; `least` of them, also where a machine needs longer."""
         clock = asyncio.get_running_loop().time
         begun = clock()
         async with asyncio.TaskGroup() as calls:
             for number in itertools.count():
                 if stop.is_set() and number >= least:
                     return
-                await asyncio.sleep(begun + number / RATE - clock())
+                await asyncio.sleep(begun + number / rate - clock())
                 calls.create_task(self.create(client))
 
     async def burst(self, client: httpx.AsyncClient, size: int) -> None:
@@ -337,15 +338,15 @@ def _fault(kind: str, vm: Vm, answer: httpx.Response) -> str | None:
 
 
 @contextmanager
-def under_load(cluster: Cluster, seconds: float) -> Iterator[Load]:
-    """Calls at RATE while the block runs, and for so long; each is awaited."""
+def under_load(cluster: Cluster, rate: int, seconds: float) -> Iterator[Load]:
+    """Calls while the block runs, and for so long; each is awaited."""
     load, stop = Load(cluster), threading.Event()
     failed: list[BaseException] = []
 
     async def run() -> None:
         limits = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(**_connecting(cluster.api.bed), limits=limits) as client:
-            await load.steady(client, round(RATE * seconds), stop)
+            await load.steady(client, rate, rate * seconds, stop)
 
     def guarded() -> None:
         try:
@@ -370,7 +371,7 @@ class Lifes:
         self._replicas, self._restarts = replicas, restarts
         self.codes: list[int] = []
         self.killed = (0.0, 0.0)
-        """From the signal until the last connection of that replica was gone."""
+        """From the signal until its end has been noticed, and its connections were gone."""
         self._failed: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
 
@@ -435,7 +436,10 @@ def test_no_call_is_lost_while_certificates_and_replicas_change(
     cluster: Cluster, form: Form
 ) -> None:
     before = cluster.let_through()
-    with under_load(cluster, form.seconds) as load, Lifes(cluster.replicas, form.restarts) as lifes:
+    with (
+        under_load(cluster, form.rate, form.seconds) as load,
+        Lifes(cluster.replicas, form.restarts) as lifes,
+    ):
         for number in range(form.certificates):
             if number == form.certificates // 2:
                 _change_ca(cluster)
@@ -452,10 +456,10 @@ def test_no_call_is_lost_while_certificates_and_replicas_change(
     assert end - begin < 2, "so few calls are excused"
 
 
-def test_an_upgrade_over_a_running_install_loses_no_call(cluster: Cluster) -> None:
+def test_an_upgrade_over_a_running_install_loses_no_call(cluster: Cluster, form: Form) -> None:
     """As the Deployment has it: a new one is ready before an old one is asked to end."""
     before, old = cluster.let_through(), cluster.replicas
-    with under_load(cluster, 5) as load, ThreadPoolExecutor() as ending:
+    with under_load(cluster, form.rate, 5) as load, ThreadPoolExecutor() as ending:
         cluster.install()
         cluster.replicas, codes = [], []
         for replica in old:
