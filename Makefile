@@ -30,6 +30,11 @@ test: install ## Run every test; ARGS="-k name" goes to pytest
 e2e: install ## Run the tests on the real API server and the vCenter simulator only
 	$(BIN)/pytest tests/e2e $(TOGETHER) $(ARGS)
 
+.PHONY: soak
+soak: install ## The long forms of the tests under load: replicas and certificates change meanwhile
+	$(BIN)/pytest tests/e2e/test_soak.py --soak --capture=no $(ARGS)
+	$(BIN)/python -m tests.bench_slow
+
 .PHONY: cluster
 cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C
 	@$(BIN)/python -m tests.e2e.cluster
@@ -37,6 +42,10 @@ cluster: install ## Bring up a real API server with a simulated vCenter, until C
 .PHONY: image-test
 image-test: install ## Build the image and run it read-only: size, start, signals. As root, with buildah
 	$(BIN)/python -m tests.image
+
+.PHONY: audit-deps
+audit-deps: install ## Known vulnerabilities in the lock files; says so if they could not be looked up
+	$(BIN)/python -m tests.audit
 
 .PHONY: check
 check: install ## Lint, types, layering, lock files: what CI demands beside the tests
@@ -57,7 +66,7 @@ bench: install ## Reviews per second and latency of the server over TLS
 	$(BIN)/python -m tests.bench_server
 
 .PHONY: bench-slow
-bench-slow: install ## Latency beside 200 slow clients, as a ratio; 1 if it more than doubles
+bench-slow: install ## Latency beside slow and idle clients, as a ratio; 1 if it more than doubles
 	$(BIN)/python -m tests.bench_slow
 
 .PHONY: bench-inventory

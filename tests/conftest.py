@@ -16,6 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the `expect` of every case in tests/fixtures with what is answered now",
     )
+    parser.addoption(
+        "--soak",
+        action="store_true",
+        help="the long forms of tests/e2e/test_soak.py: `make soak`",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -36,8 +36,8 @@ class ImageUntested(Exception):
     """The image can't be built on this machine; the message says why."""
 
 
-class NoPackageSource(ImageUntested):
-    """Nothing can be fetched from here, so there is nothing to build from."""
+class NothingToBuildBy(ImageUntested):
+    """No buildah, or nothing to build from: neither is here, and none can be fetched."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,14 @@ def built() -> Iterator[Image]:
 
 def _tools() -> None:
     """buildah and debootstrap, installed where they are missing and may be."""
-    if os.geteuid() != 0:
-        raise ImageUntested("a base is made, and the image run, as root only")
     missing = [package for tool, package in _TOOLS.items() if not shutil.which(tool)]
+    root = os.geteuid() == 0
+    if missing and not (root and shutil.which("apt-get")):
+        raise NothingToBuildBy(f"{' and '.join(missing)} must be installed")
+    if not root:
+        raise ImageUntested("a base is made, and the image run, as root only")
     if not missing:
         return
-    if not shutil.which("apt-get"):
-        raise ImageUntested(f"{' and '.join(missing)} must be installed")
     _fetch(["apt-get", "update"], "Debian's packages")
     _fetch(
         ["apt-get", "install", "--yes", "--no-install-recommends", *missing,
@@ -190,7 +191,7 @@ def _fetch(command: list[str], what: str, environment: Mapping[str, str] | None 
         _run(command, environment)
     except subprocess.CalledProcessError as error:
         last = " | ".join(str(error.output).strip().splitlines()[-2:])
-        raise NoPackageSource(f"{what} can't be fetched: {last}") from None
+        raise NothingToBuildBy(f"{what} can't be fetched: {last}") from None
 
 
 def _run(command: list[str], environment: Mapping[str, str] | None = None) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import bench_slow
 from tests.cases import BASE, review_of
 from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
@@ -153,6 +154,11 @@ def test_reviews_go_on_beside_200_slow_clients_and_1000_idle_ones(guard: Guard) 
                 assert answer.json()["response"]["uid"] == f"u-{number}"
     with guard.client() as client:
         assert client.get("/livez").status_code == 200
+
+
+def test_in_a_crowd_the_p99_no_more_than_doubles() -> None:
+    # The least: a machine that is busy with something else can only add.
+    assert min(bench_slow.ratios(3, 600)) <= bench_slow.LIMIT
 
 
 def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard: Guard) -> None:

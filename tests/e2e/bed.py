@@ -426,11 +426,13 @@ class Bed:
         self.kubectl("apply", "--server-side", "-f", str(folder), check=True)
         self.kubectl("wait", "--for=condition=Established", "-f", str(folder), check=True)
 
-    def apply_shipped_manifests(self, folder: Path, base_url: str, ca_pem: bytes) -> Kubectl:
+    def apply_shipped_manifests(
+        self, folder: Path, base_url: str, ca_pem: bytes | None = None
+    ) -> Kubectl:
         """Apply a kustomization as it is shipped, but with its webhooks at `base_url`.
 
         This API server can't reach a Service, so `clientConfig` gets a url and the CA of the server
-        that listens there. Nothing else is changed.
+        that listens there, unless that writes it itself. Nothing else is changed.
         """
         shipped = self.kubectl("kustomize", str(folder), check=True).stdout
         objects = [item for item in yaml.safe_load_all(shipped) if item is not None]
@@ -439,7 +441,8 @@ class Bed:
                 for webhook in item["webhooks"]:
                     client = webhook["clientConfig"]
                     client["url"] = base_url + client.pop("service").get("path", "")
-                    client["caBundle"] = _base64(ca_pem)
+                    if ca_pem is not None:
+                        client["caBundle"] = _base64(ca_pem)
         stream = "\n---\n".join(json.dumps(item) for item in objects)
         return self.kubectl("apply", "-f", "-", stdin=stream, check=True)
 

@@ -214,17 +214,21 @@ def test_nothing_is_left_behind_and_it_installs_again(bed: Bed) -> None:
             named = [item["kind"], item["metadata"]["name"]]
             left = bed.kubectl("get", *named, *(["-n", place] if place else []))
             assert "NotFound" in left.stderr, (named, left.stdout)
-        shown = bed.kubectl("get", "namespace", GUARDS_NAMESPACE, "-o", "json", check=True).stdout
-        namespace = json.loads(shown)
-        assert namespace["status"]["phase"] == "Terminating"
-        # What the namespace's controller does, which this bed hasn't got.
-        for kind in ("secret", "deployment", "service", "serviceaccount", "configmap", "role"):
-            bed.kubectl("delete", kind, "--all", "-n", GUARDS_NAMESPACE, check=True)
-        for kind in ("rolebinding", "networkpolicy", "poddisruptionbudget"):
-            bed.kubectl("delete", kind, "--all", "-n", GUARDS_NAMESPACE, check=True)
-        namespace["spec"]["finalizers"] = []
-        path = f"/api/v1/namespaces/{GUARDS_NAMESPACE}/finalize"
-        bed.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(namespace), check=True)
-        gone = bed.kubectl("get", "namespace", GUARDS_NAMESPACE)
-        assert "NotFound" in gone.stderr
+        end_namespace(bed)
         bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
+
+
+def end_namespace(bed: Bed) -> None:
+    """What the namespaces' controller does with the guard's, which this bed hasn't got."""
+    shown = bed.kubectl("get", "namespace", GUARDS_NAMESPACE, "-o", "json", check=True).stdout
+    namespace = json.loads(shown)
+    assert namespace["status"]["phase"] == "Terminating"
+    for kind in (
+        *("secret", "deployment", "service", "serviceaccount", "configmap", "role"),
+        *("rolebinding", "networkpolicy", "poddisruptionbudget"),
+    ):
+        bed.kubectl("delete", kind, "--all", "-n", GUARDS_NAMESPACE, check=True)
+    namespace["spec"]["finalizers"] = []
+    path = f"/api/v1/namespaces/{GUARDS_NAMESPACE}/finalize"
+    bed.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(namespace), check=True)
+    assert "NotFound" in bed.kubectl("get", "namespace", GUARDS_NAMESPACE).stderr

@@ -228,7 +228,7 @@ class TestClaims:
     def test_what_leaves_the_keys_alone_never_arrives(
         self, world: World, guard: Guard, vm: Vm
     ) -> None:
-        assert world.create(claim("quiet", vm)).returncode == 0
+        assert world.create(expandable(world, claim("quiet", vm))).returncode == 0
         before = guard.reviews()
         live_on(world, "quiet")
         world.bed.kubectl("create", "configmap", "x", "-n", TARGET, "--dry-run=server", check=True)
@@ -308,6 +308,24 @@ class TestTwoVcenters:
             assert done.returncode == 0, "the other one's word is enough to admit"
 
 
+OTHERS: list[dict[str, Any]] = [
+    pvc("plain-2", {"app": "shop"}, {}),
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "shop", "namespace": TARGET},
+        "spec": {"containers": [{"name": "shop", "image": "shop"}]},
+    },
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+    {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "shop", "namespace": TARGET},
+    },
+]
+"""What a cluster makes all the time."""
+
+
 class TestDeadWebhook:
     """No replica answers: what is there lives on, and nothing new is let in unchecked."""
 
@@ -315,12 +333,15 @@ class TestDeadWebhook:
         vm, other = world.vm("DC0_H0_VM0"), world.vm("DC0_C0_RP0_VM0")
         with world.guarded(trustNetwork=True) as guard:
             for name in ("orphan", "other-orphan"):
-                assert world.create(claim(name, vm)).returncode == 0
+                done = world.create(expandable(world, claim(name, vm)))
+                assert done.returncode == 0, done.stderr
             obj = merged(plan(GUIDES_PLAN, vm, other), {"metadata": {"name": "orphan"}})
             assert world.create(obj).returncode == 0
             assert guard.stop() == 0
             live_on(world, "orphan")
-            assert world.create(pvc("plain-2", {"app": "shop"}, {})).returncode == 0
+            for others in OTHERS:
+                done = world.create(others)
+                assert done.returncode == 0, done.stderr
             of_plan = ["plan", "orphan", "-n", NAMESPACE]
             world.bed.kubectl("annotate", *of_plan, "note=x", check=True)
             archive = '{"spec": {"archived": true}}'
@@ -334,14 +355,29 @@ class TestDeadWebhook:
                 assert "failed calling webhook" in refused
 
 
+def expandable(world: World, obj: dict[str, Any]) -> dict[str, Any]:
+    """The claim, of a storage class whose volumes can grow."""
+    storage_class = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "expandable"},
+        "provisioner": "example.com/none",
+        "allowVolumeExpansion": True,
+    }
+    world.bed.kubectl("apply", "-f", "-", stdin=json.dumps(storage_class), check=True)
+    return merged(obj, {"spec": {"storageClassName": "expandable"}})
+
+
 def live_on(world: World, name: str) -> None:
-    """Everything that a cluster does to a PVC, and its end."""
+    """Everything that a cluster does to a PVC of `expandable`, and its end."""
     of_claim = ["pvc", name, "-n", TARGET]
     kubectl = world.bed.kubectl
     volume = '{"spec": {"volumeName": "volume-1"}}'
     kubectl("patch", *of_claim, "--type=merge", "-p", volume, check=True)
     bound = '{"status": {"phase": "Bound", "capacity": {"storage": "100Gi"}}}'
     kubectl("patch", *of_claim, "--subresource=status", "--type=merge", "-p", bound, check=True)
+    larger = '{"spec": {"resources": {"requests": {"storage": "200Gi"}}}}'
+    kubectl("patch", *of_claim, "--type=merge", "-p", larger, check=True)
     kubectl("annotate", *of_claim, "note=x", check=True)
     kubectl("label", *of_claim, "app=shop", check=True)
     kubectl("delete", *of_claim, "--wait=false", check=True)

@@ -107,6 +107,15 @@ class World:
             return _vm(find_vm(instance, name))
 
 
+def vms_of(vcsim: Vcsim) -> list[Vm]:
+    """Every VM there is."""
+    with vcsim.connect() as instance:
+        content = instance.RetrieveContent()
+        root, kinds = content.rootFolder, [vim.VirtualMachine]
+        view = content.viewManager.CreateContainerView(root, kinds, True)
+        return [_vm(found) for found in view.view]
+
+
 def _vm(found: Any) -> Vm:
     disks: list[Any] = [
         d for d in found.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)

@@ -1,0 +1,90 @@
+"""docs/runbook.md at night: its commands work as they stand there, and do what it says of them."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cases import NAMESPACE
+from tests.e2e.bed import Bed, eventually
+from tests.e2e.parts import Parts
+from tests.e2e.test_gate import plan_of
+from tests.e2e.test_overlays import crds_of_cert_manager
+from tests.e2e.test_scenarios import claim
+from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+COMMANDS: list[str] = re.findall(
+    r"^kubectl .*$|(?<=`)kubectl [^`]+(?=`)", (ROOT / "docs" / "runbook.md").read_text(), re.M
+)
+NO_PODS = ("logs deployment/",)
+"""What this bed has no controllers for."""
+
+
+@pytest.fixture
+def bed(programs: Parts) -> Iterator[Bed]:
+    with Bed(vcsims=1, programs=programs) as bed:
+        bed.install_crds(OWN_CRDS)
+        for namespace in (NAMESPACE, TARGET):
+            bed.kubectl("create", "namespace", namespace, check=True)
+        yield bed
+
+
+def _run(bed: Bed, command: str, **places: str) -> "subprocess.CompletedProcess[str]":
+    """As an operator types it, with his own names in place of the capitals."""
+    for place, name in places.items():
+        command = re.sub(rf"\b{place}\b", name, command)
+    # No controller of this bed ends a namespace.
+    command = command.replace("kubectl delete -k", "kubectl delete --wait=false -k")
+    path = f"{bed.parts.kubectl.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env={"KUBECONFIG": str(bed.kubeconfig()), "HOME": str(bed.folder), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def _the(words: str) -> str:
+    """The one command that has these words."""
+    (command,) = (command for command in COMMANDS if words in command)
+    return command
+
+
+def test_each_command_works(bed: Bed) -> None:
+    crds_of_cert_manager(bed)
+    bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
+    secret = ["secret", "generic", "conversion-guard-tls", "-n", "conversion-guard"]
+    bed.kubectl("create", *secret, check=True)
+    assert len(COMMANDS) > 8
+    for command in COMMANDS:
+        if any(words in command for words in NO_PODS):
+            continue
+        done = _run(bed, command, NAME=TARGET, NAMESPACE=NAMESPACE, PLAN="gated")
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_they_do_what_it_says(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
+    vm = world.vm("DC0_H0_VM0")
+    wrong = claim("wrong", vm, vmID="vm-99999")
+    with world.guarded(trustNetwork=True, kubeconfig=str(bed.kubeconfig()), providerNamespaces=[]):
+        for obj in (plan_of(vm, targetNamespace=TARGET), claim("unbound", vm)):
+            assert world.create(obj).returncode == 0
+        proof = _run(bed, _the("proof-"), NAMESPACE=NAMESPACE, PLAN="gated")
+        assert "not bound to a volume" in proof.stderr, proof
+        assert world.create(wrong, dry_run=True).returncode == 1
+        assert _run(bed, _the("enforce=warn"), NAME=TARGET).returncode == 0
+        eventually(
+            lambda: world.create(wrong, dry_run=True).returncode == 0, 30, "it is only a warning"
+        )
+        bed.kubectl("label", "namespace", TARGET, "conversion-guard.io/enforce-", check=True)
+        eventually(lambda: world.create(wrong, dry_run=True).returncode == 1, 30, "it is refused")
+        assert _run(bed, _the("delete validatingwebhookconfiguration")).returncode == 0
+        eventually(lambda: world.create(wrong, dry_run=True).returncode == 0, 10, "it is off")
