@@ -121,10 +121,10 @@ async def check(
     be told is up to `sources` (`trust_network`, and the cluster's `may`). `namespace` is of objects
     that name none. `patience` is seconds for each object; `told` is called after each.
     """
-    everything = [one for candidate in candidates for one in _items(candidate)]
+    everything = [one for candidate in candidates for one in items(candidate)]
     listed = Listed(sources.cluster, sources.followed)
     results: dict[int, Result] = {}
-    in_order = sorted(range(len(everything)), key=lambda at: _ORDER.get(_kind(everything[at]), 3))
+    in_order = sorted(range(len(everything)), key=lambda at: _ORDER.get(kind_of(everything[at]), 3))
     for count, at in enumerate(in_order):
         if count % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
@@ -143,7 +143,7 @@ async def _check(
     namespace: str,
     patience: float,
 ) -> Result:
-    kind = _kind(candidate)
+    kind = kind_of(candidate)
     try:
         if faults := tuple(_malformed(candidate.object)):
             return _result(candidate, Denied(faults, findings=faults))
@@ -178,7 +178,7 @@ def _deadline(patience: float) -> float:
     return asyncio.get_running_loop().time() + patience
 
 
-def _items(candidate: Candidate) -> Iterator[Candidate]:
+def items(candidate: Candidate) -> Iterator[Candidate]:
     """The candidate itself, or what a List holds: `v1 List`, or one of a kind, as `kubectl get`
     and the API server write them."""
     obj = candidate.object
@@ -198,7 +198,8 @@ def _is_list(obj: Mapping[str, Any]) -> bool:
     return isinstance(obj.get("items"), list) and "spec" not in obj
 
 
-def _kind(candidate: Candidate) -> Kind:
+def kind_of(candidate: Candidate) -> Kind:
+    """As it is written; whatever stands in the way of reading it is found by `check`."""
     obj = candidate.object if isinstance(candidate.object, dict) else {}
     group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
     return Kind(group, version, str(obj.get("kind", "")))
