@@ -141,6 +141,7 @@ def _json(answer: object) -> Response:
 
 
 REST = FastAPI(
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # webhook.observe has ours
     title="Conversion Guard",
     version=__version__,
     summary="What vSphere says, and a verdict before the cluster gives one",
@@ -242,7 +243,7 @@ async def make_pvcs(
         wanted = msgspec.json.decode(body, type=Wanted)
     except msgspec.ValidationError as error:
         raise _misshapen(error) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _no_json(error) from None
     _, vm = await service.vm(namespace, provider, moref)
     try:
@@ -281,7 +282,7 @@ async def check_objects(
     body = await _body(request)
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _no_json(error) from None
     if not isinstance(content, dict | list):
         fault = Fault("body", "is neither an object nor an array")
@@ -407,6 +408,9 @@ async def _body(request: Request) -> bytearray:
     raise Problem(413, detail, headers={"Connection": "close"})
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 def _no_json(error: Exception) -> Problem:
     why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return Problem(400, f"the body is no JSON that can be read: {why}")
@@ -447,6 +451,14 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return await _problem(request, Problem(422, detail, errors=faults))
 
 
+async def _fault(request: Request, error: Exception) -> Response:
+    """Of our own; it is raised again, for the gate to log."""
+    return await _problem(
+        request, Problem(500, "conversion-guard failed: its log tells why, by the request's id")
+    )
+
+
 REST.add_exception_handler(Problem, _problem)
+REST.add_exception_handler(Exception, _fault)
 REST.add_exception_handler(HTTPException, _http)
 REST.add_exception_handler(RequestValidationError, _invalid)
