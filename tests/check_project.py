@@ -1,7 +1,7 @@
 """What no linter knows: `make check` fails where the project contradicts itself.
 
-`--update` rewrites what is made of something else: the rule table of the README, docs/rules.md, and
-what `doctor` knows of the manifests.
+`--update` rewrites what is made of something else: the rule table of the README, docs/rules.md,
+docs/openapi.json, and what `doctor` knows of the manifests.
 """
 
 import json
@@ -9,7 +9,6 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,16 @@ import yaml
 
 from tests.cases import FIXTURES
 from webhook import __version__
+from webhook.api import openapi
+from webhook.reference import VERBS, parts
 from webhook.rules import DEFAULTS, RULES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "rules.md"
 SHIPPED = ROOT / "webhook" / "cli" / "doctor" / "shipped.json"
+OPENAPI = ROOT / "docs" / "openapi.json"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
-_VERBS = {"deny": "Denies", "warn": "Warns", "audit": "Records"}
 _TABLE = re.compile(r"(<!-- rules: [^>]*-->\n).*?(<!-- /rules -->)", re.DOTALL)
 
 
@@ -34,11 +35,14 @@ def main() -> int:
         README.write_text(_TABLE.sub(rf"\1{_table()}\2", README.read_text()))
         REFERENCE.write_text(_reference())
         SHIPPED.write_text(_shipped())
+        OPENAPI.write_bytes(openapi())
     faults = [*_versions(), *_locks(), *_readme()]
     if REFERENCE.read_text() != _reference():
         faults.append("docs/rules.md: is not that of the rules and their cases: make fix")
     if SHIPPED.read_text() != _shipped():
         faults.append(f"{SHIPPED.relative_to(ROOT)}: is not what manifests/ ships: make fix")
+    if not OPENAPI.exists() or OPENAPI.read_bytes() != openapi():
+        faults.append("docs/openapi.json: is not that of the API's routes: make fix")
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     return 1 if faults else 0
@@ -98,17 +102,14 @@ def _title(rule: str) -> str:
 
 
 def _parts(rule: str) -> tuple[str, dict[str, str]]:
-    """The title of a rule's docstring, and its paragraphs by their heads."""
-    doc = import_module(f"webhook.rules.{rule.replace('-', '_')}").__doc__ or ""
-    title, _, rest = doc.partition("\n\n")
-    found = re.findall(r"^(\w+): +(.*(?:\n +.*)*)", rest, re.MULTILINE)
-    parts = {head: " ".join(text.split()) for head, text in found}
+    """What its docstring says, all of it there."""
+    title, found = parts(rule)
     heads = ["Reads", "Fills"]
     if rule in _ACTIONS:
-        heads = ["Reads", "Asks", "Accepts", _VERBS[_ACTIONS[rule]]]
-    if missing := [head for head in heads if head not in parts]:
+        heads = ["Reads", "Asks", "Accepts", VERBS[_ACTIONS[rule]]]
+    if missing := [head for head in heads if head not in found]:
         raise SystemExit(f"{rule}: its docstring lacks {', '.join(missing)}")
-    return title, parts
+    return title, found
 
 
 def _reference() -> str:

@@ -18,6 +18,7 @@ import msgspec
 
 from webhook import tls
 
+_API = re.compile(r"the API listens on https://127\.0\.0\.1:(\d+)")
 _LISTENING = re.compile(r"listening on https://127\.0\.0\.1:(\d+), metrics on port :(\d+)")
 
 
@@ -30,10 +31,16 @@ class Guard:
     lines: list[str] = field(default_factory=list)
     port: int = 0
     metrics_port: int = 0
+    api_port: int = 0
 
     @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where the settings enable it."""
+        return f"https://127.0.0.1:{self.api_port}"
 
     @property
     def log(self) -> str:
@@ -120,6 +127,8 @@ def _follow(guard: Guard) -> threading.Thread:
     assert stream is not None
     for line in stream:
         guard.lines.append(line)
+        if match := _API.search(line):
+            guard.api_port = int(match[1])
         if match := _LISTENING.search(line):
             guard.port, guard.metrics_port = int(match[1]), int(match[2])
             break

@@ -189,3 +189,12 @@ class ClusterReader(Protocol):
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
         """Whether the API server lets `user` do it. `resource` is `name` or `name.group`."""
         ...
+
+
+class TokenReader(Protocol):
+    """Asks the API server whose a bearer token is."""
+
+    async def user(self, token: str, audience: str) -> User | None:
+        """Whom it authenticates, proven; None where it isn't good for `audience`. Raises
+        ClusterUnreachable."""
+        ...

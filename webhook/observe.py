@@ -98,6 +98,12 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        self._api = Counter(
+            "conversion_guard_api_requests",
+            "Requests to the REST API, by the route that they took; empty: turned away before",
+            ("route", "code"),
+            registry=self.registry,
+        )
         for result in ("ok", "failed"):
             self._reloads.labels(result)
             self._loads.labels(result)
@@ -147,6 +153,10 @@ class Metrics:
     def event(self, result: Literal["sent", "spared", "failed"]) -> None:
         """Count an Event on a Plan."""
         self._events.labels(result).inc()
+
+    def called(self, route: str, code: int) -> None:
+        """Count a request to the REST API; `route` is its template, never what a caller wrote."""
+        self._api.labels(route, str(code)).inc()
 
     def watch(
         self,

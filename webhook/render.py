@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -52,11 +52,21 @@ class DiskView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     why: str | None = None
 
 
+# A `$` of Python's also stands before a last newline.
+_END = r"$(?!\n)"
+DnsLabel = Annotated[
+    str, msgspec.Meta(pattern=rf"^[a-z0-9]([-a-z0-9]*[a-z0-9])?{_END}", max_length=63)
+]
+DnsSubdomain = Annotated[
+    str, msgspec.Meta(pattern=rf"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?{_END}", max_length=253)
+]
+
+
 class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What the manifests are to be like."""
 
-    namespace: str
-    storage_class: str | None = None
+    namespace: DnsLabel
+    storage_class: DnsSubdomain | None = None
     """None: the cluster's default."""
     volume_mode: VolumeMode = "Block"
     access_modes: tuple[AccessMode, ...] = ()

@@ -125,6 +125,13 @@ _RESOURCES = {
 JUDGED = frozenset(_RESOURCES)
 """The kinds that are looked at; any other is admitted."""
 
+
+def resource_of(kind: Kind) -> str:
+    """As access reviews have it: `plans.forklift.konveyor.io`. `kind` is one of JUDGED."""
+    resource = _RESOURCES[kind]
+    return ".".join(part for part in (resource.resource, resource.group) if part)
+
+
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
 

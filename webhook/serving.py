@@ -77,24 +77,10 @@ class Server(uvicorn.Server):
         beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         shutdown_delay: float = 0.0,
     ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                loop="uvloop",
-                http=_Protocol,
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=_FINISH_SECONDS,
-            )
-        )
+        super().__init__(_config(app))
         self.ssl = context
         """New connections get what is loaded into it."""
+        self._doors: list[tuple[uvicorn.Config, ssl.SSLContext, socket.socket]] = []
         self.server_state = _State()
         self._beside = beside
         self._delay = shutdown_delay
@@ -104,6 +90,12 @@ class Server(uvicorn.Server):
     def draining(self) -> bool:
         """Whether a signal has asked for the end."""
         return self.server_state.draining
+
+    def open(
+        self, app: Callable[..., Any], context: ssl.SSLContext, listener: socket.socket
+    ) -> None:
+        """One more door, with an app and a context of its own; it ends as the first one does."""
+        self._doors.append((_config(app), context, listener))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         _allow_many_connections()
@@ -117,21 +109,23 @@ class Server(uvicorn.Server):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        def protocol() -> asyncio.Protocol:
-            return _Protocol(self.config, self.server_state, {})
-
-        self.servers = [
-            await self._loop.create_server(
-                protocol,
-                sock=listener,
-                ssl=self.ssl,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=GOODBYE_SECONDS,
-            )
-            for listener in sockets or ()
-        ]
+        first = [(self.config, self.ssl, listener) for listener in sockets or ()]
+        self.servers = [await self._listen(*door) for door in (*first, *self._doors)]
         self.started = True
+
+    async def _listen(
+        self, config: uvicorn.Config, context: ssl.SSLContext, listener: socket.socket
+    ) -> asyncio.Server:
+        if not config.loaded:
+            config.load()
+        return await self._loop.create_server(
+            lambda: _Protocol(config, self.server_state, {}),
+            sock=listener,
+            ssl=context,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=GOODBYE_SECONDS,
+        )
 
     async def on_tick(self, counter: int) -> bool:
         if self.draining:
@@ -168,6 +162,23 @@ class Server(uvicorn.Server):
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
+
+
+def _config(app: Callable[..., Any]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
 
 
 class _State(ServerState):

@@ -125,6 +125,17 @@ class ProviderSettings(_Model):
         return self
 
 
+class ApiSettings(_Model):
+    """The vendors' REST API: a door of its own, which trusts tokens only."""
+
+    enabled: bool = False
+    listen: Address = "0.0.0.0:8444"
+    audience: Annotated[str, Field(min_length=1)] = "conversion-guard"
+    """What a token must be made for: `kubectl create token NAME --audience conversion-guard`."""
+    rate_per_user: Annotated[float, Field(gt=0)] = 100.0
+    """Requests a second, as many at once; each object of a check counts as one."""
+
+
 class NamespaceSettings(_Model):
     """What is done about findings in one namespace."""
 
@@ -147,6 +158,7 @@ class Settings(_Model):
 
     listen: Address = "0.0.0.0:8443"
     metrics_listen: Address = "0.0.0.0:8080"
+    api: ApiSettings = ApiSettings()
     tls: TlsSettings = TlsSettings()
     client_ca_file: Path | None = Field(default=None, alias="clientCAFile")
     """PEM. With it, only who shows a certificate of this CA may send a review; probes need none."""
@@ -216,6 +228,8 @@ def load(
         field = to_snake(name.removeprefix(ENVIRONMENT_PREFIX).lower())
         if name.startswith(ENVIRONMENT_PREFIX) and field in _FROM_ENVIRONMENT:
             values[spelled(field)] = value
+        if name == f"{ENVIRONMENT_PREFIX}API_ENABLED":  # a manifest's patch leaves the file alone
+            values["api"] = {**(values.get("api") or {}), "enabled": value}
     faults: list[str] = []
     try:
         settings = Settings.model_validate(values)

@@ -19,6 +19,7 @@ OWN = "conversion-guard"
 PART = "app.kubernetes.io/part-of"
 OVERLAYS = (
     ".",
+    "overlays/api",
     "overlays/cert-manager",
     "overlays/openshift",
     "overlays/strict",
@@ -180,6 +181,23 @@ def test_a_secret_is_mounted_only_where_somebody_else_fills_it(
     for item in configurations:
         for webhook in item["webhooks"]:
             assert "caBundle" not in webhook["clientConfig"]
+
+
+def test_only_where_there_is_the_api_may_tokens_be_reviewed(
+    objects: list[dict[str, Any]], overlay: str
+) -> None:
+    resources = {
+        resource
+        for item in objects
+        if item["kind"] == "ClusterRole"
+        for rule in item["rules"]
+        for resource in rule["resources"]
+    }
+    (container,) = _pod(objects)["spec"]["containers"]
+    enabled = {"name": "CONVERSION_GUARD_API_ENABLED", "value": "true"} in container["env"]
+    assert ("tokenreviews" in resources) is enabled is (overlay == "overlays/api")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports.get("api") == (8444 if enabled else None)
 
 
 def test_only_strict_stops_migrations(objects: list[dict[str, Any]], overlay: str) -> None:

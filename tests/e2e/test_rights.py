@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 import yaml
 
@@ -23,6 +24,8 @@ from tests.guard import running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
+SHIPPED = MANIFESTS / "overlays" / "api"
+"""With all that there is to install."""
 OWN = "conversion-guard"
 TLS = "conversion-guard-tls"
 ANY = "*"
@@ -47,7 +50,7 @@ def world(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         bed.install_crds(OWN_CRDS)
         for namespace in (NAMESPACE, TARGET, usual.TARGET):
             bed.kubectl("create", "namespace", namespace, check=True)
-        bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
+        bed.kubectl("apply", "-k", str(SHIPPED), check=True)
         yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
 
 
@@ -76,7 +79,7 @@ def asked(world: World, tmp_path_factory: pytest.TempPathFactory) -> set[Right]:
 @pytest.fixture(scope="module")
 def granted(world: World) -> set[Right]:
     """Of the Roles and ClusterRoles that are shipped, all of them bound to the guard."""
-    shipped = world.bed.kubectl("kustomize", str(MANIFESTS), check=True).stdout
+    shipped = world.bed.kubectl("kustomize", str(SHIPPED), check=True).stdout
     objects = [item for item in yaml.safe_load_all(shipped) if item is not None]
     bound = {
         (item["roleRef"]["kind"], item["metadata"].get("namespace"), item["roleRef"]["name"])
@@ -108,7 +111,8 @@ def _judge(world: World, kubeconfig: str) -> None:
     login = {"user": vcsim.user, "password": vcsim.password, "ca.crt": vcsim.ca_file.read_text()}
     for made in (secret(f"{VSPHERE}-credentials", login), provider(VSPHERE, vcsim.url)):
         kubectl("create", "-f", "-", stdin=json.dumps(made), check=True)
-    with world.guarded(providers=[], kubeconfig=kubeconfig, trustNetwork=True):
+    api = {"enabled": True, "listen": "127.0.0.1:0"}
+    with world.guarded(providers=[], kubeconfig=kubeconfig, trustNetwork=True, api=api) as guard:
         vm = world.vm("DC0_H0_VM0")
         wrong = disk_of(vm, "wrong", vmID="vm-99999")
         eventually(lambda: world.post(wrong)["code"] == 422, 60, "the Provider is read")
@@ -125,6 +129,12 @@ def _judge(world: World, kubeconfig: str) -> None:
         again = plan_of(vm)
         again["metadata"]["name"] = "again"
         assert world.create(again, dry_run=True).returncode == 0
+        called = httpx.get(
+            f"{guard.api_url}/api/v1/providers",
+            headers={"Authorization": "Bearer nobodys"},
+            verify=guard.tls(),
+        )
+        assert called.status_code == 401, "the API server has been asked whose token that is"
 
 
 def _certify(world: World, kubeconfig: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from webhook import observe, server
+from webhook import api, observe, server
 from webhook.cache import Cache
 from webhook.cli import sources
 from webhook.cli.certificates import Certificates
@@ -64,6 +64,11 @@ def run(path: Path | None) -> None:
         ],
         shutdown_delay=settings.shutdown_delay,
     )
+    if settings.api.enabled and cluster is None:
+        raise SettingsInvalid(
+            "api.enabled: only a cluster's API server can tell whose a token is, and there is none:"
+            " run in a cluster, or set kubeconfig"
+        )
     certificates.first()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.listen))
@@ -72,6 +77,17 @@ def run(path: Path | None) -> None:
         for source in live:
             source.start()
             stack.callback(source.stop)
+        if settings.api.enabled and cluster is not None:
+            door = stack.enter_context(_listen(settings.api.listen, "api.listen"))
+            calls = api.app(
+                lambda: judged_by.sources,
+                cluster.reader,
+                metrics,
+                audience=settings.api.audience,
+                rate_per_user=settings.api.rate_per_user,
+            )
+            https.open(calls, certificates.served.another(), door)
+            _log.info("the API listens on https://%s:%s", *door.getsockname()[:2])
         host, port = listener.getsockname()[:2]
         _log.info("listening on https://%s:%s, metrics on port :%s", host, port, metrics_port)
         https.run(sockets=[listener])
@@ -151,6 +167,7 @@ class _Current:
 
 
 _AT_START = (
+    "api",
     "listen",
     "metrics_listen",
     "tls",
@@ -166,7 +183,7 @@ _AT_START = (
 )
 
 
-def _listen(address: str) -> socket.socket:
+def _listen(address: str, field: str = "listen") -> socket.socket:
     host, port = _split(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -174,7 +191,7 @@ def _listen(address: str) -> socket.socket:
             (host, port), family=family, backlog=2048, dualstack_ipv6=host == "::"
         )
     except OSError as error:
-        raise SettingsInvalid(f"listen: {address}: {error.strerror}") from None
+        raise SettingsInvalid(f"{field}: {address}: {error.strerror}") from None
 
 
 def _split(address: str) -> tuple[str, int]:

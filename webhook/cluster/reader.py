@@ -80,17 +80,35 @@ class _AccessReview(msgspec.Struct):
     status: _Access = msgspec.field(default_factory=_Access)
 
 
+class _UserInfo(msgspec.Struct):
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
+
+
+class _Authenticated(msgspec.Struct):
+    authenticated: bool = False
+    audiences: tuple[str, ...] = ()
+    user: _UserInfo = msgspec.field(default_factory=_UserInfo)
+
+
+class _TokenReview(msgspec.Struct):
+    status: _Authenticated = msgspec.field(default_factory=_Authenticated)
+
+
 _list = msgspec.json.Decoder(_List)
 _object = msgspec.json.Decoder(KubeObject)
 _migrations = msgspec.json.Decoder(_Migrations)
 _pods = msgspec.json.Decoder(_Pods)
 _access = msgspec.json.Decoder(_AccessReview)
+_token = msgspec.json.Decoder(_TokenReview)
 
 _Asked = tuple[User, str, str, str, str]
 
 
 class LiveReader:
-    """A webhook.kube.ClusterReader. Without `cluster` it can't be asked yet."""
+    """A webhook.kube.ClusterReader and TokenReader. Without `cluster` it can't be asked yet."""
 
     def __init__(self) -> None:
         self.cluster: Cluster | None = None
@@ -143,6 +161,19 @@ class LiveReader:
             self._accesses[key] = now, answer
         # A caller that gives up must not take the answer from the others.
         return await asyncio.shield(answer)
+
+    async def user(self, token: str, audience: str) -> User | None:
+        """See TokenReader. A token of no audience, which the API server takes as its own, is of no
+        other: a stolen one is of no use here, nor one of ours there."""
+        path = "/apis/authentication.k8s.io/v1/tokenreviews"
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        spec = {"token": token, "audiences": [audience]}
+        raw = await self._asked().post(path, review | {"spec": spec})
+        status = _token.decode(raw).status
+        if not status.authenticated or audience not in status.audiences:
+            return None
+        who = status.user
+        return User(who.username, who.uid, who.groups, who.extra, proven=True)
 
     async def _may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
         plural, _, group = resource.partition(".")

@@ -1,4 +1,4 @@
-"""The certificate that is served: one SSL context for as long as the process lives."""
+"""The certificate that is served: one SSL context a door, for as long as the process lives."""
 
 import logging
 import math
@@ -29,6 +29,7 @@ class Served:
 
     def __init__(self, now: Callable[[], datetime], loaded: Callable[[], None]) -> None:
         self.context = _context()
+        self._others: list[ssl.SSLContext] = []
         self.not_after: datetime | None = None
         """When the pair expires; None before there is one."""
         self._now, self._loaded = now, loaded
@@ -44,13 +45,23 @@ class Served:
             try:
                 # First elsewhere: what fails half-way would leave half of it behind.
                 _context().load_cert_chain(path)
-                self.context.load_cert_chain(path)
+                for context in (self.context, *self._others):
+                    context.load_cert_chain(path)
             except OSError as error:  # SSLError among them
                 why = getattr(error, "reason", None) or error.strerror
                 raise CertificateInvalid(f"the certificate can't be served: {why}") from None
         self._pem, self.not_after = pem, not_after
         self._loaded()
         _log.info("a certificate is served that is good until %s", f"{not_after:%Y-%m-%d %H:%M}Z")
+
+    def another(self) -> ssl.SSLContext:
+        """One more live context with the same pair: for a door that asks its clients otherwise."""
+        context = _context()
+        self._others.append(context)
+        if self._pem:
+            with _file(self._pem) as path:
+                context.load_cert_chain(path)
+        return context
 
     def timestamp(self) -> float:
         """When the pair expires, in Unix time; NaN before there is one."""

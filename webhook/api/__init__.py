@@ -1,0 +1,9 @@
+"""The vendors' REST API: what vSphere says, and a verdict before the cluster gives one.
+
+A door of its own, which trusts nobody but the API server's word on a bearer token.
+"""
+
+from webhook.api.gate import app
+from webhook.api.routes import openapi
+
+__all__ = ["app", "openapi"]

@@ -1,0 +1,133 @@
+"""What the calls answer, beside what other doors answer, too (Results, DiskView, Rendered)."""
+
+import base64
+import binascii
+import heapq
+
+import msgspec
+
+from webhook.inventory import ProviderInventory, ProviderState
+from webhook.model import MOREF, VirtualMachine
+from webhook.render import DiskView
+
+
+class ProviderView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A Forklift Provider, and how much is known of it."""
+
+    namespace: str
+    name: str
+    type: str
+    state: ProviderState | None
+    """Null for one that isn't vSphere: of such only name and type are known."""
+    age_seconds: float | None
+    """Since vSphere last said that it is so; null where it never did, or is a snapshot for good."""
+    vms: int
+    message: str = ""
+    """Why it can't be read now."""
+
+
+class Providers(msgspec.Struct, frozen=True):
+    """Those that the caller may get."""
+
+    providers: tuple[ProviderView, ...]
+
+
+class VmView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A VM, without its disks."""
+
+    moref: str
+    """What vmID must say."""
+    uuid: str
+    """config.uuid: what vmUUID must say."""
+    instance_uuid: str
+    name: str
+    path: str
+    power_state: str
+    template: bool
+    disks: int
+    trouble: str | None
+    """Why nothing can be said of its disks now."""
+
+
+class Vms(msgspec.Struct, frozen=True, rename={"age_seconds": "ageSeconds", "more": "continue"}):
+    """A page of VMs."""
+
+    age_seconds: float | None
+    vms: tuple[VmView, ...]
+    more: str | msgspec.UnsetType = msgspec.UNSET
+    """What the next page is asked for by; absent on the last one."""
+
+
+class VmDisks(msgspec.Struct, frozen=True, rename="camel"):
+    """A VM and its disks, in vSphere's order."""
+
+    age_seconds: float | None
+    vm: VmView
+    disks: tuple[DiskView, ...]
+
+
+def provider_view(one: ProviderInventory, now: float) -> ProviderView:
+    """`now` is by the monotonic clock."""
+    vsphere = one.provider.type == "vsphere"
+    trouble = vsphere and (not one.synced or one.unreachable_since or one.recalled)
+    return ProviderView(
+        namespace=one.provider.namespace,
+        name=one.provider.name,
+        type=one.provider.type,
+        state=one.state if vsphere else None,
+        age_seconds=age(one, now),
+        vms=len(one.vms),
+        message=one.trouble if trouble else "",
+    )
+
+
+def age(one: ProviderInventory, now: float) -> float | None:
+    """Seconds, to a tenth."""
+    return None if one.heard_at is None else round(one.age(now), 1)
+
+
+def vm_view(one: ProviderInventory, vm: VirtualMachine) -> VmView:
+    return VmView(
+        moref=vm.moref,
+        uuid=vm.uuid,
+        instance_uuid=vm.instance_uuid,
+        name=vm.name,
+        path=one.vms.path(vm),
+        power_state=vm.power_state,
+        template=vm.template,
+        disks=len(vm.disks),
+        trouble=vm.trouble,
+    )
+
+
+def page(one: ProviderInventory, name: str, limit: int, after: str, now: float) -> Vms:
+    """The next `limit` VMs after the one of moref `after`, in the order of their morefs.
+
+    That order is theirs whatever comes and goes, so no VM that stays is left out or told twice.
+    Only those whose names contain `name`, in any case of letters.
+    """
+    last, wanted = _place(after), name.lower()
+    rest = (vm for vm in one.vms if _place(vm.moref) > last and wanted in vm.name.lower())
+    found = heapq.nsmallest(limit + 1, rest, key=lambda vm: _place(vm.moref))
+    more = token(found[limit - 1].moref) if len(found) > limit else msgspec.UNSET
+    return Vms(age(one, now), tuple(vm_view(one, vm) for vm in found[:limit]), more)
+
+
+def _place(moref: str) -> tuple[int, str]:
+    """`vm-9` before `vm-10`."""
+    return len(moref), moref
+
+
+def token(moref: str) -> str:
+    """Opaque to callers: what is in it may change."""
+    return base64.urlsafe_b64encode(b"1:" + moref.encode()).decode().rstrip("=")
+
+
+def after(token: str) -> str | None:
+    """The moref in a page's token; None where it is none of ours."""
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    version, _, moref = text.partition(":")
+    return moref if version == "1" and MOREF.fullmatch(moref) else None

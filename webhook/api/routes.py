@@ -1,0 +1,464 @@
+"""The calls of `/api/v1`, and their OpenAPI: FastAPI routes that answer with msgspec's bytes."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from webhook import __version__, render
+from webhook.api.answers import Providers, VmDisks, Vms, after, age, page, provider_view, vm_view
+from webhook.api.callers import Callers, answered, demand, which
+from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
+from webhook.check import Candidate, Results, check, items, kind_of
+from webhook.decide import Sources
+from webhook.errors import RenderImpossible, VsphereUnreachable
+from webhook.inventory import ProviderInventory
+from webhook.kube import User
+from webhook.model import MOREF, VirtualMachine, quoted
+from webhook.readiness import PROVIDERS, READINESS_SECONDS, Readiness, readiness
+from webhook.reference import Reference, reference
+from webhook.render import Rendered, Wanted
+from webhook.review import JUDGED, PLAN, resource_of
+
+BODY_LIMIT = 3 * 2**20
+"""Bytes: what the API server takes from its clients."""
+OBJECTS = 1000
+"""In one check."""
+_CHECK_SECONDS = 60.0
+_BASE = "/api/v1"
+
+_LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_OR_NONE = f"^({_LABEL[1:-1]})?$"
+_SUBDOMAIN = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+Namespace = Annotated[str, Path(pattern=_LABEL, max_length=63, examples=["openshift-mtv"])]
+Name = Annotated[str, Path(pattern=_SUBDOMAIN, max_length=253, examples=["vsphere-production"])]
+Moref = Annotated[
+    str, Path(pattern=f"^{MOREF.pattern}$", description="As vmID has it.", examples=["vm-178"])
+]
+
+
+class Service(msgspec.Struct, frozen=True):
+    """One request's: what it is answered from, and on whose behalf."""
+
+    sources: Sources
+    user: User
+    callers: Callers
+    request_id: str
+
+    async def provider(self, namespace: str, name: str) -> ProviderInventory:
+        """A vSphere one that is known and may be seen. Raises Problem.
+
+        The right comes first: whether there is such a Provider is told to nobody else.
+        """
+        await demand(self.sources, self.user, [Right("get", PROVIDERS, namespace, name)])
+        found = self.sources.inventory.get(namespace, name)
+        if found is None:
+            known = "GET /api/v1/providers lists those of the setting providerNamespaces"
+            raise Problem(404, f"no Provider {namespace}/{name} is known: {known}")
+        if found.provider.type != "vsphere":
+            detail = f"Provider {found.name} is of type {found.provider.type}: no vSphere, no VMs"
+            raise Problem(404, detail)
+        if not found.synced:
+            raise Problem(503, found.trouble, headers={"Retry-After": "5"})
+        return found
+
+    async def vm(
+        self, namespace: str, name: str, moref: str
+    ) -> tuple[ProviderInventory, VirtualMachine]:
+        """One that isn't known yet is asked for, for it may be a moment old. Raises Problem."""
+        source = await self.provider(namespace, name)
+        vm = source.vms.by_moref(moref)
+        if vm is None and source.reader is not None:
+            try:
+                async with asyncio.timeout(5):
+                    fresh = await source.reader.read(
+                        morefs=(moref,), uuids=(), names=(), user=self.user.username
+                    )
+            except (VsphereUnreachable, TimeoutError) as error:
+                detail = f"{moref} is not known, and vSphere can't be asked: {error}"
+                raise Problem(503, detail, headers={"Retry-After": "5"}) from None
+            vm = next((one for one in fresh if one.moref == moref), None)
+        if vm is None:
+            raise Problem(404, f"{quoted(moref)} is no VM of {source.name}")
+        return source, vm
+
+
+def _service(request: Request) -> Service:
+    """The request's own, once its query has no name that nobody reads."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    if others := sorted(set(request.query_params) - known):
+        detail = f"query.{quoted(others[0])} is none of {', '.join(sorted(known)) or 'those: none'}"
+        fault = Fault(f"query.{others[0][:64]}", "is not known")
+        raise Problem(422, detail, errors=(fault,))
+    service: Service = request.scope["service"]
+    return service
+
+
+Asked = Annotated[Service, Depends(_service)]
+_TEXTS = {
+    400: "The body is no JSON.",
+    401: "No token, or none that is good for this API.",
+    403: "The caller lacks a right, which `missing` names.",
+    404: "There is no such thing.",
+    413: "The body, or the list in it, is too large.",
+    415: "The body is not application/json.",
+    422: "A parameter or the body is not as it must be; `errors` names each.",
+    429: "Too many requests: Retry-After says how many seconds to wait.",
+    503: "vSphere or the API server can't be asked now.",
+}
+_BODY = (400, 413, 415)
+_RATED = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+
+
+def _told(answer: type, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of a call, for its OpenAPI."""
+    told: dict[int | str, dict[str, Any]] = {
+        200: {"description": description, "content": {"application/json": {"schema": _ref(answer)}}}
+    }
+    problem = {MEDIA_TYPE: {"schema": _ref(ProblemDetails)}}
+    for code in sorted({401, 422, 429, 503, *more}):
+        told[code] = {"description": _TEXTS[code], "content": problem}
+    told[429]["headers"] = _RATED
+    told["default"] = {"description": "Any other error.", "content": problem}
+    return told
+
+
+def _takes(schema: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _ref(answer: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{answer.__name__}"}
+
+
+def _json(answer: object) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+REST = FastAPI(
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # webhook.observe has ours
+    title="Conversion Guard",
+    version=__version__,
+    summary="What vSphere says, and a verdict before the cluster gives one",
+    description=(
+        "Every call needs a Kubernetes bearer token of the API's own audience, "
+        "`kubectl create token NAME --audience conversion-guard`, and the rights that it names. "
+        "Errors are problem details (RFC 9457)."
+    ),
+    openapi_url=None,
+    docs_url=None,
+    redoc_url=None,
+    redirect_slashes=False,
+    generate_unique_id_function=lambda route: route.name,
+)
+
+
+@REST.get(f"{_BASE}/providers", responses=_told(Providers, "Those that the caller may get."))
+async def list_providers(service: Asked) -> Response:
+    """List the Providers.
+
+    Only those that the caller may `get`; how old the knowledge of each is, and what is wrong.
+    """
+    known = list(service.sources.inventory)
+    rights = [Right("get", PROVIDERS, one.provider.namespace, one.provider.name) for one in known]
+    allowed = await which(service.sources, service.user, rights)
+    now = service.sources.now()
+    shown = [
+        provider_view(one, now)
+        for one, right in zip(known, rights, strict=True)
+        if right in allowed
+    ]
+    return _json(Providers(tuple(sorted(shown, key=lambda one: (one.namespace, one.name)))))
+
+
+@REST.get(
+    f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
+    responses=_told(Vms, "A page of VMs.", 400, 403, 404),
+)
+async def list_vms(
+    service: Asked,
+    namespace: Namespace,
+    provider: Name,
+    name: Annotated[
+        str, Query(max_length=80, description="Only VMs with this in their names, in any case.")
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=500, description="VMs on a page.")] = 100,
+    continue_: Annotated[
+        str,
+        Query(alias="continue", max_length=200, description="`continue` of the page before."),
+    ] = "",
+) -> Response:
+    """List a Provider's VMs, a page at a time.
+
+    In the order of their morefs, so that no VM is missed or told twice while others come and go.
+    Needs `get` on the Provider.
+    """
+    last = after(continue_) if continue_ else ""
+    if last is None:
+        detail = "query.continue is none of an earlier page: leave it out to begin anew"
+        raise Problem(400, detail, errors=(Fault("query.continue", "is no page's"),))
+    source = await service.provider(namespace, provider)
+    # In a thread, for a vCenter may have 100,000 VMs, and reviews must not wait.
+    now = service.sources.now()
+    return _json(await asyncio.to_thread(page, source, name, limit, last, now))
+
+
+@REST.get(
+    f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/disks",
+    responses=_told(VmDisks, "The VM and its disks.", 403, 404),
+)
+async def list_disks(
+    service: Asked, namespace: Namespace, provider: Name, moref: Moref
+) -> Response:
+    """Show a VM's disks.
+
+    Of each the exact disk-source, and whether the new VM gets it or why not. Needs `get` on the
+    Provider.
+    """
+    source, vm = await service.vm(namespace, provider, moref)
+    told_at = age(source, service.sources.now())
+    return _json(VmDisks(told_at, vm_view(source, vm), render.disks(vm)))
+
+
+@REST.post(
+    f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/pvcs",
+    responses=_told(Rendered, "The manifests, and the disks that get none.", 403, 404, *_BODY),
+    openapi_extra=_takes(_ref(Wanted)),
+)
+async def make_pvcs(
+    service: Asked, request: Request, namespace: Namespace, provider: Name, moref: Moref
+) -> Response:
+    """Write the PVCs of a VM.
+
+    Manifests with the right labels, annotation and size, ready to be applied; nothing is created.
+    Needs `get` on the Provider.
+    """
+    body = await _body(request)
+    try:
+        wanted = msgspec.json.decode(body, type=Wanted)
+    except msgspec.ValidationError as error:
+        raise _misshapen(error) from None
+    except _UNREADABLE as error:
+        raise _no_json(error) from None
+    _, vm = await service.vm(namespace, provider, moref)
+    try:
+        return _json(render.pvcs(vm, wanted))
+    except RenderImpossible as error:
+        raise Problem(422, str(error)) from None
+
+
+@REST.post(
+    f"{_BASE}/check",
+    responses=_told(Results, "A result for each object, in their order.", 403, *_BODY),
+    openapi_extra=_takes(
+        {
+            "anyOf": [
+                {"type": "object", "description": "A manifest, or a List of them."},
+                {"type": "array", "maxItems": OBJECTS, "description": "Manifests."},
+            ]
+        }
+    ),
+)
+async def check_objects(
+    service: Asked,
+    request: Request,
+    namespace: Annotated[
+        str,
+        Query(pattern=_OR_NONE, max_length=63, description="Of objects that name none."),
+    ] = "",
+) -> Response:
+    """Judge objects before they are applied.
+
+    One object, a JSON array, or a List: PVCs, Plans, Migrations, Conversions; others are passed by.
+    A PVC or Plan of the list is there for what follows from it. Each gets the verdict of admission,
+    the findings, the JSON Patch and the patched object. Needs `create` on each object's kind in its
+    namespace.
+    """
+    body = await _body(request)
+    try:
+        content = msgspec.json.decode(body)
+    except _UNREADABLE as error:
+        raise _no_json(error) from None
+    if not isinstance(content, dict | list):
+        fault = Fault("body", "is neither an object nor an array")
+        raise Problem(422, "body: send an object, a List or an array of objects", errors=(fault,))
+    given = content if isinstance(content, list) else [content]
+    candidates = [one for obj in given for one in items(Candidate(obj))]
+    if len(candidates) > OBJECTS:
+        raise Problem(413, f"{len(candidates)} objects are more than {OBJECTS}: split them")
+    service.callers.charge(service.user, max(0, len(candidates) - 1))
+    await demand(service.sources, service.user, _creates(candidates, namespace))
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            results = await check(
+                candidates, service.sources, user=service.user, namespace=namespace
+            )
+    except TimeoutError:
+        detail = f"not all was judged within {_CHECK_SECONDS:g} s: send fewer objects"
+        raise Problem(503, detail, headers={"Retry-After": "5"}) from None
+    try:
+        return _json(Results(results))
+    except RecursionError:
+        raise Problem(422, "body: an object is nested too deeply") from None
+
+
+@REST.get(
+    f"{_BASE}/plans/{{namespace}}/{{plan}}/readiness",
+    responses=_told(Readiness, "Whether a Migration would start now.", 403, 404),
+)
+async def show_readiness(service: Asked, namespace: Namespace, plan: Name) -> Response:
+    """Hold a Plan's disks against its PVCs.
+
+    VM by VM, the proof that a Migration of it must pass. Needs `get` on the Plan; disks are told
+    to those who may `get` the Provider, and PVCs' names to those who may `list` them.
+    """
+    sources = service.sources
+    await demand(sources, service.user, [Right("get", resource_of(PLAN), namespace, plan)])
+    cluster = sources.cluster
+    assert cluster is not None  # noqa: S101  demand has asked it
+    found = await answered(cluster.plan(namespace, plan))
+    if found is None:
+        raise Problem(404, f"there is no Plan {namespace}/{plan}")
+    return _json(
+        await answered(readiness(namespace, plan, found, sources, service.user), READINESS_SECONDS)
+    )
+
+
+@REST.get(f"{_BASE}/rules", responses=_told(Reference, "All rules and defaults."))
+async def list_rules(service: Asked) -> Response:
+    """Tell what is judged and filled in: the rule reference, in the order of the rules."""
+    return Response(_RULES, media_type="application/json")
+
+
+@REST.get(
+    f"{_BASE}/openapi.json",
+    responses={
+        200: {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {}}}}
+    },
+)
+async def show_openapi(service: Asked) -> Response:
+    """This description."""
+    return Response(openapi(), media_type="application/json")
+
+
+_RULES = msgspec.json.encode(reference())
+
+
+def openapi() -> bytes:
+    """The OpenAPI 3.1 document of this version, as docs/openapi.json has it."""
+    return _OPENAPI
+
+
+def _described() -> bytes:
+    described = REST.openapi()
+    answers = (Providers, Vms, VmDisks, Rendered, Wanted, Results, Readiness, Reference)
+    _, schemas = msgspec.json.schema_components(
+        (*answers, ProblemDetails), ref_template="#/components/schemas/{name}"
+    )
+    bearer = {"type": "http", "scheme": "bearer", "description": "A token of the API's audience."}
+    described["components"] = {"schemas": schemas, "securitySchemes": {"bearer": bearer}}
+    described["security"] = [{"bearer": []}]
+    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=2) + b"\n"
+
+
+_OPENAPI = _described()
+
+
+def _creates(candidates: list[Candidate], namespace: str) -> list[Right]:
+    """What one must be allowed who would apply them; nothing for what nobody judges."""
+    rights: dict[Right, None] = {}
+    for one in candidates:
+        kind = kind_of(one)
+        if kind not in JUDGED:
+            continue
+        metadata = one.object.get("metadata")
+        place = metadata.get("namespace") if isinstance(metadata, dict) else None
+        if place is None or isinstance(place, str):  # another is found to be no object at all
+            rights[Right("create", resource_of(kind), place or namespace)] = None
+    return list(rights)
+
+
+async def _body(request: Request) -> bytearray:
+    """The request's, read no further than the limit. Raises Problem."""
+    headers = request.headers
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        detail = f"content-type is {quoted(content_type)}: send application/json"
+        raise Problem(415, detail)
+    if headers.get("content-encoding", "identity") != "identity":
+        raise Problem(415, "send the body without compression")
+    body = bytearray()
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length) <= BODY_LIMIT:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > BODY_LIMIT:
+                break
+        else:
+            if not body:
+                raise Problem(400, "the body is empty: send JSON")
+            return body
+    # The rest stays unread, so the connection is of no further use.
+    detail = f"the body is larger than {BODY_LIMIT} bytes: split it"
+    raise Problem(413, detail, headers={"Connection": "close"})
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _no_json(error: Exception) -> Problem:
+    why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return Problem(400, f"the body is no JSON that can be read: {why}")
+
+
+def _misshapen(error: msgspec.ValidationError) -> Problem:
+    what, _, where = str(error).partition(" - at `")
+    field = "body" + where.rstrip("`").removeprefix("$")
+    return Problem(422, f"{field}: {what}", errors=(Fault(field, what),))
+
+
+async def _problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)  # noqa: S101  it is registered for that
+    body = problem.body(request.scope["service"].request_id)
+    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """Of Starlette's own: 404 and 405."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    details = {
+        404: "nothing is here: /api/v1/openapi.json tells what there is",
+        405: f"{quoted(request.method, 16)} is not allowed here",
+    }
+    detail = details.get(error.status_code) or HTTPStatus(error.status_code).description
+    headers = dict(error.headers or {})
+    return await _problem(request, Problem(error.status_code, detail, headers=headers))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Of FastAPI's own: parameters that are not as they must be."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    faults = tuple(
+        Fault(".".join(map(str, one["loc"])), f"{one['msg']} (there: {quoted(one['input'])})")
+        for one in error.errors()
+    )
+    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+    return await _problem(request, Problem(422, detail, errors=faults))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """Of our own; it is raised again, for the gate to log."""
+    return await _problem(
+        request, Problem(500, "conversion-guard failed: its log tells why, by the request's id")
+    )
+
+
+REST.add_exception_handler(Problem, _problem)
+REST.add_exception_handler(Exception, _fault)
+REST.add_exception_handler(HTTPException, _http)
+REST.add_exception_handler(RequestValidationError, _invalid)
