@@ -73,6 +73,10 @@ bench-slow: install ## Latency beside slow and idle clients, as a ratio; 1 if it
 bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 1 if a figure falls short
 	$(BIN)/python -m tests.bench_inventory
 
+.PHONY: bench-plan
+bench-plan: install ## A Plan of 500 VMs and its Migration, on a real API server; 1 if one is too slow
+	$(BIN)/python -m tests.bench_plan
+
 .PHONY: bench-cli
 bench-cli: install ## The command: --help, check of 1,000 manifests, audit of 10,000 PVCs; 1 if one is too slow
 	$(BIN)/python -m tests.bench_cli

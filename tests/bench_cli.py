@@ -6,7 +6,6 @@ code 1 where a figure falls short. `python -m tests.bench_cli`, or `make bench-c
 
 import json
 import resource
-import ssl
 import statistics
 import sys
 import tempfile
@@ -16,13 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
-import yaml
-
 from tests.bench_inventory import Figures
 from tests.cases import BASE, NAMESPACE, VSPHERE
 from tests.command import run
-from tests.e2e.bed import Bed
+from tests.e2e.bed import Bed, path_of
 from tests.e2e.world import OWN_CRDS
 from webhook import manifests, render
 from webhook.cli.demo import merged
@@ -39,7 +35,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         snapshot = folder / "snapshot.json"
-        snapshot.write_text(json.dumps({"providers": [_provider()]}))
+        snapshot.write_text(json.dumps({"providers": [provider(VMS, DISKS)]}))
         vms = next(iter(snapshot_of(snapshot).vsphere())).vms
         given = [pvc for number, vm in enumerate(vms) for pvc in _pvcs(vm, number)]
         figures.add("--help", _median(HELP_ROUNDS, "--help"), 0.25, "s")
@@ -52,8 +48,8 @@ def main() -> int:
             for place in (NAMESPACE, *(f"place-{number}" for number in range(PLACES))):
                 bed.kubectl("create", "namespace", place, check=True)
             plans = list(_plans(list(vms)))
-            _create(bed, "/api/v1", "persistentvolumeclaims", given)
-            _create(bed, "/apis/forklift.konveyor.io/v1beta1", "plans", plans)
+            create(bed, given)
+            create(bed, plans)
             named = "--snapshot", snapshot, "--kubeconfig", bed.kubeconfig()
             seconds = _median(ROUNDS, "audit", *named)
         what = f"audit of {len(given)} PVCs and {len(plans)} Plans"
@@ -74,7 +70,7 @@ def _median(rounds: int, *args: str | Path) -> float:
     return statistics.median(seconds)
 
 
-def _provider() -> dict[str, Any]:
+def provider(count: int, disks: int) -> dict[str, Any]:
     vms = [
         {
             "moref": f"vm-{number}",
@@ -83,10 +79,10 @@ def _provider() -> dict[str, Any]:
             "instanceUuid": f"50000000-0000-4000-8000-{number:012x}",
             "disks": [
                 {"file": f"[ds] machine-{number}/disk-{disk}.vmdk", "capacity": 2**30, "key": disk}
-                for disk in range(DISKS)
+                for disk in range(disks)
             ],
         }
-        for number in range(VMS)
+        for number in range(count)
     ]
     return {"namespace": NAMESPACE, "name": VSPHERE, "vms": vms}
 
@@ -109,21 +105,15 @@ def _plans(vms: list[VirtualMachine]) -> Iterator[dict[str, Any]]:
             yield merged(BASE["Plan"], {"metadata": metadata, "spec": spec})
 
 
-def _create(bed: Bed, api: str, plural: str, objects: list[dict[str, Any]]) -> None:
-    config = yaml.safe_load(bed.kubeconfig().read_text())
-    headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-    tls = ssl.create_default_context(cafile=bed.api.ca_file)
-    with (
-        httpx.Client(base_url=bed.api.url, headers=headers, verify=tls, timeout=60) as client,
-        ThreadPoolExecutor(CLIENTS) as pool,
-    ):
+def create(bed: Bed, objects: list[dict[str, Any]]) -> None:
+    """All of them, some at a time."""
+    with bed.api.client() as client, ThreadPoolExecutor(CLIENTS) as pool:
 
-        def create(obj: dict[str, Any]) -> None:
-            path = f"{api}/namespaces/{obj['metadata']['namespace']}/{plural}"
-            answer = client.post(path, json=obj)
+        def one(obj: dict[str, Any]) -> None:
+            answer = client.post(path_of(obj), json=obj)
             assert answer.status_code == 201, answer.text
 
-        list(pool.map(create, objects))
+        list(pool.map(one, objects))
 
 
 if __name__ == "__main__":
