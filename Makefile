@@ -65,6 +65,10 @@ fix: install ## Format, and mend what can be mended by itself
 bench: install ## Reviews per second and latency of the server over TLS
 	$(BIN)/python -m tests.bench_server
 
+.PHONY: bench-api
+bench-api: install ## POST /check per CPU second beside the admission path; 1 if it falls short
+	$(BIN)/python -m tests.bench_api
+
 .PHONY: bench-slow
 bench-slow: install ## Latency beside slow and idle clients, as a ratio; 1 if it more than doubles
 	$(BIN)/python -m tests.bench_slow

@@ -53,8 +53,8 @@ def main() -> None:
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "snapshot.yaml").write_bytes(_snapshot())
-        (folder / "review.lua").write_text(_script())
+        (folder / "snapshot.yaml").write_bytes(snapshot())
+        (folder / "review.lua").write_text(script())
         settings = {"snapshots": [str(folder / "snapshot.yaml")]}
         urls: dict[str, tuple[int, str]] = {}
         guard = stack.enter_context(running(folder, settings))
@@ -75,18 +75,20 @@ def main() -> None:
 def _measure(urls: dict[str, tuple[int, str]], script: Path) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {name: [] for name in urls}
     for name, (pid, url) in list(urls.items()) * ROUNDS:
-        os.sched_setaffinity(pid, {0})
-        before = _cpu(pid)
-        load = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s"]
-        done = subprocess.run(
-            [*load, "-s", str(script), f"{url}/validate?timeout=5s"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        assert "Non-2xx" not in done, done
-        rates[name].append(int(re.findall(r"(\d+) requests in", done)[0]) / (_cpu(pid) - before))
+        rates[name].append(load(pid, f"{url}/validate?timeout=5s", script))
     return rates
+
+
+def load(pid: int, url: str, script: Path) -> float:
+    """What process `pid`, on one core, answers in a second of its CPU, under wrk on another."""
+    os.sched_setaffinity(pid, {0})
+    before = _cpu(pid)
+    wrk = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s"]
+    done = subprocess.run(
+        [*wrk, "-s", str(script), url], capture_output=True, text=True, check=True
+    )
+    assert "Non-2xx" not in done.stdout, done.stdout
+    return int(re.findall(r"(\d+) requests in", done.stdout)[0]) / (_cpu(pid) - before)
 
 
 def _cpu(pid: int) -> float:
@@ -94,7 +96,7 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _script() -> str:
+def script() -> str:
     managed = {"manager": "kubectl-create", "operation": "Update", "apiVersion": "v1"}
     fields: dict[str, Any] = {
         "f:metadata": {"f:labels": {".": {}, "f:vmID": {}, "f:vmUUID": {}}},
@@ -108,7 +110,7 @@ def _script() -> str:
     return f"{headers}wrk.body = [=[{json.dumps(review_of(pvc))}]=]\n"
 
 
-def _snapshot() -> bytes:
+def snapshot() -> bytes:
     vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
     provider = {"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}
     return msgspec.yaml.encode({"providers": [provider]})

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from tests.bench_server import _snapshot
+from tests.bench_server import snapshot
 from tests.cases import BASE, review_of
 from tests.guard import Guard, running
 
@@ -51,7 +51,7 @@ def ratios(rounds: int, reviews: int) -> list[float]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "snapshot.yaml").write_bytes(_snapshot())
+        (folder / "snapshot.yaml").write_bytes(snapshot())
         settings = {"snapshots": [str(folder / "snapshot.yaml")]}
         with running(folder, settings) as guard:
             return asyncio.run(_compare(guard, rounds, reviews))

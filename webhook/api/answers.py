@@ -1,13 +1,11 @@
 """What the calls answer, beside what other doors answer, too (Results, DiskView, Rendered)."""
 
-import base64
-import binascii
 import heapq
 
 import msgspec
 
 from webhook.inventory import ProviderInventory, ProviderState
-from webhook.model import MOREF, VirtualMachine
+from webhook.model import VirtualMachine
 from webhook.render import DiskView
 
 
@@ -109,25 +107,10 @@ def page(one: ProviderInventory, name: str, limit: int, after: str, now: float) 
     last, wanted = _place(after), name.lower()
     rest = (vm for vm in one.vms if _place(vm.moref) > last and wanted in vm.name.lower())
     found = heapq.nsmallest(limit + 1, rest, key=lambda vm: _place(vm.moref))
-    more = token(found[limit - 1].moref) if len(found) > limit else msgspec.UNSET
+    more = found[limit - 1].moref if len(found) > limit else msgspec.UNSET
     return Vms(age(one, now), tuple(vm_view(one, vm) for vm in found[:limit]), more)
 
 
 def _place(moref: str) -> tuple[int, str]:
     """`vm-9` before `vm-10`."""
     return len(moref), moref
-
-
-def token(moref: str) -> str:
-    """Opaque to callers: what is in it may change."""
-    return base64.urlsafe_b64encode(b"1:" + moref.encode()).decode().rstrip("=")
-
-
-def after(token: str) -> str | None:
-    """The moref in a page's token; None where it is none of ours."""
-    try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
-    version, _, moref = text.partition(":")
-    return moref if version == "1" and MOREF.fullmatch(moref) else None

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from webhook import __version__, render
-from webhook.api.answers import Providers, VmDisks, Vms, after, age, page, provider_view, vm_view
+from webhook.api.answers import Providers, VmDisks, Vms, age, page, provider_view, vm_view
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
 from webhook.check import Candidate, Results, check, items, kind_of
@@ -104,7 +104,7 @@ _TEXTS = {
     401: "No token, or none that is good for this API.",
     403: "The caller lacks a right, which `missing` names.",
     404: "There is no such thing.",
-    413: "The body, or the list in it, is too large.",
+    413: "The body is too large.",
     415: "The body is not application/json.",
     422: "A parameter or the body is not as it must be; `errors` names each.",
     429: "Too many requests: Retry-After says how many seconds to wait.",
@@ -116,8 +116,14 @@ _RATED = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds
 
 def _told(answer: type, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
     """The responses of a call, for its OpenAPI."""
+    return _answers(_ref(answer), description, *more)
+
+
+def _answers(
+    schema: dict[str, Any], description: str, *more: int
+) -> dict[int | str, dict[str, Any]]:
     told: dict[int | str, dict[str, Any]] = {
-        200: {"description": description, "content": {"application/json": {"schema": _ref(answer)}}}
+        200: {"description": description, "content": {"application/json": {"schema": schema}}}
     }
     problem = {MEDIA_TYPE: {"schema": _ref(ProblemDetails)}}
     for code in sorted({401, 422, 429, 503, *more}):
@@ -178,7 +184,7 @@ async def list_providers(service: Asked) -> Response:
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
-    responses=_told(Vms, "A page of VMs.", 400, 403, 404),
+    responses=_told(Vms, "A page of VMs.", 403, 404),
 )
 async def list_vms(
     service: Asked,
@@ -190,7 +196,11 @@ async def list_vms(
     limit: Annotated[int, Query(ge=1, le=500, description="VMs on a page.")] = 100,
     continue_: Annotated[
         str,
-        Query(alias="continue", max_length=200, description="`continue` of the page before."),
+        Query(
+            alias="continue",
+            pattern=f"^({MOREF.pattern})?$",
+            description="`continue` of the page before.",
+        ),
     ] = "",
 ) -> Response:
     """List a Provider's VMs, a page at a time.
@@ -198,14 +208,10 @@ async def list_vms(
     In the order of their morefs, so that no VM is missed or told twice while others come and go.
     Needs `get` on the Provider.
     """
-    last = after(continue_) if continue_ else ""
-    if last is None:
-        detail = "query.continue is none of an earlier page: leave it out to begin anew"
-        raise Problem(400, detail, errors=(Fault("query.continue", "is no page's"),))
     source = await service.provider(namespace, provider)
     # In a thread, for a vCenter may have 100,000 VMs, and reviews must not wait.
     now = service.sources.now()
-    return _json(await asyncio.to_thread(page, source, name, limit, last, now))
+    return _json(await asyncio.to_thread(page, source, name, limit, continue_, now))
 
 
 @REST.get(
@@ -290,7 +296,8 @@ async def check_objects(
     given = content if isinstance(content, list) else [content]
     candidates = [one for obj in given for one in items(Candidate(obj))]
     if len(candidates) > OBJECTS:
-        raise Problem(413, f"{len(candidates)} objects are more than {OBJECTS}: split them")
+        detail = f"body: {len(candidates)} objects are more than {OBJECTS}: split them"
+        raise Problem(422, detail, errors=(Fault("body", f"has more than {OBJECTS} objects"),))
     service.callers.charge(service.user, max(0, len(candidates) - 1))
     await demand(service.sources, service.user, _creates(candidates, namespace))
     try:
@@ -337,9 +344,7 @@ async def list_rules(service: Asked) -> Response:
 
 @REST.get(
     f"{_BASE}/openapi.json",
-    responses={
-        200: {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {}}}}
-    },
+    responses=_answers({"type": "object"}, "OpenAPI 3.1."),
 )
 async def show_openapi(service: Asked) -> Response:
     """This description."""

@@ -1,0 +1,73 @@
+"""`POST /check` beside the admission path: requests per CPU second of one guard, in one run.
+
+The real guard, with a real API server that tells whose the token is and what its owner may. The
+guard has one core to itself, the load (wrk) the other; both doors take turns. Exit code 1 if a
+check of one PVC falls short of 1,500 a second.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench_server import ROUNDS, load, script, snapshot
+from tests.cases import BASE, NAMESPACE
+from tests.e2e.bed import GUARD, Bed, eventually
+from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET
+from tests.guard import running
+
+WANTED = 1500
+
+
+def main() -> int:
+    if not shutil.which("wrk") or not hasattr(os, "sched_setaffinity"):
+        sys.exit("bench: needs Linux and wrk (Debian package wrk)")
+    with Bed() as bed, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bed.install_crds(OWN_CRDS)
+        for namespace in (NAMESPACE, TARGET):
+            bed.kubectl("create", "namespace", namespace, check=True)
+        for roles in ("base/cluster-role.yaml", "api/cluster-role.yaml"):
+            bed.kubectl("apply", "-f", str(MANIFESTS / roles), check=True)
+        bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
+        bed.kubectl("create", "serviceaccount", "vendor", check=True)
+        everything = ["--clusterrole", "cluster-admin", "--serviceaccount", "default:vendor"]
+        bed.kubectl("create", "clusterrolebinding", "vendor", *everything, check=True)
+        audience = ["--audience", "conversion-guard"]
+        token = bed.kubectl("create", "token", "vendor", *audience, check=True).stdout.strip()
+        (folder / "snapshot.yaml").write_bytes(snapshot())
+        (folder / "review.lua").write_text(script())
+        (folder / "check.lua").write_text(_check(token))
+        api = {"enabled": True, "listen": "127.0.0.1:0", "ratePerUser": 1e9}
+        settings = {
+            "snapshots": [str(folder / "snapshot.yaml")],
+            "kubeconfig": str(bed.kubeconfig(GUARD)),
+            "api": api,
+        }
+        with running(folder, settings) as guard:
+            with guard.client() as client:
+                eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
+            doors = {
+                "POST /validate": (f"{guard.url}/validate?timeout=5s", folder / "review.lua"),
+                "POST /api/v1/check": (f"{guard.api_url}/api/v1/check", folder / "check.lua"),
+            }
+            rates: dict[str, list[float]] = {door: [] for door in doors}
+            for door, (url, lua) in list(doors.items()) * ROUNDS:
+                rates[door].append(load(guard.process.pid, url, lua))
+    for door, measured in rates.items():
+        print(f"{door:<20} {statistics.median(measured):>8,.0f} requests per CPU second")
+    return 0 if statistics.median(rates["POST /api/v1/check"]) >= WANTED else 1
+
+
+def _check(token: str) -> str:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+    body = json.dumps(BASE["PersistentVolumeClaim"])
+    return "\n".join(['wrk.method = "POST"', *lines, f"wrk.body = [=[{body}]=]", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
