@@ -144,6 +144,7 @@ def _shipped() -> str:
             *objects("self-managed/ca-bundle-role.yaml"),
         ],
         "own": objects("self-managed/role.yaml"),
+        "api": objects("api/cluster-role.yaml"),
         "providers": objects("provider-namespace/role.yaml"),
     }
     return json.dumps(shipped, indent=1) + "\n"

@@ -19,10 +19,13 @@ import httpx
 import pytest
 
 from tests.cases import NAMESPACE
+from tests.command import run
 from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET
 from tests.guard import Guard, running
+from webhook import manifests
+from webhook.cli.demo import merged
 from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -258,3 +261,31 @@ def test_a_right_and_a_token_that_are_taken_away_soon_do_not_count(api: Api) -> 
     eventually(lambda: api.get("/providers", token).json() == {"providers": []}, 20, "no right")
     api.bed.kubectl("delete", "serviceaccount", "leaver", "-n", "vendors", check=True)
     eventually(lambda: api.get("/rules", token).status_code == 401, 20, "no token")
+
+
+def test_check_server_asks_it(api: Api, tmp_path: Path) -> None:
+    right = merged(_pvc(), {"metadata": {"name": "web-1", "namespace": "vendors"}})
+    wrong = merged(right, {"metadata": {"name": "web-2", "labels": {VM_UUID: UUID[:-1] + "2"}}})
+    file, token = tmp_path / "manifests.yaml", tmp_path / "token"
+    file.write_text(manifests.write([right, wrong]))
+    creates = ("vendors", "", "persistentvolumeclaims", "create")
+    api.make(*_account("checker", creates, (NAMESPACE, FORKLIFT, "providers", "get")))
+    how: list[str | Path] = [
+        "--server",
+        api.guard.api_url,
+        "--ca-file",
+        api.guard.ca_file,
+        "--token-file",
+        token,
+    ]
+    token.write_text(api.token("checker"))
+    done = run("check", file, *how, "--output", "json")
+    assert (done.returncode, done.stderr) == (1, "")
+    admitted, denied = json.loads(done.stdout)["results"]
+    assert (admitted["verdict"], admitted["file"]) == ("admitted", str(file))
+    assert (denied["verdict"], denied["findings"][0]["rule"]) == ("denied", "pvc-vm")
+    assert denied["line"] > admitted["line"]
+    token.write_text(api.token("checker", "another"))
+    done = run("check", file, *how)
+    assert done.returncode == 2
+    assert "audience" in done.stderr

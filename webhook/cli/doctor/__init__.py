@@ -243,6 +243,8 @@ class _Look:
         places = [(roles, "", APPLY)]
         if keeps:
             places.append((self._shipped["own"], self._namespace, APPLY))
+        if self._settings.api.enabled:
+            places.append((self._shipped["api"], "", "kubectl apply -k manifests/overlays/api"))
         for place in self._settings.provider_namespaces:
             fix = rights.for_namespace(self._shipped["providers"], place, self._namespace)
             places.append((self._shipped["providers"], place, fix))
