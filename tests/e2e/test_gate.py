@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import GUARD, Vcsim, eventually
+from tests.e2e.bed import GUARD, Vcsim, add_disk, eventually, find_vm, path_of, rename
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
@@ -169,6 +169,43 @@ def test_a_cancel_is_never_asked_about(world: World, vms: list[Vm], guard: Guard
     assert guard.reviews("Migration") == before
 
 
+@pytest.mark.timeout(180)
+def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) -> None:
+    """80 characters of Unicode, folders with brackets and blanks, and each PVC told by them."""
+    name = f"Zahlungsabwicklung – 支払い {'x' * 55}"[:80]
+    folder = f"[LocalDS_0] zahlung [alt] 1/{'y' * 60}"
+    disks = [f"{folder}/disk {number} (1).vmdk" for number in range(60)]
+    with vcsim.connect() as instance:
+        vm = find_vm(instance, "DC0_C0_RP0_VM0")
+        rename(vm, name)
+        instance.content.fileManager.MakeDirectory(
+            folder, instance.content.rootFolder.childEntity[0], True
+        )
+        for disk in disks:
+            add_disk(vm, 1024, disk)
+    vm = world.vm(name, vcsim)
+    assert len(vm.files) == 61
+    claims = [
+        disk_of(vm, f"{'z' * 240}-{number}", source=file) for number, file in enumerate(vm.files)
+    ]
+    later = claims.pop()
+    listed = {"apiVersion": "v1", "kind": "List", "items": [*claims, plan_of(vm)]}
+
+    # Again where it was too soon: the VM is a moment old.
+    how = ["apply", "-f", "-"]
+    text = json.dumps(listed)
+    eventually(lambda: world.bed.kubectl(*how, stdin=text, check=True), 60, "they are known")
+    refused(world, f'no PVC in "{TARGET}" for 1 of the 61 disks of {vm.moref} ("{name}")')
+    apply(world, later)
+    with world.bed.api.client() as client:
+        merge = {"Content-Type": "application/merge-patch+json"}
+        status = {"status": {"phase": "Bound", "capacity": {"storage": "100Gi"}}}
+        for obj in (*claims, later):
+            path = f"{path_of(obj)}/{obj['metadata']['name']}/status"
+            assert client.patch(path, content=json.dumps(status), headers=merge).is_success
+    assert started(world)
+
+
 def test_without_vsphere_no_conversion_starts(world: World, vms: list[Vm], vcsim: Vcsim) -> None:
     apply(world, disk_of(vms[0], "one"), plan_of(vms[0]))
     bind(world, "one")
@@ -179,6 +216,13 @@ def test_without_vsphere_no_conversion_starts(world: World, vms: list[Vm], vcsim
         eventually(
             lambda: why in world.create(migration(), dry_run=True).stderr, 60, "the outage counts"
         )
+        known = world.create(merged(plan_of(vms[0]), {"metadata": {"name": "known"}}), dry_run=True)
+        assert known.returncode == 0, known.stderr
+        assert "Warning: judged by what was known" in known.stderr
+        unknown = merged(plan_of(vms[0], vms=[{"id": "vm-99999"}]), {"metadata": {"name": "new"}})
+        done = world.create(unknown, dry_run=True)
+        assert "(ServiceUnavailable)" in done.stderr
+        assert why in done.stderr
     finally:
         vcsim.start()
     eventually(lambda: started(world), 60, "it is back")
