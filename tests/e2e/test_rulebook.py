@@ -535,14 +535,14 @@ class TestAudit:
     def test_what_was_decided_stands_in_the_audit_log(
         self, world: World, team: Team, pair: tuple[Vm, Vm]
     ) -> None:
-        wrong = team.disk(pair[0], 0, name="audited", source="[x] wrong.vmdk")
+        wrong = team.disk(pair[0], 0, name="in-the-audit-log", source="[x] wrong.vmdk")
         team.send(wrong)
-        kept = eventually(lambda: _audited(world, "audited"), 30, "the audit log has it")
+        kept = eventually(lambda: _audited(world, "in-the-audit-log"), 30, "the audit log has it")
         assert kept["verdict"] == "denied"
         assert kept["provider"].startswith(NAMESPACE)
         assert (kept["vm"], kept["rules"]) == (pair[0].moref, "pvc-disk-source")
-        team.make(merged(wrong, {"metadata": {"name": "prime-audited"}}), user=CDI)
-        kept = eventually(lambda: _audited(world, "prime-audited"), 30, "the audit log has it")
+        team.make(merged(wrong, {"metadata": {"name": "prime-in-the-audit-log"}}), user=CDI)
+        kept = eventually(lambda: _audited(world, "prime-in-the-audit-log"), 30, "the audit log has it")
         assert kept["verdict"] == "skipped"
         assert "prime-*" in kept["skipped-because"]
 
