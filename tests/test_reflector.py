@@ -11,8 +11,11 @@ from urllib.parse import unquote_plus
 
 import msgspec
 import pytest
+import uvloop
 
+from tests.guard import running
 from webhook.cluster import Cluster
+from webhook.cluster.client import ClusterMissing
 from webhook.cluster.reflector import Reflector
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +93,17 @@ def decode(raw: bytes | msgspec.Raw) -> tuple[str, str] | None:
     return None if metadata["name"] == "unwanted" else (metadata["name"], "seen")
 
 
+def _kubeconfig(cluster: dict[str, str]) -> str:
+    return json.dumps(
+        {
+            "clusters": [{"name": "x", "cluster": cluster}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            "users": [{"name": "x", "user": {}}],
+            "current-context": "x",
+        }
+    )
+
+
 @asynccontextmanager
 async def reflected(
     folder: Path, *script: tuple[int, list[Any]]
@@ -99,18 +113,7 @@ async def reflected(
     async with await asyncio.start_server(api.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         kubeconfig = folder / "kubeconfig"
-        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{port}"}}
-        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
-        kubeconfig.write_text(
-            json.dumps(
-                {
-                    "clusters": [cluster],
-                    "contexts": [context],
-                    "users": [{"name": "x", "user": {}}],
-                    "current-context": "x",
-                }
-            )
-        )
+        kubeconfig.write_text(_kubeconfig({"server": f"http://127.0.0.1:{port}"}))
         async with Cluster.open(kubeconfig) as opened:
             reflector = Reflector(opened, PATH, decode, store, labelSelector="vmID,vmUUID")
             task = asyncio.create_task(reflector.run())
@@ -188,3 +191,25 @@ async def test_nothing_is_known_until_the_whole_list_is(tmp_path: Path) -> None:
     async with reflected(tmp_path, (503, []), listed(7, "a", more="x")) as (_, _, reflector):
         assert not reflector.synced.is_set()
         assert "503" in reflector.why()
+
+
+def test_a_loop_may_end_with_answers_unread_and_a_call_cut_short(tmp_path: Path) -> None:
+    """Its sockets are closed: a warning is an error here, and fails to close the loop."""
+    with running(tmp_path, {}) as guard:
+        cluster = {"server": guard.url, "certificate-authority": str(guard.ca_file)}
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(_kubeconfig(cluster))
+
+        async def ask() -> None:
+            async with Cluster.open(kubeconfig) as opened:
+                with pytest.raises(ClusterMissing):
+                    await opened.get("/nothing")
+                asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+                await opened.get("/livez")
+
+        for _ in range(20):
+            with (
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+                pytest.raises(asyncio.CancelledError),
+            ):
+                runner.run(ask())

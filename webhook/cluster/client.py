@@ -18,7 +18,7 @@ SILENCE = 90.0
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
 _PIECE = 2**16
 _PAGE = 500  # objects
-_LAST_TURNS = 5
+_GOODBYE = 0.25  # seconds
 _BUSY_PAUSES = 0.2, 0.5, 1.0  # seconds; who asks has a deadline of its own
 
 
@@ -92,11 +92,11 @@ class Cluster:
         try:
             async with client.ApiClient(configuration) as api:
                 yield cls(api)
-        finally:
-            # A connection that was being opened when its caller was cancelled ends some turns of
-            # the loop later; a loop that ends before would leave its socket open.
-            for _ in range(_LAST_TURNS):
-                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            # A connection ends its TLS by itself, which takes an answer of the peer's; a loop that
+            # ends before would leave its socket open.
+            await asyncio.sleep(_GOODBYE)
+            raise
 
     async def get(self, path: str, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
@@ -178,6 +178,8 @@ class Cluster:
             _check(response.status, f"{method} {path}")
             yield _pieces(response)
         finally:
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()  # unread: nothing to wait for
             response.close()
 
 
