@@ -542,7 +542,9 @@ class TestAudit:
         assert kept["provider"].startswith(NAMESPACE)
         assert (kept["vm"], kept["rules"]) == (pair[0].moref, "pvc-disk-source")
         team.make(merged(wrong, {"metadata": {"name": "prime-in-the-audit-log"}}), user=CDI)
-        kept = eventually(lambda: _audited(world, "prime-in-the-audit-log"), 30, "the audit log has it")
+        kept = eventually(
+            lambda: _audited(world, "prime-in-the-audit-log"), 30, "the audit log has it"
+        )
         assert kept["verdict"] == "skipped"
         assert "prime-*" in kept["skipped-because"]
 

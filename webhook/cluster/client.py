@@ -67,6 +67,7 @@ class Cluster:
 
     def __init__(self, api: Any) -> None:
         self._api = api
+        self._given_up = False
 
     @classmethod
     @asynccontextmanager
@@ -89,14 +90,16 @@ class Cluster:
                 )
         except (config.ConfigException, OSError, TypeError) as error:
             raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {error}") from None
+        api = client.ApiClient(configuration)
+        cluster = cls(api)
         try:
-            async with client.ApiClient(configuration) as api:
-                yield cls(api)
-        except asyncio.CancelledError:
-            # A connection ends its TLS by itself, which takes an answer of the peer's; a loop that
-            # ends before would leave its socket open.
-            await asyncio.sleep(_GOODBYE)
-            raise
+            async with api:
+                yield cluster
+        finally:
+            # A connection that nobody waits for any more ends its TLS by itself, which takes an
+            # answer of the peer's; a loop that ends before would leave its socket open.
+            if cluster._given_up:
+                await asyncio.sleep(_GOODBYE)
 
     async def get(self, path: str, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
@@ -169,6 +172,9 @@ class Cluster:
         )
         try:
             answer = await self._api.call_api(*call, _request_timeout=_PATIENCE)
+        except asyncio.CancelledError:
+            self._given_up = True
+            raise
         except TimeoutError:
             raise ClusterUnreachable("the API server did not answer in time") from None
         except Exception as error:  # noqa: BLE001  aiohttp's, ssl's and the kubernetes package's own
