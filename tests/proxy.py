@@ -3,6 +3,7 @@
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -15,7 +16,7 @@ class Proxy:
 
     pass: everything. hole: connections are accepted, and no byte goes either way. cut: after as
     many bytes of answers as the next of `budgets` says, their connection ends. `trickle`: bytes at
-    a time.
+    a time. `delay`: seconds that each of these takes on its way.
     """
 
     def __init__(self, target: int) -> None:
@@ -24,6 +25,7 @@ class Proxy:
         self.budgets: Iterator[int] = itertools.repeat(0)
         self.cuts = 0
         self.trickle = 2**16
+        self.delay = 0.0
         self.connections = 0
         self.answered = 0
         """Bytes that went from the target to its clients."""
@@ -79,6 +81,7 @@ class Proxy:
             while data := source.recv(self.trickle):
                 if self.mood == "hole":
                     continue
+                time.sleep(self.delay)
                 if answer:
                     self.answered += len(data)
                     if self.mood == "cut" and self._spent(len(data)):
