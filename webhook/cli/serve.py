@@ -26,8 +26,8 @@ _SETTINGS_SECONDS = 2.0
 
 _log = logging.getLogger("webhook")
 _SWITCH = 0.0005
-"""Seconds after which a thread that reads vSphere lets a review go first. Python's own are ten times
-as many, and the p99 of answers was just that long."""
+"""Seconds after which a thread that reads vSphere lets a review go first; Python's own are ten times
+as many, and are what the p99 of answers then is."""
 
 
 def run(path: Path | None) -> None:
