@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -25,9 +24,6 @@ from webhook.settings import Settings, load, spelled
 _SETTINGS_SECONDS = 2.0
 
 _log = logging.getLogger("webhook")
-_SWITCH = 0.0005
-"""Seconds after which a thread that reads vSphere lets a review go first; Python's own are ten times
-as many, and are what the p99 of answers then is."""
 
 
 def run(path: Path | None) -> None:
@@ -74,7 +70,6 @@ def run(path: Path | None) -> None:
             " run in a cluster, or set kubeconfig"
         )
     certificates.first()
-    sys.setswitchinterval(_SWITCH)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.listen))
         metrics_port, stop_metrics = metrics.serve(*_split(settings.metrics_listen))
