@@ -21,9 +21,9 @@ from webhook.gather import (
     Question,
 )
 from webhook.inventory import Inventory, Overlay, ProviderInventory
-from webhook.kube import ClusterReader, Followed, User
-from webhook.model import MARK, MILDEST_FIRST, MOREF, PRIME, UUID, Action, KubeObject
-from webhook.policy import Enforcement, Policy
+from webhook.kube import PROVIDERS, ClusterReader, Followed, User
+from webhook.model import MARK, MOREF, PRIME, UUID, Action, KubeObject
+from webhook.policy import Enforcement, Policy, milder
 from webhook.review import (
     CONVERSION,
     MIGRATION,
@@ -67,6 +67,11 @@ class Sources(msgspec.Struct, frozen=True):
     def believes(self, user: User) -> bool:
         """Whether `user` is certainly who it says: only the API server can have sent it."""
         return user.proven or self.policy.trust_network
+
+    def enforcement(self, namespace: str, at_most: Action = "deny") -> Enforcement:
+        """What is done about findings in `namespace`."""
+        label = self.followed.enforced.get(namespace) if self.followed else None
+        return Enforcement(self.policy, self.policy.namespaces.get(namespace), label, at_most)
 
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
         """Whether that may be told to `user` which one needs this right to see."""
@@ -152,12 +157,9 @@ async def _trusted(question: Question[Any], sources: Sources, user: User) -> fro
     if not sources.believes(user):
         return frozenset()
     names = [(source.provider.namespace, source.provider.name) for source in question.providers]
-    asked = (sources.may(user, "get", _PROVIDERS, *name) for name in names)
+    asked = (sources.may(user, "get", PROVIDERS, *name) for name in names)
     allowed = zip(question.providers, await asyncio.gather(*asked), strict=True)
     return frozenset(source.name for source, may in allowed if may)
-
-
-_PROVIDERS = "providers.forklift.konveyor.io"
 
 
 class _Book(msgspec.Struct, frozen=True):
@@ -249,7 +251,7 @@ def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
     """Where in an opinion it belongs."""
     if isinstance(said, Unknown):
         return "unknown" if action == "deny" else action
-    action = min(action, said.at_most, key=MILDEST_FIRST.index)
+    action = milder(action, said.at_most)
     rests = rule.asks_vsphere and not said.certain
     return "deny_if_so" if action == "deny" and rests else action
 
@@ -300,14 +302,8 @@ _UNKNOWN = {"verdict": "undecided"}
 
 
 def _enforcement(question: Question[Any], sources: Sources) -> Enforcement:
-    policy, followed = sources.policy, sources.followed
-    namespace = question.namespace
-    return Enforcement(
-        policy,
-        policy.namespaces.get(namespace),
-        followed.enforced.get(namespace) if followed else None,
-        "warn" if _past_conversion(question, policy) else "deny",
-    )
+    past = _past_conversion(question, sources.policy)
+    return sources.enforcement(question.namespace, "warn" if past else "deny")
 
 
 async def _opine(

@@ -11,6 +11,9 @@ import msgspec
 
 from webhook.model import PRIME, KubeObject, is_blank, trim_backing_file
 
+PROVIDERS = "providers.forklift.konveyor.io"
+"""As ClusterReader.may has it."""
+
 T = TypeVar("T")
 
 

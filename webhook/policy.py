@@ -75,12 +75,12 @@ class Enforcement(msgspec.Struct, frozen=True):
         if self.namespace is not None and rule.id in self.namespace.rules:
             action = self.namespace.rules[rule.id]
         else:
-            action = _milder(action, self._cap(gate=rule.gate))
-        return _milder(action, self.at_most)
+            action = milder(action, self._cap(gate=rule.gate))
+        return milder(action, self.at_most)
 
     def undecided(self, *, gate: bool) -> Action:
         """What is done where the facts can't be had: deny, warn, or audit."""
-        return _milder(_milder(self.policy.undecided, self._cap(gate=gate)), self.at_most)
+        return milder(milder(self.policy.undecided, self._cap(gate=gate)), self.at_most)
 
     def _cap(self, *, gate: bool) -> Action:
         if self.namespace is not None and self.namespace.enforce is not None:
@@ -94,5 +94,6 @@ class Enforcement(msgspec.Struct, frozen=True):
 _LABELS: Mapping[str, Action] = {"deny": "deny", "warn": "warn", "audit": "audit"}
 
 
-def _milder(one: Action, other: Action) -> Action:
+def milder(one: Action, other: Action) -> Action:
+    """The one that stands in fewer people's way."""
     return min(one, other, key=MILDEST_FIRST.index)

@@ -11,9 +11,9 @@ from webhook.decide import Sources
 from webhook.errors import ClusterUnreachable, ObjectMalformed, VsphereUnreachable
 from webhook.gather import PlanQuestion
 from webhook.inventory import Overlay, ProviderInventory
-from webhook.kube import Claim, User
-from webhook.model import MILDEST_FIRST, SOURCE_PROVIDER_FIELD, Disk, KubeObject
-from webhook.policy import Enforcement
+from webhook.kube import PROVIDERS, Claim, User
+from webhook.model import SOURCE_PROVIDER_FIELD, Disk, KubeObject
+from webhook.policy import milder
 from webhook.proof import Proof, prove
 from webhook.rule import Finding, MigrationFacts, PlanFacts, PlanVmFacts
 from webhook.rules import RULES
@@ -21,7 +21,6 @@ from webhook.rules import RULES
 State = Literal["ready", "not-ready", "undecided", "not-checked"]
 READINESS_SECONDS = 20.0
 """The most that it may take: the cluster, and then vSphere."""
-PROVIDERS = "providers.forklift.konveyor.io"
 
 _READ_SECONDS = 10.0
 _RULES = tuple(rule for rule in RULES if rule.facts is MigrationFacts)
@@ -180,18 +179,12 @@ def _vm(
 def _found(facts: MigrationFacts, sources: Sources, field: str) -> Iterator[Found]:
     """What the Migration's rules say, on `field` of the Plan, with the action that the settings
     choose."""
-    policy, followed = sources.policy, sources.followed
-    namespace = facts.plan.plan.target_namespace
-    enforcement = Enforcement(
-        policy,
-        policy.namespaces.get(namespace),
-        followed.enforced.get(namespace) if followed else None,
-    )
+    enforcement = sources.enforcement(facts.plan.plan.target_namespace)
     for rule in _RULES:
         action = enforcement.action(rule)
         for said in rule.check(facts) if action != "off" else ():
             if isinstance(said, Finding):
-                done = min(action, said.at_most, key=MILDEST_FIRST.index)
+                done = milder(action, said.at_most)
                 yield Found(rule.id, done, said.reason, field, said.message, said.expected)
             else:
                 yield Found(rule.id, action, "FieldValueInvalid", field, said.message)

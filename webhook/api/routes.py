@@ -17,9 +17,9 @@ from webhook.check import Candidate, Results, check, items, kind_of
 from webhook.decide import Sources
 from webhook.errors import RenderImpossible, VsphereUnreachable
 from webhook.inventory import ProviderInventory
-from webhook.kube import User
+from webhook.kube import PROVIDERS, User
 from webhook.model import MOREF, VirtualMachine, quoted
-from webhook.readiness import PROVIDERS, READINESS_SECONDS, Readiness, readiness
+from webhook.readiness import READINESS_SECONDS, Readiness, readiness
 from webhook.reference import Reference, reference
 from webhook.render import Rendered, Wanted
 from webhook.review import JUDGED, PLAN, resource_of

@@ -9,7 +9,6 @@ from webhook.check import Result, audit
 from webhook.cli.known import Where, settings_of, standing
 from webhook.cli.progress import Progress
 from webhook.cli.verdicts import Output, lines, write
-from webhook.model import KubeObject
 
 
 def run(where: Where, namespaces: Sequence[str], output: Output) -> int:
@@ -30,8 +29,7 @@ async def _audited(where: Where, namespaces: Sequence[str]) -> tuple[Result, ...
         for lost in sources.inventory.vsphere():
             if not lost.synced:
                 sys.stderr.write(f"conversion-guard: {lost.trouble}\n")
-        kinds = there.pvcs, there.plans, there.migrations, there.conversions
-        everything = [obj for kind in kinds for obj in sorted(kind, key=_name)]
+        everything = there.judged
         with Progress() as progress:
             return await audit(
                 everything,
@@ -52,8 +50,3 @@ def _summary(results: Sequence[Result]) -> str:
         if total:
             parts.append(f"{total} {kind}{'s' if total > 1 else ''}: {verdicts}")
     return "; ".join(parts) or "nothing there is meant for a conversion"
-
-
-def _name(obj: KubeObject) -> tuple[str, str]:
-    metadata = obj["metadata"]
-    return metadata.get("namespace") or "", metadata.get("name") or ""

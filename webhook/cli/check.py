@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from webhook import manifests
-from webhook.check import Candidate, Result, check
+from webhook.check import Candidate, Result, check, items
 from webhook.cli.known import Where, sources_of
 from webhook.cli.remote import Server
 from webhook.cli.remote import check as ask
@@ -40,7 +40,8 @@ def run(
 async def _judged(
     candidates: Sequence[Candidate], where: Where, namespace: str
 ) -> tuple[Result, ...]:
-    places = {place for one in candidates for place in _places(one.object, namespace)}
+    judged = [item.object for one in candidates for item in items(one)]
+    places = {place for obj in judged for place in _places(obj, namespace)}
     async with sources_of(where, lambda: places or {"default"}) as sources:
         return await check(candidates, sources, namespace=namespace)
 
@@ -48,8 +49,6 @@ async def _judged(
 def _places(obj: Any, namespace: str) -> Iterator[str]:
     """The namespaces whose PVCs count for `obj`: no others need be listed."""
     obj = obj if isinstance(obj, dict) else {}
-    for item in obj["items"] if isinstance(obj.get("items"), list) else ():
-        yield from _places(item, namespace)
     for part, field in ("metadata", "namespace"), ("spec", "targetNamespace"):
         place = obj[part].get(field) if isinstance(obj.get(part), dict) else None
         if isinstance(place, str) and place:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from webhook import api, observe, server
+from webhook import observe, server
 from webhook.cache import Cache
 from webhook.cli import sources
 from webhook.cli.certificates import Certificates
@@ -78,6 +78,9 @@ def run(path: Path | None) -> None:
             source.start()
             stack.callback(source.stop)
         if settings.api.enabled and cluster is not None:
+            # Here, not above: its routes and their OpenAPI are made as it is imported.
+            from webhook import api
+
             door = stack.enter_context(_listen(settings.api.listen, "api.listen"))
             calls = api.app(
                 lambda: judged_by.sources,

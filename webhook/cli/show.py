@@ -11,6 +11,7 @@ import msgspec
 from webhook import render
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import find
+from webhook.cli.output import dump
 from webhook.inventory import ProviderInventory
 from webhook.model import VirtualMachine
 
@@ -20,7 +21,7 @@ def list_(where: Where, provider: str | None, name: str, output: str) -> None:
     inventory = asyncio.run(inventory_of(where))
     told = [_provider(one, name) for one in inventory if provider in (None, one.name)]
     if output != "table":
-        _write({"providers": told}, output)
+        dump({"providers": told}, output)
         return
     for one in told:
         age = "" if one["ageSeconds"] is None else f", {one['ageSeconds']:.0f} s old"
@@ -48,7 +49,7 @@ def show(vm: str, where: Where, provider: str | None, output: str) -> None:
         "disks": msgspec.to_builtins(disks),
     }
     if output != "table":
-        _write(told, output)
+        dump(told, output)
         return
     for field in ("provider", "moref", "name", "path", "uuid", "instanceUuid", "powerState"):
         sys.stdout.write(f"{field:14}{_printable(told[field])}\n")
@@ -92,8 +93,3 @@ def _printable(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "".join(c if c.isprintable() else "?" for c in str(value))
-
-
-def _write(told: object, output: str) -> None:
-    codec = msgspec.json if output == "json" else msgspec.yaml
-    sys.stdout.buffer.write(codec.encode(told).rstrip() + b"\n")

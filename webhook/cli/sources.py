@@ -17,7 +17,7 @@ from webhook.settings import ProviderSettings, Settings
 
 if TYPE_CHECKING:
     from webhook.cluster import FoundProvider
-    from webhook.vsphere import LiveSource
+    from webhook.vsphere import LiveSource, VsphereAddress
 
 _log = logging.getLogger("webhook")
 
@@ -91,22 +91,28 @@ def connector(
     settings: Settings, recall: Recall = nothing
 ) -> Callable[["FoundProvider", ProviderInventory], "LiveSource"]:
     """What gives a Provider that is found its source, to be started."""
-    from webhook.vsphere import LiveSource, VsphereAddress
+    from webhook.vsphere import LiveSource
 
     def connect(found: "FoundProvider", provider: ProviderInventory) -> "LiveSource":
-        address = VsphereAddress(
-            url=found.url,
-            user=found.user,
-            password=lambda: found.password,
-            ca=found.ca,
-            insecure=found.insecure,
-            denied=settings.denied_networks,
-        )
         provider.url = found.url
         recall(provider)
-        return LiveSource(address, provider)
+        return LiveSource(address(settings, found), provider)
 
     return connect
+
+
+def address(settings: Settings, found: "FoundProvider") -> "VsphereAddress":
+    """Where a Provider's vSphere is, and as whom to log in."""
+    from webhook.vsphere import VsphereAddress
+
+    return VsphereAddress(
+        url=found.url,
+        user=found.user,
+        password=lambda: found.password,
+        ca=found.ca,
+        insecure=found.insecure,
+        denied=settings.denied_networks,
+    )
 
 
 def policy(settings: Settings) -> Policy:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 from xml.etree import ElementTree
 
-import msgspec
-
 from webhook.check import Result, Results
+from webhook.cli.output import dump
 
 Output = Literal["table", "json", "yaml", "junit"]
 
@@ -22,8 +21,7 @@ def write(results: Sequence[Result], output: Output) -> None:
     elif output == "junit":
         sys.stdout.buffer.write(junit(results) + b"\n")
     else:
-        codec = msgspec.json if output == "json" else msgspec.yaml
-        sys.stdout.buffer.write(codec.encode(Results(tuple(results))).rstrip() + b"\n")
+        dump(Results(tuple(results)), output)
 
 
 def lines(result: Result) -> list[str]:

@@ -11,7 +11,7 @@ from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
 from webhook.cluster.objects import claim, enforced, storage_class
 from webhook.cluster.reader import LiveReader
 from webhook.errors import ObjectMalformed
-from webhook.kube import Claim, Followed, User
+from webhook.kube import Claim, Followed, Table, User
 from webhook.model import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID, KubeObject, Migration, Plan
 
 _log = logging.getLogger("webhook.cluster")
@@ -79,12 +79,22 @@ class Picture:
         """
         picture = cls(cluster, namespaces)
         followed = picture.followed
-        await picture._side("/apis/storage.k8s.io/v1/storageclasses", followed.classes.put)
+        await picture._side(
+            "/apis/storage.k8s.io/v1/storageclasses", storage_class, followed.classes
+        )
         followed.classes.synced = True
-        await picture._side("/api/v1/namespaces", followed.enforced.put, labelSelector=ENFORCE)
+        await picture._side(
+            "/api/v1/namespaces", enforced, followed.enforced, labelSelector=ENFORCE
+        )
         await picture._list_pvcs(heard)
         await picture._list_forklifts(heard)
         return picture
+
+    @property
+    def judged(self) -> list[KubeObject]:
+        """All of these, kind by kind, each by namespace and name."""
+        kinds = self.pvcs, self.plans, self.migrations, self.conversions
+        return [obj for kind in kinds for obj in sorted(kind, key=_name)]
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         """See ClusterReader."""
@@ -115,13 +125,14 @@ class Picture:
         answer: T = await asyncio.shield(self._asked[what, place])
         return answer
 
-    async def _side(self, path: str, put: Callable[[str, Any], None], **query: str) -> None:
+    async def _side(
+        self, path: str, decode: Callable[[Any], tuple[str, T]], kept: Table[T], **query: str
+    ) -> None:
         """What rules look at beside PVCs: a tenant may have no right to it, and do without."""
-        decode = enforced if "namespaces" in path else storage_class
         try:
             async for page in self._cluster.pages(path, **query):
                 for raw in page.items:
-                    put(*decode(raw))
+                    kept.put(*decode(raw))
         except ClusterForbidden as error:
             if not self._namespaces:
                 raise

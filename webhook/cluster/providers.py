@@ -236,9 +236,8 @@ async def reach(cluster: Cluster, namespace: str, spec: ProviderSpec) -> FoundPr
 
 async def found_in(cluster: Cluster, namespace: str = "") -> dict[Provider, ProviderSpec]:
     """The Providers of a namespace, or of all. Raises ClusterUnreachable."""
-    path = _path(namespace) if namespace else "/apis/forklift.konveyor.io/v1beta1/providers"
     found = {}
-    async for page in cluster.pages(path):
+    async for page in cluster.pages(_path(namespace)):
         for one in map(_provider.decode, page.items):
             metadata, spec = one.metadata, one.spec
             found[Provider(metadata.namespace, metadata.name, spec.type)] = spec
@@ -246,7 +245,8 @@ async def found_in(cluster: Cluster, namespace: str = "") -> dict[Provider, Prov
 
 
 def _path(namespace: str) -> str:
-    return f"/apis/forklift.konveyor.io/v1beta1/namespaces/{namespace}/providers"
+    place = f"namespaces/{namespace}/" if namespace else ""
+    return f"/apis/forklift.konveyor.io/v1beta1/{place}providers"
 
 
 def _decode(raw: Any) -> tuple[str, _Provider] | None:

@@ -5,17 +5,27 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from webhook import __version__
+from webhook.cli import sources
 from webhook.cli.doctor import rights, webhooks
 from webhook.cli.doctor.finding import APPLY, Finding
 from webhook.cli.known import Where, cluster_of, settings_of
-from webhook.cluster import Cluster, ClusterForbidden, ClusterMissing, LiveReader, found_in, reach
+from webhook.cli.output import dump
+from webhook.cluster import (
+    Cluster,
+    ClusterForbidden,
+    ClusterMissing,
+    FoundProvider,
+    LiveReader,
+    found_in,
+    reach,
+)
 from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
 from webhook.settings import Settings
 
@@ -55,8 +65,7 @@ def run(where: Where, namespace: str, output: str) -> int:
     if output == "table":
         sys.stdout.write("".join(map(_line, findings)))
     else:
-        codec = msgspec.json if output == "json" else msgspec.yaml
-        sys.stdout.buffer.write(codec.encode(Findings(tuple(findings))).rstrip() + b"\n")
+        dump(Findings(tuple(findings)), output)
     return 1 if any(one.state in ("wrong", "unknown") for one in findings) else 0
 
 
@@ -98,6 +107,7 @@ class _Look:
         self._shipped: dict[str, Any] = json.loads(_SHIPPED.read_text())
         self._settings = settings_of(where.settings)
         self._deployment: dict[str, Any] | None = None
+        self._both: list[tuple[str, str, dict[str, Any] | None]] = []
 
     async def _get(self, path: str) -> dict[str, Any] | None:
         """None: there is no such object."""
@@ -191,18 +201,17 @@ class _Look:
                 )
                 yield Finding("versions", "note", what)
 
-    async def _configurations(self) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
-        names = self._settings.tls
-        both = (
-            ("MutatingWebhookConfiguration", names.mutating_webhook_configuration),
-            ("ValidatingWebhookConfiguration", names.validating_webhook_configuration),
-        )
-        return iter(
-            [
+    async def _configurations(self) -> list[tuple[str, str, dict[str, Any] | None]]:
+        if not self._both:
+            names = self._settings.tls
+            self._both = [
                 (kind, name, await self._get(f"{_ADMISSION}/{kind.lower()}s/{name}"))
-                for kind, name in both
+                for kind, name in (
+                    ("MutatingWebhookConfiguration", names.mutating_webhook_configuration),
+                    ("ValidatingWebhookConfiguration", names.validating_webhook_configuration),
+                )
             ]
-        )
+        return self._both
 
     async def webhooks(self) -> AsyncIterator[Finding]:
         for kind, name, there in await self._configurations():
@@ -288,21 +297,13 @@ class _Look:
             yield Finding("vcenters", "wrong", what, fix)
 
 
-def _probed(name: str, settings: Settings, found: Any) -> Finding:
+def _probed(name: str, settings: Settings, found: FoundProvider) -> Finding:
     # Here, not above: pyVmomi is slow to import, and the rest is said without it.
-    from webhook.vsphere import VsphereAddress, probe
+    from webhook.vsphere import probe
 
-    address = VsphereAddress(
-        url=found.url,
-        user=found.user,
-        password=lambda: found.password,
-        ca=found.ca,
-        insecure=found.insecure,
-        denied=settings.denied_networks,
-    )
     where = f"Provider {name}: {found.url}"
     try:
-        seen = probe(address)
+        seen = probe(sources.address(settings, found))
     except VsphereUnreachable as error:
         fix = "mend what it says, in the Provider, in its Secret or on the way there"
         return Finding("vcenters", "wrong", f"{where}: {error}", fix)
