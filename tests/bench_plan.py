@@ -18,7 +18,7 @@ from typing import Any
 from tests.bench_cli import create, provider
 from tests.bench_inventory import Figures
 from tests.cases import BASE, NAMESPACE, review_of
-from tests.e2e.bed import Bed, eventually, path_of
+from tests.e2e.bed import Bed, eventually, set_status
 from tests.e2e.world import OWN_CRDS, TARGET
 from tests.guard import running
 from webhook import render
@@ -71,14 +71,11 @@ def main() -> int:
 def _fill(bed: Bed, pvcs: list[dict[str, Any]]) -> None:
     """Create them, and have them bound as a volume controller would."""
     create(bed, pvcs)
-    merge = {"Content-Type": "application/merge-patch+json"}
     with bed.api.client() as client, ThreadPoolExecutor(CLIENTS) as pool:
 
         def bind(pvc: dict[str, Any]) -> None:
             capacity = pvc["spec"]["resources"]["requests"]
-            body = json.dumps({"status": {"phase": "Bound", "capacity": capacity}})
-            path = f"{path_of(pvc)}/{pvc['metadata']['name']}/status"
-            assert client.patch(path, content=body, headers=merge).is_success
+            set_status(client, pvc, {"phase": "Bound", "capacity": capacity})
 
         list(pool.map(bind, pvcs))
 

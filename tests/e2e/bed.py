@@ -266,18 +266,20 @@ class ApiServer(Program):
         _write_private(path, json.dumps(config).encode())
         return path
 
-    @contextmanager
-    def client(self, user: str = "admin") -> Iterator[httpx.Client]:
+    def client(self, user: str = "admin") -> httpx.Client:
         """HTTP as `user`, one of USERS: what kubectl shows only in part, and setting up by the
         hundred, which a process for each would make slow. Paths are relative; see `path_of`."""
-        with httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {self._tokens[user]}"},
-            verify=ssl.create_default_context(cafile=self.ca_file),
-            trust_env=False,
-            timeout=_ANSWER,
-        ) as client:
-            yield client
+        return httpx.Client(**self.connecting(user))
+
+    def connecting(self, user: str = "admin") -> dict[str, Any]:
+        """What an httpx client of `user` is made of."""
+        return {
+            "base_url": self.url,
+            "headers": {"Authorization": f"Bearer {self._tokens[user]}"},
+            "verify": ssl.create_default_context(cafile=self.ca_file),
+            "trust_env": False,
+            "timeout": 30,
+        }
 
     def _answers(self, path: str) -> bool:
         return _get_ok(self.url + path, self.ca_file, f"Bearer {self._tokens['admin']}")
@@ -420,6 +422,26 @@ class Bed:
             raise AssertionError(f"kubectl {' '.join(args)}: {ran.stderr.strip()}")
         return Kubectl(ran.returncode, ran.stdout, ran.stderr)
 
+    def shell(
+        self, command: str, folder: Path, *programs: Path
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a guide's command in `folder` as the administrator, with kubectl and what is in the
+        folders `programs`."""
+        path = [*programs, self.parts.kubectl.parent, os.environ["PATH"]]
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env={
+                "KUBECONFIG": str(self.kubeconfig()),
+                "HOME": str(self.folder),
+                "PATH": os.pathsep.join(map(str, path)),
+            },
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND,
+            check=False,
+        )
+
     def install_crds(self, folder: Path) -> None:
         """Create the CustomResourceDefinitions in `folder`, and wait until they are served."""
         # Forklift's Plan is too large for the annotation of a client-side apply.
@@ -453,6 +475,16 @@ def path_of(obj: Mapping[str, Any]) -> str:
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     place = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{place}/{obj['kind'].lower()}s"
+
+
+def set_status(client: httpx.Client, obj: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+    """What a controller does, which this bed hasn't got."""
+    answer = client.patch(
+        f"{path_of(obj)}/{obj['metadata']['name']}/status",
+        content=json.dumps({"status": status}),
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert answer.is_success, answer.text
 
 
 def find_vm(instance: Any, name: str) -> Any:

@@ -20,7 +20,6 @@ from tests.e2e.bed import Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import migration
 from tests.e2e.test_scenarios import claim
-from tests.e2e.test_soak import administrator
 from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World
 from tests.guard import Guard, running
 from tests.promql import Moment, Scrape, scraped
@@ -59,7 +58,7 @@ def world(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_dead_guard_and_an_open_gate(world: World) -> None:
     def api_server() -> Scrape:
-        with administrator(world.bed) as client:
+        with world.bed.api.client() as client:
             return scraped(client.get("/metrics").text)
 
     vm = world.vm("DC0_H0_VM0")

@@ -6,10 +6,8 @@ docs/api.md is followed to the letter; its outputs are held against what comes, 
 
 import base64
 import json
-import os
 import re
 import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,15 +160,7 @@ def test_every_command_and_output_of_the_guide(
         if kind == "bash":
             script += [content, "printf '\\n%s\\n' ----"]
     service = "https://conversion-guard.conversion-guard.svc:8444"
-    programs = f"{api.bed.parts.kubectl.parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(script).replace(service, api.guard.api_url)],
-        cwd=tmp_path,
-        env={"PATH": programs, "KUBECONFIG": str(api.bed.kubeconfig())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = api.bed.shell("\n".join(script).replace(service, api.guard.api_url), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     outputs = iter(done.stdout.split("\n----\n"))
     told, last = [], ""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import GUARD, Vcsim, add_disk, eventually, find_vm, path_of, rename
+from tests.e2e.bed import GUARD, Vcsim, add_disk, eventually, find_vm, rename, set_status
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
@@ -198,11 +198,8 @@ def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) 
     refused(world, f'no PVC in "{TARGET}" for 1 of the 61 disks of {vm.moref} ("{name}")')
     apply(world, later)
     with world.bed.api.client() as client:
-        merge = {"Content-Type": "application/merge-patch+json"}
-        status = {"status": {"phase": "Bound", "capacity": {"storage": "100Gi"}}}
         for obj in (*claims, later):
-            path = f"{path_of(obj)}/{obj['metadata']['name']}/status"
-            assert client.patch(path, content=json.dumps(status), headers=merge).is_success
+            set_status(client, obj, {"phase": "Bound", "capacity": {"storage": "100Gi"}})
     assert started(world)
 
 

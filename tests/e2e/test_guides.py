@@ -3,10 +3,8 @@
 `--update-fixtures` writes what is answered now.
 """
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,22 +59,10 @@ def test_every_answer_in_the_guide_is_real(
 
 def _answered(world: World, folder: Path, block: str) -> str:
     """The block's commands, each with what it says now."""
-    programs = [Path(sys.executable).parent, world.bed.parts.kubectl.parent]
-    env = {
-        "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
-        "KUBECONFIG": str(world.bed.kubeconfig()),
-        "HOME": str(folder),
-    }
     told = []
     for line in block.splitlines():
         if line.startswith("$ "):
-            done = subprocess.run(
-                ["bash", "-c", f"exec 2>&1; {line[2:]}"],
-                cwd=folder,
-                env=env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            ours = Path(sys.executable).parent
+            done = world.bed.shell(f"exec 2>&1; {line[2:]}", folder, ours)
             told += [f"{line}\n", *(f"{said}\n" for said in done.stdout.splitlines())]
     return "".join(told)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,17 +56,13 @@ def _patch(bed: Bed, kind: str, change: Change) -> Kubectl:
 
 def _apply(bed: Bed, kind: str, obj: dict[str, Any]) -> httpx.Response:
     """Server-side, by the guard. kubectl would first take over what its client side has applied."""
-    config = yaml.safe_load(bed.kubeconfig(GUARD).read_text())
-    return httpx.patch(
-        f"{bed.api.url}/apis/admissionregistration.k8s.io/v1/{kind}s/conversion-guard",
-        params={"fieldManager": "conversion-guard"},
-        content=json.dumps(obj),
-        headers={
-            "Authorization": f"Bearer {config['users'][0]['user']['token']}",
-            "Content-Type": "application/apply-patch+yaml",
-        },
-        verify=ssl.create_default_context(cafile=bed.api.ca_file),
-    )
+    with bed.api.client(GUARD) as client:
+        return client.patch(
+            f"/apis/admissionregistration.k8s.io/v1/{kind}s/conversion-guard",
+            params={"fieldManager": "conversion-guard"},
+            content=json.dumps(obj),
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
 
 
 def _change_url(obj: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """docs/runbook.md at night: its commands work as they stand there, and do what it says of them."""
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -39,16 +38,7 @@ def _run(bed: Bed, command: str, **places: str) -> "subprocess.CompletedProcess[
         command = re.sub(rf"\b{place}\b", name, command)
     # No controller of this bed ends a namespace.
     command = command.replace("kubectl delete -k", "kubectl delete --wait=false -k")
-    path = f"{bed.parts.kubectl.parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=ROOT,
-        env={"KUBECONFIG": str(bed.kubeconfig()), "HOME": str(bed.folder), "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return bed.shell(command, ROOT)
 
 
 def _the(words: str) -> str:

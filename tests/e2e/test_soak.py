@@ -10,7 +10,6 @@ import itertools
 import json
 import re
 import signal
-import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -24,7 +23,6 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-import yaml
 
 from tests.balancer import UNVERIFIED, Balancer, Probe, balancing
 from tests.cases import NAMESPACE, VSPHERE
@@ -178,7 +176,7 @@ def cluster(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "trustNetwork": True,
             "shutdownDelay": 8,  # the default
         }
-        with administrator(bed) as client:
+        with bed.api.client() as client:
             cluster = Cluster(Api(bed, client), folder, settings, balancer, vms_of(vcsim))
             cluster.install()
             try:
@@ -195,22 +193,6 @@ def cluster(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _namespace(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-
-
-@contextmanager
-def administrator(bed: Bed) -> Iterator[httpx.Client]:
-    with httpx.Client(**_connecting(bed)) as client:
-        yield client
-
-
-def _connecting(bed: Bed) -> dict[str, Any]:
-    config = yaml.safe_load(bed.kubeconfig().read_text())
-    return {
-        "base_url": bed.api.url,
-        "headers": {"Authorization": f"Bearer {config['users'][0]['user']['token']}"},
-        "verify": ssl.create_default_context(cafile=bed.api.ca_file),
-        "timeout": 30,
-    }
 
 
 def _until_called(cluster: Cluster) -> None:
@@ -345,7 +327,7 @@ def under_load(cluster: Cluster, rate: int, seconds: float) -> Iterator[Load]:
 
     async def run() -> None:
         limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(**_connecting(cluster.api.bed), limits=limits) as client:
+        async with httpx.AsyncClient(**cluster.api.bed.api.connecting(), limits=limits) as client:
             await load.steady(client, rate, rate * seconds, stop)
 
     def guarded() -> None:
@@ -480,7 +462,7 @@ def test_no_connection_is_found_closed_after_a_silence(cluster: Cluster, form: F
     load, sizes = Load(cluster), itertools.cycle((1, 30, 4, 80, 12))
 
     async def bursts() -> None:
-        async with httpx.AsyncClient(**_connecting(cluster.api.bed)) as client:
+        async with httpx.AsyncClient(**cluster.api.bed.api.connecting()) as client:
             await load.burst(client, next(sizes))
             for gap in form.gaps:
                 await asyncio.sleep(gap)
@@ -515,7 +497,7 @@ def test_when_all_are_dead_claims_wait_and_recovery_needs_no_hand(cluster: Clust
     load = Load(cluster)
 
     async def ten() -> None:
-        async with httpx.AsyncClient(**_connecting(cluster.api.bed)) as client:
+        async with httpx.AsyncClient(**cluster.api.bed.api.connecting()) as client:
             await load.burst(client, 10)
 
     asyncio.run(ten())

@@ -22,6 +22,7 @@ from tests.e2e.bed import (
     find_vm,
     mark_as_template,
     path_of,
+    set_status,
 )
 from tests.e2e.bed import wait_for as finished
 from tests.guard import Guard, running
@@ -191,14 +192,10 @@ class Stage:
         if answer.status_code == 409 and obj["kind"] == "Namespace":
             return
         assert answer.is_success, answer.text
-        one = f"{path_of(obj)}/{obj['metadata']['name']}"
         if status := obj.get("status"):
-            merge = {"Content-Type": "application/merge-patch+json"}
-            body = json.dumps({"status": status})
-            done = client.patch(f"{one}/status", content=body, headers=merge)
-            assert done.is_success, done.text
+            set_status(client, obj, status)
         if ends:  # a finalizer keeps it
-            assert client.delete(one).is_success
+            assert client.delete(f"{path_of(obj)}/{obj['metadata']['name']}").is_success
 
     def placed(self, case: Case, obj: dict[str, Any]) -> dict[str, Any]:
         """`obj` as this case has it: its Migration, too, is out of the way of the other cases'."""
