@@ -74,6 +74,18 @@ def test_a_pair_that_cannot_be_served_leaves_the_old_one() -> None:
     assert served.timestamp() == (NOW + timedelta(days=10)).timestamp()
 
 
+def test_every_door_serves_the_same_pair_also_the_next_one() -> None:
+    served = Served(lambda: NOW, lambda: None)
+    early = served.another()  # before there is any
+    first, second = (tls.issue(["localhost"], NOW, days=10) for _ in range(2))
+    served.load(first.certificate, first.key)
+    late = served.another()
+    for issued in (first, second):
+        served.load(issued.certificate, issued.key)
+        wanted = x509.load_pem_x509_certificate(issued.certificate)
+        assert [shown(door) for door in (served.context, early, late)] == [wanted] * 3
+
+
 def test_the_shortest_life_in_a_chain_counts() -> None:
     served = Served(lambda: NOW, lambda: None)
     leaf, intermediate = tls.issue(["localhost"], NOW, days=10), tls.issue(["x"], NOW, days=3)
