@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadgroup
+TOGETHER := --numprocesses auto
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 

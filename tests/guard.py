@@ -58,7 +58,9 @@ class Guard:
 
     def metrics(self) -> str:
         """What a scrape gets."""
-        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        # To read the CAs of the system would take longer than all the rest.
+        return httpx.get(url, verify=False).text  # noqa: S501  plain HTTP
 
     def reviews(self, kind: str = "") -> int:
         """How many reviews it has answered, from its metrics: of one kind, or all."""

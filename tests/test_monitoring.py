@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import promql_parser
 import pytest
@@ -67,7 +66,7 @@ def _values(label: str) -> set[str]:
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of all series, those that have none yet included: by their families."""
     with running(tmp_path_factory.mktemp("guard"), {}) as guard:
-        text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
+        text = guard.metrics()
     names = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
         names |= {f"{name}_bucket"} if kind == "histogram" else {name}

@@ -42,7 +42,7 @@ def _send(guard: Guard, obj: Any, **request: Any) -> httpx.Response:
 
 
 def _scraped(guard: Guard) -> dict[str, float]:
-    text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
+    text = guard.metrics()
     found = re.findall(r"^([a-z]\S*?(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
     return {name: float(value) for name, value in found}
 

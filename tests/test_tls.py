@@ -275,7 +275,7 @@ def _shown(guard: Guard) -> bytes:
 
 
 def _metric(guard: Guard, name: str) -> str:
-    text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
+    text = guard.metrics()
     (value,) = re.findall(rf"^{re.escape(name)} (\S+)$", text, re.M)
     return str(value)
 

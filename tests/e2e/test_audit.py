@@ -31,14 +31,11 @@ def vm(world: World) -> Vm:
 @pytest.fixture(autouse=True)
 def clean(world: World, vm: Vm) -> Iterator[None]:
     """Nobody guards this bed now, so whatever a test makes is taken."""
-    kubectl = world.bed.kubectl
-    kubectl("delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "--all")
+    configurations = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
+    world.bed.kubectl("delete", configurations, "--all", check=True)
     yield
-    kubectl("delete", "migrations,plans,conversions", "--all", "-n", NAMESPACE, check=True)
-    kubectl("delete", "pvc", "--all", "-n", PLACE, "--wait=false", check=True)
-    loose = '{"metadata": {"finalizers": null}}'
-    for left in kubectl("get", "pvc", "-n", PLACE, "-o", "name", check=True).stdout.split():
-        kubectl("patch", left, "-n", PLACE, "--type=merge", "-p", loose, check=True)
+    world.bed.empty(NAMESPACE, "Migration", "Plan", "Conversion")
+    world.bed.empty(PLACE, "PersistentVolumeClaim")
 
 
 def disk_of(vm: Vm, name: str, **labels: str) -> dict[str, Any]:

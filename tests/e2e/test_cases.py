@@ -9,7 +9,7 @@ import jsonpatch
 import pytest
 
 from tests.cases import BASE, NAMESPACE, Case, all_cases
-from tests.e2e.bed import GUARD, Kubectl
+from tests.e2e.bed import GUARD, Kubectl, path_of
 from tests.e2e.world import Stage, World
 from webhook.cli.demo import merged
 
@@ -37,7 +37,7 @@ def stage(world: World) -> Iterator[Stage]:
     world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
     yield stage
     # Every guard of this bed would find them.
-    world.bed.kubectl("delete", "providers", "--all", "-n", NAMESPACE, check=True)
+    world.bed.empty(NAMESPACE, "Provider")
 
 
 _STORAGE_CLASS = {
@@ -70,15 +70,36 @@ def test_cases_on_the_api_server(
 
 def _check(world: World, stage: Stage, case: Case) -> None:
     obj = stage.placed(case, _without_empty(case.object))
-    for dry_run in (True, False):
-        if case.old:
-            how = ["--dry-run=server"] if dry_run else []
-            done = world.bed.kubectl(
-                "replace", "-o", "json", "-f", "-", *how, stdin=json.dumps(obj)
+    dry = _dry_run(world, obj, again=case.old is not None)
+    done = world.bed.kubectl(
+        "replace" if case.old else "create", "-o", "json", "-f", "-", stdin=json.dumps(obj)
+    )
+    _compare(stage, case, obj, done)
+    if done.returncode == 0:
+        made = json.loads(done.stdout)
+        assert (dry["metadata"].get("annotations"), dry["spec"]) == (
+            made["metadata"].get("annotations"),
+            made["spec"],
+        )
+    else:
+        told = [f"{cause['field']}: {cause['message']}" for cause in dry["details"]["causes"]]
+        assert all(text in done.stderr for text in told), dry
+
+
+def _dry_run(world: World, obj: dict[str, Any], *, again: bool) -> dict[str, Any]:
+    """What the API server answers, by HTTP: tests/e2e/test_scenarios.py does it by kubectl."""
+    path, query = path_of(obj), {"dryRun": "All"}
+    with world.bed.api.client() as client:
+        if again:
+            path += f"/{obj['metadata']['name']}"
+            there = client.get(path).json()["metadata"]["resourceVersion"]
+            answer = client.put(
+                path, json=merged(obj, {"metadata": {"resourceVersion": there}}), params=query
             )
         else:
-            done = world.create(obj, dry_run=dry_run)
-        _compare(stage, case, obj, done)
+            answer = client.post(path, json=obj, params=query)
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def _compare(stage: Stage, case: Case, obj: dict[str, Any], done: Kubectl) -> None:

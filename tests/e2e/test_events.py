@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -44,7 +43,7 @@ def vm(world: World, guard: Guard, vcsim: Vcsim) -> Vm:
 @pytest.fixture(autouse=True)
 def clean(world: World, guard: Guard) -> Iterator[None]:
     yield
-    world.bed.kubectl("delete", "migrations,plans,events", "--all", "-n", NAMESPACE, check=True)
+    world.bed.empty(NAMESPACE, "Migration", "Plan", "Event")
 
 
 def events(world: World, plan: str) -> list[dict[str, Any]]:
@@ -56,9 +55,8 @@ def events(world: World, plan: str) -> list[dict[str, Any]]:
 
 
 def counted(guard: Guard, result: str) -> int:
-    text = httpx.get(f"http://127.0.0.1:{guard.metrics_port}/metrics").text
     pattern = rf'^conversion_guard_events_total{{result="{result}"}} (\S+)$'
-    return int(float(re.findall(pattern, text, re.MULTILINE)[0]))
+    return int(float(re.findall(pattern, guard.metrics(), re.MULTILINE)[0]))
 
 
 def planned(world: World, vm: Vm, name: str) -> None:

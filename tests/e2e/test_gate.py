@@ -41,13 +41,8 @@ def vms(world: World, guard: Guard, vcsim: Vcsim) -> list[Vm]:
 @pytest.fixture(autouse=True)
 def clean(world: World, guard: Guard) -> Iterator[None]:
     yield
-    kubectl = world.bed.kubectl
-    kubectl("delete", "migrations,plans", "--all", "-n", NAMESPACE, check=True)
-    kubectl("delete", "pvc", "--all", "-n", TARGET, "--wait=false", check=True)
-    # What the controller of pvc-protection does, which this bed hasn't got.
-    loose = '{"metadata": {"finalizers": null}}'
-    for left in kubectl("get", "pvc", "-n", TARGET, "-o", "name", check=True).stdout.split():
-        kubectl("patch", left, "-n", TARGET, "--type=merge", "-p", loose, check=True)
+    world.bed.empty(NAMESPACE, "Migration", "Plan")
+    world.bed.empty(TARGET, "PersistentVolumeClaim")
 
 
 def plan_of(*vms: Vm, **spec: Any) -> dict[str, Any]:

@@ -46,12 +46,9 @@ def test_every_answer_in_the_guide_is_real(
     with world.guarded(providers=[], trustNetwork=True, **settings):
         real = _BLOCK.sub(lambda block: _answered(world, tmp_path, block[0]), text)
     kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
-    kubectl("delete", "plan", "--all", "-n", "openshift-mtv", check=True)
     kubectl("delete", "storageclass", "fast", check=True)
-    kubectl("delete", "pvc", "--all", "-n", "vms", "--wait=false", check=True)
-    loose = '{"metadata": {"finalizers": null}}'
-    for left in kubectl("get", "pvc", "-n", "vms", "-o", "name").stdout.split():
-        kubectl("patch", left, "-n", "vms", "--type=merge", "-p", loose, check=True)
+    world.bed.empty("openshift-mtv", "Plan")
+    world.bed.empty("vms", "PersistentVolumeClaim")
     if request.config.getoption("--update-fixtures"):
         guide.write_text(real)
     assert real == text

@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 def clean(world: World) -> Iterator[None]:
     yield
     for namespace in (NAMESPACE, TARGET):
-        world.bed.kubectl("delete", "providers,secrets", "--all", "-n", namespace, check=True)
+        world.bed.empty(namespace, "Provider", "Secret")
 
 
 def secret(name: str, values: dict[str, str], namespace: str = NAMESPACE) -> dict[str, Any]:

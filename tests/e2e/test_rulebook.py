@@ -103,15 +103,9 @@ def pair(vms: dict[str, Vm]) -> tuple[Vm, Vm]:
 @pytest.fixture(autouse=True)
 def clean(world: World, guard: Guard) -> Iterator[None]:
     yield
-    kubectl = world.bed.kubectl
-    kubectl("delete", "migrations,plans", "--all", "-n", NAMESPACE, check=True)
-    loose = '{"metadata": {"finalizers": null}}'
+    world.bed.empty(NAMESPACE, "Migration", "Plan")
     for namespace in (TEAM, OTHER_TEAM):
-        kubectl("delete", "pods", "--all", "-n", namespace, "--force", check=True)
-        kubectl("delete", "pvc", "--all", "-n", namespace, "--wait=false", check=True)
-        left = kubectl("get", "pvc", "-n", namespace, "-o", "name", check=True).stdout.split()
-        if left:  # what the controller of pvc-protection does, which this bed hasn't got
-            kubectl("patch", *left, "-n", namespace, "--type=merge", "-p", loose, check=True)
+        world.bed.empty(namespace, "Pod", "PersistentVolumeClaim")
 
 
 class Team:
@@ -309,11 +303,11 @@ class TestWhatHappensInVsphere:
             rename(find_vm(instance, vm.name), "renamed")
         by_name = merged(team.plan(vm), {"metadata": {"name": "by-name"}})
         by_name["spec"]["vms"] = [{"name": vm.name}]
-        team.refused(by_name, "plan-vm", "is not the name or path of a VM")
         again = merged(team.plan(vm), {"metadata": {"name": "again"}})
         eventually(
             lambda: 'write "renamed"' in team.send(again, dry_run=True).stderr, 60, "the new name"
         )
+        team.refused(by_name, "plan-vm", "is not the name or path of a VM")
         assert not team.starts(), "the id counts"
 
     def test_made_a_template(self, team: Team, vms: dict[str, Vm], vcsim: Vcsim) -> None:
