@@ -5,6 +5,7 @@ import ipaddress
 import re
 import socket
 import ssl
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ QUICK = 5.0
 """Seconds that one answer may take where somebody waits for it."""
 _CONNECT = 10.0
 _PIECE = 65_536
+_TURN = 24 * 1024
+"""Bytes after which a review may have the interpreter: without a pause, however short, it would be
+this thread's again before the other has woken."""
 _ANSWER_LIMIT = 2**30  # bytes, inflated: twenty times a vCenter of 5,000 VMs
 
 _ENVELOPE = (
@@ -272,8 +276,13 @@ def _read(connection: http.client.HTTPSConnection, answer: Answer) -> Iterator[C
     with connection.getresponse() as response:  # left open, it would keep the connection so
         if response.status not in (200, 500):  # a fault comes with 500
             raise VsphereUnreachable(f"it answers with HTTP {response.status}")
+        turn = 0
         for piece in _pieces(response):
             yield from answer.feed(piece)
+            turn += len(piece)
+            if turn >= _TURN:
+                turn = 0
+                time.sleep(0)
         yield from answer.close()
 
 
