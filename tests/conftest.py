@@ -27,8 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Twice as many as cores: much of a test is waiting."""
-    return min(6, 2 * (os.cpu_count() or 1))
+    """More than twice as many as cores: much of a test is waiting."""
+    return min(6, 2 * (os.cpu_count() or 1) + 1)
 
 
 LONGEST = "own", "forklift", "test_soak", "test_certificates", "test_serving"
