@@ -75,7 +75,10 @@ def test_an_undecided_review_is_counted_by_its_cause(tmp_path: Path, undecided: 
     with running(tmp_path, {"undecided": undecided}) as guard:
         series = 'conversion_guard_undecided_total{cause="no-provider"}'
         assert _rise(guard, series, PVC) == 1
-        assert _scraped(guard)['conversion_guard_undecided_total{cause="unreachable"}'] == 0
+        scraped = _scraped(guard)
+    assert scraped['conversion_guard_undecided_total{cause="unreachable"}'] == 0
+    of_plans = 'door="validate",kind="Plan",operation="UPDATE"'
+    assert scraped[f'conversion_guard_reviews_total{{{of_plans},verdict="denied"}}'] == 0
 
 
 def test_a_provider_is_told_of_and_no_vm_is(guard: Guard) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import product
 from typing import Literal, NamedTuple, TextIO
 
 from prometheus_client import (
@@ -127,8 +128,12 @@ class Metrics:
         reviews.inc()
         durations.observe(seconds)
 
-    def expect(self, causes: Iterable[str], reasons: Iterable[str]) -> None:
+    def expect(self, kinds: Iterable[str], causes: Iterable[str], reasons: Iterable[str]) -> None:
         """Show each of these at 0, so that the first one counts as a rise."""
+        for kind, operation, verdict in product(
+            kinds, ("CREATE", "UPDATE"), ("admitted", "denied")
+        ):
+            self._reviews.labels("validate", kind, operation, verdict)
         for cause in causes:
             self._undecided.labels(cause)
         for reason in reasons:

@@ -69,7 +69,7 @@ def app(
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
-    metrics.expect(get_args(Doubt), get_args(Skip))
+    metrics.expect((kind.kind for kind in JUDGED), get_args(Doubt), get_args(Skip))
     rest = _health(current(), draining, certificate_good)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
