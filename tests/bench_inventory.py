@@ -154,7 +154,7 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
     right = _claim(keys, file)
     (folder / "guard").mkdir()
     with running(folder / "guard", settings) as guard:
-        reading = _latencies(guard, right, lambda: "VMs read in" in guard.log)
+        reading = latencies(guard, right, lambda: "VMs read in" in guard.log)
         with guard.client() as client:
             eventually(lambda: client.get("/readyz").status_code == 200, 60, "the first read")
         verdict, index = _change(vcsim, guard)
@@ -162,17 +162,17 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
             f"a new disk is in the index after {index:.1f} s: the simulator's own time, see below"
         )
         until = time.monotonic() + 5
-        idle = _latencies(guard, right, lambda: time.monotonic() > until)
+        idle = latencies(guard, right, lambda: time.monotonic() > until)
         other = _start("wire", vcsim, folder)
-        loaded = _latencies(guard, right, lambda: other.poll() is not None)
+        loaded = latencies(guard, right, lambda: other.poll() is not None)
         worst = max(reading) * 1000
-        ratio = _p99(reading) / _p99(idle)
+        ratio = p99(reading) / p99(idle)
         print(
-            f"p99 idle {_p99(idle) * 1000:.2f} ms, while the guard reads "
-            f"{_p99(reading) * 1000:.2f} ms, while another does {_p99(loaded) * 1000:.2f} ms"
+            f"p99 idle {p99(idle) * 1000:.2f} ms, while the guard reads "
+            f"{p99(reading) * 1000:.2f} ms, while another does {p99(loaded) * 1000:.2f} ms"
         )
         # What the simulator takes from two shared cores is no vCenter's: the other reader shows it.
-        added = _p99(reading) / _p99(loaded)
+        added = p99(reading) / p99(loaded)
         figures.add("p99 while a first read runs, of when another reads", added, 1.5, "times")
         figures.add("p99 while a first read runs, of idle", ratio, 3, "times")
         figures.add("slowest answer while it runs", worst, 100, "ms")
@@ -186,7 +186,7 @@ def _claim(labels: dict[str, str], source: str) -> bytes:
     return msgspec.json.encode(review_of(merged(BASE["PersistentVolumeClaim"], change), None))
 
 
-def _latencies(guard: Guard, body: bytes, ended: Callable[[], bool]) -> list[float]:
+def latencies(guard: Guard, body: bytes, ended: Callable[[], bool]) -> list[float]:
     """Seconds of each answer at some 300 a second over one connection, until `ended`."""
     times: list[float] = []
     connection = http.client.HTTPSConnection("127.0.0.1", guard.port, context=guard.tls())
@@ -204,7 +204,7 @@ def _latencies(guard: Guard, body: bytes, ended: Callable[[], bool]) -> list[flo
     return times
 
 
-def _p99(times: list[float]) -> float:
+def p99(times: list[float]) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 
