@@ -213,6 +213,24 @@ def test_the_role_that_it_prints_for_a_namespace_is_what_that_one_needs(
     bed.kubectl("delete", "provider", "other", "-n", "elsewhere", check=True)
 
 
+def test_an_account_that_sees_no_vm_and_a_certificate_that_is_not_verified(
+    bed: Bed, tmp_path: Path
+) -> None:
+    vcsims = {"unverified": bed.vcsims[0], "empty": bed.add_vcsim(vms=0)}
+    for name, vcsim in vcsims.items():
+        login = {"user": vcsim.user, "password": vcsim.password, "insecureSkipVerify": "true"}
+        for made in (secret(f"{name}-credentials", login), provider(name, vcsim.url)):
+            bed.kubectl("create", "-f", "-", stdin=json.dumps(made), check=True)
+    code, findings = doctor(bed, tmp_path)
+    for name in vcsims:
+        bed.kubectl("delete", f"provider/{name}", f"secret/{name}-credentials", "-n", NAMESPACE)
+    told = {one["state"]: one for one in findings if one["state"] != "good"}
+    assert (code, set(told)) == (1, {"wrong", "note"})
+    assert told["wrong"]["what"].endswith(f"{vcsims['empty'].user} sees no VM at all")
+    assert "the role Read-only on the root folder" in told["wrong"]["fix"]
+    assert "its certificate is not verified" in told["note"]["what"]
+
+
 def test_a_webhook_that_sees_plans_first_is_named(bed: Bed, tmp_path: Path) -> None:
     shown = bed.kubectl("get", MUTATING, OWN, "-o", "json", check=True).stdout
     early = json.loads(shown)
