@@ -64,7 +64,7 @@ class Form(NamedTuple):
     API server's)."""
 
 
-SHORT = Form(30, 50, 2, 1, (4, 4.5, 4.9, 5, 5.1, 5.5, 6))
+SHORT = Form(30, 30, 2, 1, (4, 4.5, 4.9, 5, 5.1, 5.5, 6))
 LONG = Form(180, 100, 20, 5, (*SHORT.gaps, 85, 89, 89.9, 90, 90.1, 91, 95))
 
 
