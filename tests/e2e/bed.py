@@ -242,7 +242,6 @@ class ApiServer(Program):
             folder,
             # The namespace `default` comes a moment after /readyz, and tests need it.
             lambda: self._answers("/readyz") and self._answers("/api/v1/namespaces/default"),
-            {**os.environ, "GOGC": "400"},  # it lives for minutes: memory for time
         )
         _write_private(folder / "service-accounts.key", _rsa_key())
         (folder / "audit-policy.json").write_text(json.dumps(_AUDIT_POLICY))
