@@ -14,15 +14,14 @@ import statistics
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
-from tests.bench_inventory import latencies, p99
+from tests.bench_inventory import lasting, latencies, p99
 from tests.bench_server import ROUNDS, load, script, snapshot
 from tests.cases import BASE, NAMESPACE, review_of
 from tests.e2e.bed import GUARD, Bed, eventually
@@ -68,9 +67,9 @@ def main() -> int:
             rates: dict[str, list[float]] = {door: [] for door in doors}
             for door, (url, lua) in list(doors.items()) * ROUNDS:
                 rates[door].append(load(guard.process.pid, url, lua))
-            alone = latencies(guard, _REVIEW, _for(5))
+            alone = latencies(guard, _REVIEW, lasting(5))
             with _lists(guard, token):
-                beside = latencies(guard, _REVIEW, _for(5))
+                beside = latencies(guard, _REVIEW, lasting(5))
     for door, measured in rates.items():
         print(f"{door:<20} {statistics.median(measured):>8,.0f} requests per CPU second")
     for what, times in (("alone", alone), ("beside lists", beside)):
@@ -80,11 +79,6 @@ def main() -> int:
 
 _PVC = BASE["PersistentVolumeClaim"]
 _REVIEW = json.dumps(review_of(_PVC)).encode()
-
-
-def _for(seconds: float) -> Callable[[], bool]:
-    until = time.monotonic() + seconds
-    return lambda: time.monotonic() > until
 
 
 @contextmanager

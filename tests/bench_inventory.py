@@ -161,8 +161,7 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
         print(
             f"a new disk is in the index after {index:.1f} s: the simulator's own time, see below"
         )
-        until = time.monotonic() + 5
-        idle = latencies(guard, right, lambda: time.monotonic() > until)
+        idle = latencies(guard, right, lasting(5))
         other = _start("wire", vcsim, folder)
         loaded = latencies(guard, right, lambda: other.poll() is not None)
         worst = max(reading) * 1000
@@ -202,6 +201,12 @@ def latencies(guard: Guard, body: bytes, ended: Callable[[], bool]) -> list[floa
         pause.wait(0.003)
     connection.close()
     return times
+
+
+def lasting(seconds: float) -> Callable[[], bool]:
+    """When so long has passed from now."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() > until
 
 
 def p99(times: list[float]) -> float:

@@ -466,10 +466,7 @@ class Bed:
         This API server can't reach a Service, so `clientConfig` gets a url and the CA of the server
         that listens there, unless that writes it itself. Nothing else is changed.
         """
-        if folder not in self._shipped:
-            text = self.kubectl("kustomize", str(folder), check=True).stdout
-            self._shipped[folder] = [item for item in yaml.safe_load_all(text) if item is not None]
-        objects = copy.deepcopy(self._shipped[folder])
+        objects = self.shipped(folder)
         for item in objects:
             if item["kind"] in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
                 for webhook in item["webhooks"]:
@@ -479,6 +476,13 @@ class Bed:
                         client["caBundle"] = _base64(ca_pem)
         stream = "\n---\n".join(json.dumps(item) for item in objects)
         return self.kubectl("apply", "-f", "-", stdin=stream, check=True)
+
+    def shipped(self, folder: Path) -> list[dict[str, Any]]:
+        """A kustomization's objects, the caller's to change."""
+        if folder not in self._shipped:
+            text = self.kubectl("kustomize", str(folder), check=True).stdout
+            self._shipped[folder] = [item for item in yaml.safe_load_all(text) if item is not None]
+        return copy.deepcopy(self._shipped[folder])
 
     def empty(self, namespace: str, *kinds: str) -> None:
         """Delete all that there is of Forklift's or the core's `kinds`, and the finalizers that
@@ -492,11 +496,8 @@ class Bed:
                 client.delete(path).raise_for_status()
                 for left in client.get(path).raise_for_status().json()["items"]:
                     # Gone (404) if it had none, and was only slow to go.
-                    client.patch(
-                        f"{path}/{left['metadata']['name']}",
-                        content=b'{"metadata": {"finalizers": null}}',
-                        headers={"Content-Type": "application/merge-patch+json"},
-                    )
+                    loose = {"metadata": {"finalizers": None}}
+                    _merge(client, f"{path}/{left['metadata']['name']}", loose)
 
 
 def path_of(obj: Mapping[str, Any]) -> str:
@@ -509,12 +510,13 @@ def path_of(obj: Mapping[str, Any]) -> str:
 
 def set_status(client: httpx.Client, obj: Mapping[str, Any], status: Mapping[str, Any]) -> None:
     """What a controller does, which this bed hasn't got."""
-    answer = client.patch(
-        f"{path_of(obj)}/{obj['metadata']['name']}/status",
-        content=json.dumps({"status": status}),
-        headers={"Content-Type": "application/merge-patch+json"},
-    )
+    answer = _merge(client, f"{path_of(obj)}/{obj['metadata']['name']}/status", {"status": status})
     assert answer.is_success, answer.text
+
+
+def _merge(client: httpx.Client, path: str, change: Mapping[str, Any]) -> httpx.Response:
+    headers = {"Content-Type": "application/merge-patch+json"}
+    return client.patch(path, content=json.dumps(change), headers=headers)
 
 
 def find_vm(instance: Any, name: str) -> Any:

@@ -21,7 +21,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from cryptography import x509
 
 from tests.e2e.bed import GUARD, Bed, eventually
@@ -127,8 +126,7 @@ class Api:
 
     def register(self, ports: dict[str, int]) -> None:
         """The shipped webhook configurations, without a caBundle, each with a server of its own."""
-        shipped = self.bed.kubectl("kustomize", str(MANIFESTS), check=True).stdout
-        for item in yaml.safe_load_all(shipped):
+        for item in self.bed.shipped(MANIFESTS):
             kind = item["kind"].removesuffix("WebhookConfiguration").lower()
             if kind not in ports or not item["kind"].endswith("WebhookConfiguration"):
                 continue

@@ -223,7 +223,8 @@ def test_an_account_that_sees_no_vm_and_a_certificate_that_is_not_verified(
             bed.kubectl("create", "-f", "-", stdin=json.dumps(made), check=True)
     code, findings = doctor(bed, tmp_path)
     for name in vcsims:
-        bed.kubectl("delete", f"provider/{name}", f"secret/{name}-credentials", "-n", NAMESPACE)
+        both = f"provider/{name}", f"secret/{name}-credentials"
+        bed.kubectl("delete", *both, "-n", NAMESPACE, check=True)
     told = {one["state"]: one for one in findings if one["state"] != "good"}
     assert (code, set(told)) == (1, {"wrong", "note"})
     assert told["wrong"]["what"].endswith(f"{vcsims['empty'].user} sees no VM at all")

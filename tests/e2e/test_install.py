@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from tests.cases import NAMESPACE
 from tests.e2e.bed import GUARD, Bed, Kubectl, eventually
@@ -196,8 +195,7 @@ def test_its_own_secret_and_no_other(bed: Bed) -> None:
 
 # Last in this file: it takes away what the others use.
 def test_nothing_is_left_behind_and_it_installs_again(bed: Bed) -> None:
-    shipped = bed.kubectl("kustomize", str(MANIFESTS), check=True).stdout
-    objects = [item for item in yaml.safe_load_all(shipped) if item is not None]
+    objects = bed.shipped(MANIFESTS)
     bed.kubectl("create", "-f", "-", stdin=json.dumps(SECRET), user=GUARD, check=True)
     for _ in ("first", "again"):
         # No controller empties a namespace in this bed: not awaited.

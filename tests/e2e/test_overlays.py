@@ -80,8 +80,7 @@ def overlay(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def objects(bed: Bed, overlay: str) -> list[dict[str, Any]]:
-    rendered = bed.kubectl("kustomize", str(MANIFESTS / overlay), check=True).stdout
-    return [item for item in yaml.safe_load_all(rendered) if item is not None]
+    return bed.shipped(MANIFESTS / overlay)
 
 
 def _of(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-import yaml
 
 from tests.cases import NAMESPACE, VSPHERE
 from tests.e2e import world as usual
@@ -79,8 +78,7 @@ def asked(world: World, tmp_path_factory: pytest.TempPathFactory) -> set[Right]:
 @pytest.fixture(scope="module")
 def granted(world: World) -> set[Right]:
     """Of the Roles and ClusterRoles that are shipped, all of them bound to the guard."""
-    shipped = world.bed.kubectl("kustomize", str(SHIPPED), check=True).stdout
-    objects = [item for item in yaml.safe_load_all(shipped) if item is not None]
+    objects = world.bed.shipped(SHIPPED)
     bound = {
         (item["roleRef"]["kind"], item["metadata"].get("namespace"), item["roleRef"]["name"])
         for item in objects
