@@ -20,10 +20,10 @@ from tests.cases import BASE, NAMESPACE, VSPHERE
 from tests.command import run
 from tests.e2e.bed import Bed, path_of
 from tests.e2e.world import OWN_CRDS
-from webhook import manifests, render
 from webhook.cli.demo import merged
 from webhook.cli.known import snapshot_of
-from webhook.model import VirtualMachine
+from webhook.manifests import files, render
+from webhook.model.vms import VirtualMachine
 
 VMS, DISKS, MANIFESTS, PLACES, VMS_OF_A_PLAN = 5_000, 2, 1_000, 10, 5
 ROUNDS, HELP_ROUNDS, CLIENTS = 3, 9, 8
@@ -40,7 +40,7 @@ def main() -> int:
         given = [pvc for number, vm in enumerate(vms) for pvc in _pvcs(vm, number)]
         figures.add("--help", _median(HELP_ROUNDS, "--help"), 0.25, "s")
         file = folder / "manifests.yaml"
-        file.write_text(manifests.write(given[:MANIFESTS]))
+        file.write_text(files.write(given[:MANIFESTS]))
         seconds = _median(ROUNDS, "check", file, "--snapshot", snapshot)
         figures.add(f"check of {MANIFESTS} manifests against {VMS} VMs", seconds, 2, "s")
         with Bed() as bed:

@@ -30,7 +30,7 @@ from tests.e2e.bed import Vcsim, add_disk, eventually, find_vm
 from tests.e2e.parts import part
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 VMS, MANY, ROUNDS = 5_000, 100_000, 3
 MIB = 2**20
@@ -364,11 +364,11 @@ def _plain_pyvmomi(url: str, user: str, password: str, ca: str) -> dict[str, flo
 
 def _measure_memory() -> dict[str, float]:
     """Resident memory with everything that `serve` imports, VMs and then PVCs put in."""
-    import webhook.cli.serve  # noqa: F401  for its weight
+    import webhook.runtime.compose  # noqa: F401  for its weight
     from tests.test_answers import DEVICES, HEAD, TAIL
     from webhook.cluster.objects import claim as decode
-    from webhook.inventory import Index
-    from webhook.kube import Claims
+    from webhook.inventory.cluster import Claims
+    from webhook.inventory.index import Index
     from webhook.vsphere.answers import Answer
     from webhook.vsphere.source import _apply
 

@@ -21,9 +21,9 @@ from tests.cases import BASE, NAMESPACE, review_of
 from tests.e2e.bed import Bed, eventually, set_status
 from tests.e2e.world import OWN_CRDS, TARGET
 from tests.guard import running
-from webhook import render
 from webhook.cli.demo import merged
 from webhook.cli.known import snapshot_of
+from webhook.manifests import render
 
 VMS, DISKS, ROUNDS, CLIENTS = 500, 3, 9, 8
 

@@ -16,15 +16,18 @@ from typing import Any
 import msgspec
 
 from webhook.cli.demo import merged
-from webhook.cli.sources import policy
 from webhook.cluster import objects
-from webhook.decide import Sources, repair
-from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
-from webhook.kube import Claim, Followed, User
-from webhook.model import KubeObject, Provider, VirtualMachine
-from webhook.policy import Policy
-from webhook.review import Admitted, Review
+from webhook.engine.decide import Sources, repair
+from webhook.engine.policy import Policy
+from webhook.inventory.cluster import Followed
+from webhook.inventory.index import Index
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import SnapshotReader
+from webhook.model.objects import Claim, KubeObject, Provider, User
+from webhook.model.review import Admitted, Review
+from webhook.model.vms import VirtualMachine
 from webhook.rules import DEFAULTS, RULES
+from webhook.runtime.sources import policy
 from webhook.settings import Settings
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -85,7 +88,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class FixedCluster:
-    """A webhook.kube.ClusterReader of what a case says is there."""
+    """A webhook.inventory.cluster.ClusterReader of what a case says is there."""
 
     def __init__(self, there: Cluster) -> None:
         self._there = there

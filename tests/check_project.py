@@ -18,7 +18,7 @@ import yaml
 from tests.cases import FIXTURES
 from webhook import __version__
 from webhook.api import openapi
-from webhook.reference import VERBS, parts
+from webhook.engine.reference import VERBS, parts
 from webhook.rules import DEFAULTS, RULES
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from tests.e2e.bed import Vcsim
-from webhook.inventory import ProviderInventory
-from webhook.model import Provider, VirtualMachine
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.objects import Provider
+from webhook.model.vms import VirtualMachine
 from webhook.vsphere import LiveSource, VsphereAddress, password_of
 
 

@@ -21,12 +21,14 @@ from tests.stand_in import StandIn, standing_in
 from webhook.api.answers import page
 from webhook.api.callers import Buckets
 from webhook.api.routes import BODY_LIMIT, OBJECTS
-from webhook.check import Candidate, check
 from webhook.cli.demo import merged
-from webhook.inventory import Index, ProviderInventory
-from webhook.kube import User
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, Provider, VirtualMachine
-from webhook.readiness import readiness
+from webhook.engine.check import Candidate, check
+from webhook.engine.readiness import readiness
+from webhook.inventory.index import Index
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.objects import Provider, User
+from webhook.model.vms import VirtualMachine
 from webhook.rules import DEFAULTS, RULES
 
 SNAPSHOT = Path(__file__).parents[1] / "webhook/cli/demo/inventory.yaml"

@@ -14,9 +14,12 @@ import pytest
 from tests.cases import review_of
 from tests.e2e.bed import Vcsim, eventually, find_vm
 from tests.guard import Guard, running
-from webhook.cache import Cache
-from webhook.inventory import Index, ProviderInventory, load_snapshot
-from webhook.model import Disk, Folder, Provider, VirtualMachine
+from webhook.inventory.cache import Cache
+from webhook.inventory.index import Index
+from webhook.inventory.provider import ProviderInventory
+from webhook.inventory.snapshot import load_snapshot
+from webhook.model.objects import Provider
+from webhook.model.vms import Disk, Folder, VirtualMachine
 
 URL = "https://vcenter/sdk"
 VM = VirtualMachine("vm-1", "web", "aaaa", "bbbb", disks=(Disk("[ds] web/web.vmdk", 2**30),))

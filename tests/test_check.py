@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from tests.cases import BASE, Case, Cluster, Expect, all_cases, recorded
-from webhook.check import Candidate, Result, Results, check
 from webhook.cli.demo import merged
-from webhook.decide import Sources
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.engine.check import Candidate, Result, Results, check
+from webhook.engine.decide import Sources
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 PVC, PLAN, MIGRATION = BASE["PersistentVolumeClaim"], BASE["Plan"], BASE["Migration"]
 SECOND = merged(

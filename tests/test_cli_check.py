@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook import manifests
 from webhook.errors import ManifestInvalid
+from webhook.manifests import files
 
 SNAPSHOT = Path(__file__).parents[1] / "webhook/cli/demo/inventory.yaml"
 RIGHT = """\
@@ -87,12 +87,12 @@ def test_a_folder_is_read_in_order_without_its_kustomization(tmp_path: Path) -> 
     (tmp_path / "b.json").write_text('{"kind": "B"}')
     (tmp_path / "a.yaml").write_text("kind: A\n")
     (tmp_path / "c.txt").write_text("kind: C\n")
-    assert [one.object["kind"] for one in manifests.read([str(tmp_path)])] == ["A", "B"]
+    assert [one.object["kind"] for one in files.read([str(tmp_path)])] == ["A", "B"]
 
 
 def test_bom_crlf_empty_documents_and_dates_are_read_as_kubernetes_does() -> None:
     content = b"\xef\xbb\xbf---\r\n---\r\nday: 2024-01-01\r\n"
-    (one,) = manifests.parse(content, "f")
+    (one,) = files.parse(content, "f")
     assert (one.object, one.line) == ({"day": "2024-01-01"}, 3)
 
 
@@ -104,7 +104,7 @@ v: [y, Y, n, on, Off, TRUE, 1e3, 010, 08, 0o14, 0x1F, 0b11, 1_000, 12:30:45, 202
 1: a
 true: b
 """
-    (one,) = manifests.parse(text, "f")
+    (one,) = files.parse(text, "f")
     assert one.object["v"] == [
         True, True, False, True, False, True, 1000, 8, 8, 12, 31, 3, 1000, "12:30:45",
         "2024-01-01", None, None, ".inf2", 1, 1, "=", "y", 685230.15, 423240000000000,
@@ -115,7 +115,7 @@ true: b
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none()))
 def test_what_is_written_is_read_back(obj: dict[str, Any]) -> None:
-    (one, other) = manifests.parse(manifests.write([obj, {"x": [obj]}]).encode(), "f")
+    (one, other) = files.parse(files.write([obj, {"x": [obj]}]).encode(), "f")
     assert (one.object, other.object) == (obj, {"x": [obj]})
 
 
@@ -141,7 +141,7 @@ _BOMB = "a0: &a0 [x, x]\n" + "".join(
 )
 def test_what_cant_be_read_is_one_clear_line(text: str, said: str) -> None:
     with pytest.raises(ManifestInvalid) as caught:
-        list(manifests.parse(text.encode(), "f"))
+        list(files.parse(text.encode(), "f"))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -152,10 +152,10 @@ def test_a_missing_and_a_too_big_file_are_named(
     done = run(tmp_path / "no.yaml", "--snapshot", SNAPSHOT)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"conversion-guard: {tmp_path / 'no.yaml'}: No such file or directory\n"
-    monkeypatch.setattr(manifests, "LIMIT", 10)
+    monkeypatch.setattr(files, "LIMIT", 10)
     (tmp_path / "big.yaml").write_text("a: " + "b" * 20)
     with pytest.raises(ManifestInvalid, match="more than"):
-        list(manifests.read([str(tmp_path / "big.yaml")]))
+        list(files.read([str(tmp_path / "big.yaml")]))
 
 
 @pytest.fixture

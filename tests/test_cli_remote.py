@@ -18,10 +18,10 @@ import pytest
 from tests.command import run
 from tests.test_cli_check import RIGHT, SECRET, SNAPSHOT, WRONG
 from webhook import tls
-from webhook.check import Candidate, Results, check
 from webhook.cli.known import snapshot_of
-from webhook.decide import Sources
-from webhook.policy import Policy
+from webhook.engine.check import Candidate, Results, check
+from webhook.engine.decide import Sources
+from webhook.engine.policy import Policy
 
 TOKEN = "header.payload.signature"
 

@@ -13,7 +13,7 @@ from tests.cases import BASE, review_of
 from tests.certificates import Authority
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
-from webhook.review import parse
+from webhook.model.review import parse
 
 API_SERVER = "kube-apiserver"
 WRONG = merged(

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from webhook.confirm import PATIENCE, RATE, USER_SHARE, VALID, Confirmations
 from webhook.errors import VsphereUnreachable
-from webhook.inventory import ProviderInventory
-from webhook.model import Provider, VirtualMachine
+from webhook.inventory.confirm import PATIENCE, RATE, USER_SHARE, VALID, Confirmations
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.objects import Provider
+from webhook.model.vms import VirtualMachine
 
 pytestmark = pytest.mark.anyio
 

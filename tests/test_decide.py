@@ -10,12 +10,16 @@ import pytest
 
 from tests.cases import BASE, NAMESPACE, repaired, review_of
 from webhook.cli.demo import merged
-from webhook.decide import Sources, decide
+from webhook.engine.decide import Sources, decide
+from webhook.engine.policy import Policy
 from webhook.errors import VsphereUnreachable
-from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, Disk, Provider, VirtualMachine
-from webhook.policy import Policy
-from webhook.review import Admitted, Denied, Undecided, Verdict, parse
+from webhook.inventory.index import Index
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import SnapshotReader
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.objects import Provider
+from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse
+from webhook.model.vms import Disk, VirtualMachine
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
 PLAN: dict[str, Any] = BASE["Plan"]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.bed import Vcsim, eventually
 from tests.live import following, live_address
-from webhook.inventory import load_snapshot
+from webhook.inventory.snapshot import load_snapshot
 
 pytestmark = pytest.mark.simulator
 

@@ -19,13 +19,16 @@ from hypothesis import strategies as st
 from tests.cases import BASE, NAMESPACE, VSPHERE, review_of
 from tests.e2e.parts import PartMissing, part
 from webhook.cli.demo import merged
-from webhook.decide import Sources, decide
-from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
-from webhook.kube import Claim
-from webhook.model import DISK_SOURCE, Disk, Provider, VirtualMachine, is_blank, trim_backing_file
-from webhook.policy import Policy
-from webhook.proof import prove
-from webhook.review import Admitted, parse
+from webhook.engine.decide import Sources, decide
+from webhook.engine.policy import Policy
+from webhook.facts.proof import prove
+from webhook.inventory.index import Index
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import SnapshotReader
+from webhook.model.keys import DISK_SOURCE, is_blank
+from webhook.model.objects import Claim, Provider
+from webhook.model.review import Admitted, parse
+from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
 
 RECORDED = Path(__file__).parent / "fixtures" / "forklift.json"
 

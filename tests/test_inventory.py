@@ -10,14 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from webhook.errors import SnapshotInvalid
-from webhook.inventory import (
-    Index,
-    Overlay,
-    ProviderInventory,
-    dump_snapshot,
-    load_snapshot,
-)
-from webhook.model import Disk, Folder, Provider, VirtualMachine
+from webhook.inventory.index import Index
+from webhook.inventory.overlay import Overlay
+from webhook.inventory.provider import ProviderInventory
+from webhook.inventory.snapshot import dump_snapshot, load_snapshot
+from webhook.model.objects import Provider
+from webhook.model.vms import Disk, Folder, VirtualMachine
 
 FOLDERS = (
     Folder("group-d1", "Datacenters"),

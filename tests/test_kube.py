@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook.cluster.objects import claim as decode
-from webhook.kube import Claim, Claims
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.inventory.cluster import Claims
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.objects import Claim
 
 _NAMES = st.sampled_from(["a", "b", "c"])
 _CLAIMS = st.builds(

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from webhook import __version__
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings, TlsSettings, load
 

@@ -5,7 +5,8 @@ from decimal import Decimal
 import pytest
 
 from webhook import quantity
-from webhook.model import is_blank, quoted, trim_backing_file
+from webhook.model.keys import is_blank, quoted
+from webhook.model.vms import trim_backing_file
 
 
 @pytest.mark.parametrize(

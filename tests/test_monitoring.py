@@ -10,8 +10,8 @@ import promql_parser
 import pytest
 
 from tests.guard import running
-from webhook.inventory import PROVIDER_STATES
-from webhook.review import Doubt
+from webhook.inventory.provider import PROVIDER_STATES
+from webhook.model.review import Doubt
 
 ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "manifests" / "monitoring"

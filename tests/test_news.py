@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.bed import Vcsim, add_disk, eventually, find_vm
 from tests.live import following, fresh, live_address
 from tests.test_answers import HEAD, TAIL
-from webhook.inventory import ProviderInventory
+from webhook.inventory.provider import ProviderInventory
 
 pytestmark = pytest.mark.simulator
 

@@ -16,10 +16,10 @@ import pytest
 from tests.cases import BASE, review_of
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
-from webhook import __version__, observe
+from webhook import __version__, logs
 from webhook.cli.demo import merged
-from webhook.inventory import PROVIDER_STATES, ProviderInventory
-from webhook.model import Provider
+from webhook.inventory.provider import PROVIDER_STATES, ProviderInventory
+from webhook.model.objects import Provider
 
 PVC = BASE["PersistentVolumeClaim"]
 WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
@@ -141,9 +141,9 @@ def restored() -> Iterator[None]:
 @pytest.mark.usefixtures("restored")
 def test_a_console_line_cannot_be_forged() -> None:
     stream = io.StringIO()
-    observe.log_to(stream)
-    observe.told(logging.getLogger("webhook"), "denied", user='x\nERROR webhook " a=b', ms=1.5)
-    observe.told(logging.getLogger("webhook"), "denied", user="y" * 1000)
+    logs.log_to(stream)
+    logs.told(logging.getLogger("webhook"), "denied", user='x\nERROR webhook " a=b', ms=1.5)
+    logs.told(logging.getLogger("webhook"), "denied", user="y" * 1000)
     first, second = stream.getvalue().splitlines()
     assert first.endswith(r'INFO webhook denied user="x\nERROR webhook \" a=b" ms=1.5')
     assert len(second) < 400
@@ -152,7 +152,7 @@ def test_a_console_line_cannot_be_forged() -> None:
 @pytest.mark.usefixtures("restored")
 def test_a_traceback_is_part_of_its_json_line() -> None:
     stream = io.StringIO()
-    observe.log_to(stream, "error", "json")
+    logs.log_to(stream, "error", "json")
     logger = logging.getLogger("webhook")
     logger.info("not told at this level")
     try:

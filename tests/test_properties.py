@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tests.cases import BASE, FIXTURES, load, repaired, review_of
 from webhook import quantity
 from webhook.cli.demo import merged
-from webhook.decide import Sources, decide
+from webhook.engine.decide import Sources, decide
 from webhook.errors import ReviewMalformed
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, trim_backing_file
-from webhook.review import Admitted, Denied, Review, parse, render
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.review import Admitted, Denied, Review, parse, render
+from webhook.model.vms import trim_backing_file
 
 _SOURCES = load(FIXTURES / "pvc-identity" / "fail" / "vmid-filled-in.yaml").sources()
 

@@ -9,14 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook import render
-from webhook.check import Candidate, Result, check
-from webhook.decide import Sources
+from webhook.engine.check import Candidate, Result, check
+from webhook.engine.decide import Sources
+from webhook.engine.policy import Policy
 from webhook.errors import RenderImpossible
-from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
-from webhook.model import DISK_SOURCE, Disk, Provider, VirtualMachine
-from webhook.policy import Policy
-from webhook.render import Wanted
+from webhook.inventory.index import Index
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import SnapshotReader
+from webhook.manifests import render
+from webhook.manifests.render import Wanted
+from webhook.model.keys import DISK_SOURCE
+from webhook.model.objects import Provider
+from webhook.model.vms import Disk, VirtualMachine
 
 PROVIDER = Provider("openshift-mtv", "prod")
 WANTED = Wanted(namespace="vms", storage_class="fast")

@@ -14,11 +14,15 @@ from tests.e2e.bed import eventually
 from tests.guard import running
 from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, judged, pvc
 from webhook.cli.demo import merged
-from webhook.decide import Sources, decide
-from webhook.inventory import Index, Inventory, ProviderInventory, SnapshotReader
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID, Disk, Folder, Provider, VirtualMachine
-from webhook.policy import Policy
-from webhook.review import Admitted, Denied, Undecided, Verdict, parse, render
+from webhook.engine.decide import Sources, decide
+from webhook.engine.policy import Policy
+from webhook.inventory.index import Index
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import SnapshotReader
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.objects import Provider
+from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse, render
+from webhook.model.vms import Disk, Folder, VirtualMachine
 
 _RESTORED = {"labels": {"velero.io/restore-name": "nightly"}}
 

@@ -20,12 +20,12 @@ from tests.cases import (
     repaired,
     review_of,
 )
-from webhook import review
-from webhook.decide import decide, repair
-from webhook.observe import Metrics
-from webhook.review import Admitted, Denied, Undecided
+from webhook.engine.decide import decide, repair
+from webhook.metrics import Metrics
+from webhook.model import review
+from webhook.model.review import Admitted, Denied, Undecided
 from webhook.rules import RULES
-from webhook.server import app
+from webhook.server.app import app
 
 CASES = all_cases()
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -16,7 +16,7 @@ from tests.cases import BASE, review_of
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
-from webhook.server import BODY_LIMIT
+from webhook.server.app import BODY_LIMIT
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
 PLAN: dict[str, Any] = BASE["Plan"]

@@ -17,7 +17,7 @@ from tests import bench_slow
 from tests.cases import BASE, review_of
 from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
-from webhook import serving
+from webhook.server import https
 
 _SLACK = 3.0
 """Seconds that a busy machine may take on top."""
@@ -60,11 +60,11 @@ def _asked(connection: ssl.SSLSocket, path: str) -> http.client.HTTPResponse:
 @pytest.mark.parametrize(
     ("sent", "limit"),
     [
-        (b"GET /livez HTTP/1.1\r\nx-slow: ", serving.HEADERS_SECONDS),
+        (b"GET /livez HTTP/1.1\r\nx-slow: ", https.HEADERS_SECONDS),
         (
             b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             b"content-length: 100\r\n\r\n{",
-            serving.BODY_SECONDS,
+            https.BODY_SECONDS,
         ),
     ],
     ids=["headers", "body"],
@@ -78,18 +78,18 @@ def test_an_unfinished_request_is_closed_in_time(guard: Guard, sent: bytes, limi
 @pytest.mark.parametrize(
     ("begin", "drop", "limit"),
     [
-        (b"GET /livez HTTP/1.1\r\nx-slow: ", b"x", serving.HEADERS_SECONDS),
-        (b"", b"\r\n", serving.HEADERS_SECONDS),
+        (b"GET /livez HTTP/1.1\r\nx-slow: ", b"x", https.HEADERS_SECONDS),
+        (b"", b"\r\n", https.HEADERS_SECONDS),
         (
             b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             b"transfer-encoding: chunked\r\n\r\n",
             b"1\r\n \r\n",
-            serving.BODY_SECONDS,
+            https.BODY_SECONDS,
         ),
         (
             b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n",
             b" ",
-            serving.BODY_SECONDS,
+            https.BODY_SECONDS,
         ),
     ],
     ids=["headers", "empty-lines", "body", "body-nobody-reads"],
@@ -115,13 +115,13 @@ def test_a_drop_now_and_then_buys_no_time(
 
 def test_a_client_that_never_speaks_tls_is_closed_in_time(guard: Guard) -> None:
     with socket.create_connection(("127.0.0.1", guard.port), 20) as plain:
-        assert _seconds_until_closed(plain) < serving.HANDSHAKE_SECONDS + _SLACK
+        assert _seconds_until_closed(plain) < https.HANDSHAKE_SECONDS + _SLACK
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["endless", "whole"])
 def test_headers_over_the_limit_are_refused(guard: Guard, end: bytes) -> None:
     with _connected(guard) as connection:
-        filler = b"x" * (serving.HEADERS_BYTES + 1)
+        filler = b"x" * (https.HEADERS_BYTES + 1)
         connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-filler: " + filler + end)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -164,7 +164,7 @@ def test_in_a_crowd_the_p99_no_more_than_doubles() -> None:
 def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard: Guard) -> None:
     with _connected(guard) as connection:
         for _ in range(3):
-            filler = b"x" * (serving.HEADERS_BYTES - 1024)
+            filler = b"x" * (https.HEADERS_BYTES - 1024)
             connection.sendall(
                 b"GET /livez HTTP/1.1\r\nhost: x\r\nx-filler: " + filler + b"\r\n\r\n"
             )

@@ -21,8 +21,8 @@ from tests.e2e.bed import (
 from tests.e2e.bed import wait_for as finished
 from tests.live import following, fresh, live_address
 from webhook.errors import VsphereUnreachable
-from webhook.inventory import ProviderInventory
-from webhook.model import VirtualMachine
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.vms import VirtualMachine
 
 pytestmark = pytest.mark.simulator
 

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel, to_snake
 
 from webhook.errors import SettingsInvalid
-from webhook.model import Action
+from webhook.model.keys import Action
 
 ENVIRONMENT_PREFIX = "CONVERSION_GUARD_"
 

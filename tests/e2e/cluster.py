@@ -11,7 +11,7 @@ from tests.e2e.bed import Bed
 from tests.e2e.parts import PartMissing
 from tests.e2e.world import OWN_CRDS, TARGET, World, pvc
 from tests.guard import Guard
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 
 def main() -> None:

@@ -23,10 +23,12 @@ from tests.e2e.test_scenarios import claim
 from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World
 from tests.guard import Guard, running
 from tests.promql import Moment, Scrape, scraped
-from webhook import observe, server, tls
-from webhook.decide import Sources
-from webhook.inventory import Inventory
-from webhook.policy import Policy
+from webhook import tls
+from webhook.engine.decide import Sources
+from webhook.engine.policy import Policy
+from webhook.inventory.provider import Inventory
+from webhook.metrics import Metrics
+from webhook.server import app as server
 
 pytestmark = pytest.mark.e2e
 
@@ -134,7 +136,7 @@ def test_settings_that_are_no_good(tmp_path: Path) -> None:
 
 def test_a_fault_of_its_own() -> None:
     """In this process, with a clock that stops: nothing that can be set makes the real one fail."""
-    metrics = observe.Metrics()
+    metrics = Metrics()
     clock = iter([0.0])
     sources = Sources(Inventory([]), Policy(), lambda: next(clock))
     app = server.app(lambda: sources, metrics)

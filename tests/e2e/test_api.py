@@ -22,9 +22,9 @@ from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET
 from tests.guard import Guard, running
-from webhook import manifests
 from webhook.cli.demo import merged
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.manifests import files
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -257,7 +257,7 @@ def test_check_server_asks_it(api: Api, tmp_path: Path) -> None:
     right = merged(_pvc(), {"metadata": {"name": "web-1", "namespace": "vendors"}})
     wrong = merged(right, {"metadata": {"name": "web-2", "labels": {VM_UUID: UUID[:-1] + "2"}}})
     file, token = tmp_path / "manifests.yaml", tmp_path / "token"
-    file.write_text(manifests.write([right, wrong]))
+    file.write_text(files.write([right, wrong]))
     creates = ("vendors", "", "persistentvolumeclaims", "create")
     api.make(*_account("checker", creates, (NAMESPACE, FORKLIFT, "providers", "get")))
     how: list[str | Path] = [

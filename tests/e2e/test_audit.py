@@ -14,8 +14,8 @@ from tests.command import run
 from tests.e2e.test_providers import SECRET, provider, secret
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
-from webhook import manifests
 from webhook.cli.demo import merged
+from webhook.manifests import files
 
 pytestmark = pytest.mark.e2e
 
@@ -193,7 +193,7 @@ def test_who_may_not_list_is_told_what(world: World, settings: Path) -> None:
 
 def test_check_counts_in_what_the_cluster_has(world: World, vm: Vm, settings: Path) -> None:
     make(world, disk_of(vm, "there"))
-    given = manifests.write([disk_of(vm, "again"), plan_of(vm)])
+    given = files.write([disk_of(vm, "again"), plan_of(vm)])
     done = run("check", "-", "--settings", settings, "--output", "json", given=given)
     assert done.returncode == 1, done.stderr
     pvc, plan = json.loads(done.stdout)["results"]

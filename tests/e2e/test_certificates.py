@@ -28,7 +28,7 @@ from tests.e2e.parts import Parts
 from tests.e2e.world import MANIFESTS, TARGET, pvc
 from tests.guard import Guard, running
 from webhook import tls
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.tls.authority import fresh, parse
 from webhook.tls.issuing import CA_LIFE, Pair, leaf
 

@@ -19,7 +19,8 @@ from tests.e2e.parts import Parts
 from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS
 from tests.guard import running
-from webhook import manifests, tls
+from webhook import tls
+from webhook.manifests import files
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -236,7 +237,7 @@ def test_a_webhook_that_sees_plans_first_is_named(bed: Bed, tmp_path: Path) -> N
     shown = bed.kubectl("get", MUTATING, OWN, "-o", "json", check=True).stdout
     early = json.loads(shown)
     early["metadata"] = {"name": "a-forklift-api"}
-    bed.kubectl("create", "-f", "-", stdin=manifests.write([early]), check=True)
+    bed.kubectl("create", "-f", "-", stdin=files.write([early]), check=True)
     _, findings = doctor(bed, tmp_path)
     bed.kubectl("delete", MUTATING, "a-forklift-api", check=True)
     (wrong,) = [one for one in findings if one["state"] == "wrong"]

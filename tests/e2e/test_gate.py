@@ -12,7 +12,7 @@ from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
-from webhook.model import NOT_READY
+from webhook.model.keys import NOT_READY
 
 pytestmark = pytest.mark.e2e
 

@@ -19,7 +19,7 @@ from tests.e2e.test_scenarios import claim
 from tests.e2e.world import TARGET, World
 from tests.proxy import proxy
 from webhook.cluster import Cluster, FoundProvider, ProviderWatch
-from webhook.inventory import Inventory, ProviderInventory
+from webhook.inventory.provider import Inventory, ProviderInventory
 
 pytestmark = pytest.mark.anyio
 

@@ -32,7 +32,7 @@ from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e
 

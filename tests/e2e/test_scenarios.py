@@ -12,7 +12,7 @@ from tests.e2e.bed import add_disk, eventually, find_vm, mark_as_template, set_u
 from tests.e2e.world import TARGET, Vm, World, pvc
 from tests.guard import Guard
 from webhook.cli.demo import merged
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e
 

@@ -33,8 +33,8 @@ from tests.e2e.test_install import end_namespace
 from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, pvc, vms_of
 from tests.guard import Guard, running
-from webhook import serving
-from webhook.model import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.server import https
 from webhook.tls.authority import parse, rotated
 from webhook.tls.issuing import Pair, leaf
 
@@ -457,7 +457,7 @@ def test_an_upgrade_over_a_running_install_loses_no_call(cluster: Cluster, form:
 
 def test_no_connection_is_found_closed_after_a_silence(cluster: Cluster, form: Form) -> None:
     """The API server's, and one of the test's own, which the API server's 90 s don't end."""
-    assert serving.KEEP_ALIVE > API_SERVERS_IDLE_SECONDS
+    assert https.KEEP_ALIVE > API_SERVERS_IDLE_SECONDS
     before = cluster.let_through()
     load, sizes = Load(cluster), itertools.cycle((1, 30, 4, 80, 12))
 

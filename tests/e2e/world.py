@@ -27,7 +27,7 @@ from tests.e2e.bed import (
 from tests.e2e.bed import wait_for as finished
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
-from webhook.model import ENFORCE
+from webhook.model.keys import ENFORCE
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"

@@ -4,9 +4,9 @@ import heapq
 
 import msgspec
 
-from webhook.inventory import ProviderInventory, ProviderState
-from webhook.model import VirtualMachine
-from webhook.render import DiskView
+from webhook.inventory.provider import ProviderInventory, ProviderState
+from webhook.manifests.render import DiskView
+from webhook.model.vms import VirtualMachine
 
 
 class ProviderView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from webhook.api.problems import Problem, Right
-from webhook.decide import Sources
+from webhook.engine.decide import Sources
 from webhook.errors import ClusterUnreachable
-from webhook.kube import TokenReader, User
+from webhook.inventory.cluster import TokenReader
+from webhook.model.objects import User
 
 _T = TypeVar("_T")
 

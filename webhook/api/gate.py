@@ -10,9 +10,10 @@ from typing import Any
 from webhook.api.callers import Callers
 from webhook.api.problems import MEDIA_TYPE, Problem
 from webhook.api.routes import REST, Service
-from webhook.decide import Sources
-from webhook.kube import TokenReader
-from webhook.observe import Metrics, told
+from webhook.engine.decide import Sources
+from webhook.inventory.cluster import TokenReader
+from webhook.logs import told
+from webhook.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

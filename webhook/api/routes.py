@@ -9,20 +9,22 @@ from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from webhook import __version__, render
+from webhook import __version__
 from webhook.api.answers import Providers, VmDisks, Vms, age, page, provider_view, vm_view
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
-from webhook.check import Candidate, Results, check, items, kind_of
-from webhook.decide import Sources
+from webhook.engine.check import Candidate, Results, check, items, kind_of
+from webhook.engine.decide import Sources
+from webhook.engine.readiness import READINESS_SECONDS, Readiness, readiness
+from webhook.engine.reference import Reference, reference
 from webhook.errors import RenderImpossible, VsphereUnreachable
-from webhook.inventory import ProviderInventory
-from webhook.kube import PROVIDERS, User
-from webhook.model import MOREF, VirtualMachine, quoted
-from webhook.readiness import READINESS_SECONDS, Readiness, readiness
-from webhook.reference import Reference, reference
-from webhook.render import Rendered, Wanted
-from webhook.review import JUDGED, PLAN, resource_of
+from webhook.inventory.provider import ProviderInventory
+from webhook.manifests import render
+from webhook.manifests.render import Rendered, Wanted
+from webhook.model.keys import MOREF, quoted
+from webhook.model.objects import PROVIDERS, User
+from webhook.model.review import JUDGED, PLAN, resource_of
+from webhook.model.vms import VirtualMachine
 
 BODY_LIMIT = 3 * 2**20
 """Bytes: what the API server takes from its clients."""
@@ -147,7 +149,7 @@ def _json(answer: object) -> Response:
 
 
 REST = FastAPI(
-    telemetry={"tracing": False, "metrics": False, "logs": False},  # webhook.observe has ours
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # webhook.metrics has ours
     title="Conversion Guard",
     version=__version__,
     summary="What vSphere says, and a verdict before the cluster gives one",

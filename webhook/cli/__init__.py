@@ -91,7 +91,7 @@ def serve(
     settings: Settings = None,
 ) -> None:
     """Serve the admission endpoints until SIGTERM or Ctrl-C."""
-    from webhook.cli.serve import run
+    from webhook.runtime.compose import run
 
     run(settings)
 

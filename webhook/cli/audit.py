@@ -5,10 +5,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from webhook.check import Result, audit
 from webhook.cli.known import Where, settings_of, standing
 from webhook.cli.progress import Progress
 from webhook.cli.verdicts import Output, lines, write
+from webhook.engine.check import Result, audit
 
 
 def run(where: Where, namespaces: Sequence[str], output: Output) -> int:

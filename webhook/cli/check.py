@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from webhook import manifests
-from webhook.check import Candidate, Result, check, items
 from webhook.cli.known import Where, sources_of
 from webhook.cli.remote import Server
 from webhook.cli.remote import check as ask
 from webhook.cli.verdicts import Output, junit, write
+from webhook.engine.check import Candidate, Result, check, items
 from webhook.errors import SettingsInvalid
+from webhook.manifests.files import read
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     if where == Where() and server is None:
         message = "what to judge by? Give --snapshot FILE, --settings FILE or --server URL"
         raise SettingsInvalid(message)
-    candidates = list(manifests.read(files))
+    candidates = list(read(files))
     if server is not None:
         results = ask(server, candidates, namespace)
     else:

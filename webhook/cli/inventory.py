@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from webhook.cli.known import Where, inventory_of
-from webhook.inventory import dump_snapshot
+from webhook.inventory.snapshot import dump_snapshot
 
 
 def export(where: Where, output: Path | None, timeout: float) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from webhook.cli.progress import Progress
-from webhook.decide import Sources
+from webhook.engine.decide import Sources
+from webhook.engine.policy import Policy
 from webhook.errors import SettingsInvalid, VsphereUnreachable
-from webhook.inventory import Inventory, ProviderInventory, SnapshotReader, load_snapshot
-from webhook.policy import Policy
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import SnapshotReader, load_snapshot
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster, Picture
@@ -117,7 +118,7 @@ async def standing(
 
 def policy_of(settings: "Settings") -> Policy:
     """The settings', for somebody who may see all that this command could read."""
-    from webhook.cli import sources
+    from webhook.runtime import sources
 
     return msgspec.structs.replace(sources.policy(settings), trust_network=True)
 
@@ -150,7 +151,7 @@ async def read(
 
     Raises VsphereUnreachable where one of them (with `some`: all) can't be read.
     """
-    from webhook.cli import sources
+    from webhook.runtime import sources
 
     inventory, live = sources.known(settings)
     with ExitStack() as running:

@@ -1,8 +1,9 @@
 """One VM by its name, for the commands that look at VMs."""
 
 from webhook.errors import VmUnknown
-from webhook.inventory import Inventory, ProviderInventory
-from webhook.model import VirtualMachine, quoted
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.model.keys import quoted
+from webhook.model.vms import VirtualMachine
 
 
 def find(

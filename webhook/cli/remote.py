@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from webhook.check import Candidate, Result, Results, items
+from webhook.engine.check import Candidate, Result, Results, items
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
 
 _PATIENCE = 90.0  # seconds: the server itself gives a check 60

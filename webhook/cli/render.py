@@ -5,11 +5,11 @@ import sys
 
 import msgspec
 
-from webhook import manifests, render
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import find
 from webhook.errors import RenderImpossible
-from webhook.render import Wanted
+from webhook.manifests import files, render
+from webhook.manifests.render import Wanted
 
 
 def wanted(
@@ -65,7 +65,7 @@ def run(
         listed = {"apiVersion": "v1", "kind": "List", "items": objects}
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(listed)) + b"\n")
     else:
-        sys.stdout.write(manifests.write(objects))
+        sys.stdout.write(files.write(objects))
     for disk in rendered.left_out:
         sys.stderr.write(f"conversion-guard: no PVC for {disk.disk_source}: {disk.why}\n")
     return 1 if rendered.left_out else 0

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from webhook import render
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import find
 from webhook.cli.output import dump
-from webhook.inventory import ProviderInventory
-from webhook.model import VirtualMachine
+from webhook.inventory.provider import ProviderInventory
+from webhook.manifests import render
+from webhook.model.vms import VirtualMachine
 
 
 def list_(where: Where, provider: str | None, name: str, output: str) -> None:

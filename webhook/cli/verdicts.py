@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 from xml.etree import ElementTree
 
-from webhook.check import Result, Results
 from webhook.cli.output import dump
+from webhook.engine.check import Result, Results
 
 Output = Literal["table", "json", "yaml", "junit"]
 

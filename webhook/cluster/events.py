@@ -39,7 +39,7 @@ _plan = msgspec.json.Decoder(_Plan)
 
 
 class PlanEvents:
-    """A webhook.kube.Announcer, which sends while `run` runs. Without `cluster` it can't yet.
+    """An Announcer, which sends while `run` runs. Without `cluster` it can't yet.
 
     `count` hears of each refusal what became of it. What doesn't get through is not tried again:
     an Event helps, and nothing rests on it.

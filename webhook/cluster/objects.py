@@ -7,8 +7,9 @@ import msgspec
 
 from webhook.cluster.client import Cluster
 from webhook.cluster.reflector import Reflector
-from webhook.kube import Claim, Followed, StorageClass
-from webhook.model import DISK_SOURCE, ENFORCE, NOT_READY, VM_ID, VM_UUID
+from webhook.inventory.cluster import Followed
+from webhook.model.keys import DISK_SOURCE, ENFORCE, NOT_READY, VM_ID, VM_UUID
+from webhook.model.objects import Claim, StorageClass
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 

@@ -11,8 +11,10 @@ from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
 from webhook.cluster.objects import claim, enforced, storage_class
 from webhook.cluster.reader import LiveReader
 from webhook.errors import ObjectMalformed
-from webhook.kube import Claim, Followed, Table, User
-from webhook.model import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID, KubeObject, Migration, Plan
+from webhook.inventory.cluster import Followed, Table
+from webhook.model.forklift import Migration, Plan
+from webhook.model.keys import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID
+from webhook.model.objects import Claim, KubeObject, User
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -38,7 +40,7 @@ _object = msgspec.json.Decoder(KubeObject)
 
 
 class Picture:
-    """A webhook.kube.ClusterReader that asks once for each namespace. Use `take`.
+    """A webhook.inventory.cluster.ClusterReader that asks once for each namespace. Use `take`.
 
     Whoever may take it may know all that is in it.
     """

@@ -14,8 +14,8 @@ import msgspec
 from webhook.cluster.client import Cluster, ClusterMissing
 from webhook.cluster.reflector import Reflector
 from webhook.errors import ClusterUnreachable
-from webhook.inventory import Inventory, ProviderInventory
-from webhook.model import Provider
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.model.objects import Provider
 
 _log = logging.getLogger("webhook.cluster")
 

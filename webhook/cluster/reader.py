@@ -11,8 +11,8 @@ import msgspec
 from webhook.cluster.client import Cluster, ClusterMissing
 from webhook.cluster.objects import claim
 from webhook.errors import ClusterUnreachable
-from webhook.kube import Claim, User
-from webhook.model import VM_ID, VM_UUID, KubeObject
+from webhook.model.keys import VM_ID, VM_UUID
+from webhook.model.objects import Claim, KubeObject, User
 
 _FORKLIFT = "/apis/forklift.konveyor.io/v1beta1"
 _ACCESS_SECONDS = 10.0
@@ -108,7 +108,7 @@ _Asked = tuple[User, str, str, str, str]
 
 
 class LiveReader:
-    """A webhook.kube.ClusterReader and TokenReader. Without `cluster` it can't be asked yet."""
+    """A ClusterReader and TokenReader. Without `cluster` it can't be asked yet."""
 
     def __init__(self) -> None:
         self.cluster: Cluster | None = None

@@ -3,7 +3,8 @@
 A new one is a file beside this one, a line below, and its two fixtures.
 """
 
-from webhook.rule import AnyRule, Default, PlanFacts, PvcFacts
+from webhook.facts.facts import PlanFacts, PvcFacts
+from webhook.facts.rule import AnyRule, Default
 from webhook.rules import (
     conversion_disks,
     migration_disks,

@@ -9,19 +9,20 @@ Denies:  a PVC that isn't there or carries no labels, one of another VM, and wha
 
 from collections.abc import Iterator
 
-from webhook.kube import Claim
-from webhook.model import (
+from webhook.facts.facts import ConversionFacts
+from webhook.facts.proof import prove
+from webhook.facts.rule import Finding, Rule, Unknown
+from webhook.facts.telling import Reader, told
+from webhook.model.forklift import ConversionDisk
+from webhook.model.keys import (
     CONVERSION_DISKS_FIELD,
     CONVERSION_FIELDS,
     CONVERSION_VM_FIELD,
     VM_ID,
     VM_UUID,
-    ConversionDisk,
     quoted,
 )
-from webhook.proof import prove
-from webhook.rule import ConversionFacts, Finding, Rule, Unknown
-from webhook.telling import Reader, told
+from webhook.model.objects import Claim
 
 
 def check(facts: ConversionFacts) -> Iterator[Finding | Unknown]:

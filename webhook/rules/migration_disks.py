@@ -12,10 +12,11 @@ Denies:  a disk without a PVC, a PVC whose disk-source is no disk of the VM, two
 
 from collections.abc import Iterator
 
-from webhook.model import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, quoted
-from webhook.proof import prove
-from webhook.rule import Finding, MigrationFacts, PlanFacts, PlanVmFacts, Rule, Unknown
-from webhook.telling import Reader, told
+from webhook.facts.facts import MigrationFacts, PlanFacts, PlanVmFacts
+from webhook.facts.proof import prove
+from webhook.facts.rule import Finding, Rule, Unknown
+from webhook.facts.telling import Reader, told
+from webhook.model.keys import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, quoted
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:

@@ -9,10 +9,11 @@ Denies:  one that is Block or ReadWriteOncePod: two writers spoil the disk, or t
 
 from collections.abc import Iterator
 
-from webhook.kube import Claim
-from webhook.model import MIGRATION_PLAN_FIELD, quoted
-from webhook.proof import prove
-from webhook.rule import Finding, MigrationFacts, Rule
+from webhook.facts.facts import MigrationFacts
+from webhook.facts.proof import prove
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import MIGRATION_PLAN_FIELD, quoted
+from webhook.model.objects import Claim
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding]:

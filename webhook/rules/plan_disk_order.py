@@ -10,8 +10,9 @@ Records: more than ten disks (the conversion sorts them by name: disk10 before d
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_VM_FIELDS, quoted
-from webhook.rule import Finding, PlanFacts, Rule
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import PLAN_VM_FIELDS, quoted
 
 _ORDERED = 10
 

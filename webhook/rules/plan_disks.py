@@ -11,10 +11,11 @@ Denies:  a PVC whose disk-source is no disk of the VM, two for one disk, and one
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_VM_FIELDS, quoted
-from webhook.proof import prove
-from webhook.rule import Finding, PlanFacts, Rule
-from webhook.telling import Reader, told
+from webhook.facts.facts import PlanFacts
+from webhook.facts.proof import prove
+from webhook.facts.rule import Finding, Rule
+from webhook.facts.telling import Reader, told
+from webhook.model.keys import PLAN_VM_FIELDS, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ Warns:   of none: a conversion needs no storage map, but Forklift waits for a ne
 
 from collections.abc import Iterator
 
-from webhook.model import NETWORK_MAP_FIELD, PLAN_TYPE_FIELD
-from webhook.rule import Finding, PlanFacts, Rule
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import NETWORK_MAP_FIELD, PLAN_TYPE_FIELD
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ Warns:   of another cluster: its PVCs can't be seen from here
 
 from collections.abc import Iterator
 
-from webhook.model import DESTINATION_PROVIDER_FIELD, PLAN_TYPE_FIELD, quoted
-from webhook.rule import Finding, PlanFacts, Rule
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import DESTINATION_PROVIDER_FIELD, PLAN_TYPE_FIELD, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

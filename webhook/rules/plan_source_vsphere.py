@@ -8,8 +8,9 @@ Denies:  any other type: Forklift can convert in place only what comes from vSph
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, quoted
-from webhook.rule import Finding, PlanFacts, Rule, Unknown
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule, Unknown
+from webhook.model.keys import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:

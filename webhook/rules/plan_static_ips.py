@@ -8,8 +8,9 @@ Warns:   of a VM that is off: vSphere knows the addresses of a running guest onl
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_VM_FIELDS, STATIC_IPS_FIELD, quoted
-from webhook.rule import Finding, PlanFacts, Rule
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import PLAN_VM_FIELDS, STATIC_IPS_FIELD, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

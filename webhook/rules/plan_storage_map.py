@@ -6,8 +6,10 @@ Fills:  an absent or null spec.map.storage with {}: the CRD requires it, a conve
 
 from collections.abc import Iterator
 
-from webhook.model import STORAGE_MAP_FIELD
-from webhook.rule import Default, PatchOp, PlanFacts
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import STORAGE_MAP_FIELD
+from webhook.model.review import PatchOp
 
 
 def fill(facts: PlanFacts) -> Iterator[PatchOp]:

@@ -7,8 +7,10 @@ Fills:  true with "on", false with "off": `on` and `off` are booleans in YAML 1.
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_VMS_FIELD, POWER_STATE_FIELD
-from webhook.rule import Default, PatchOp, PlanFacts
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import PLAN_VMS_FIELD, POWER_STATE_FIELD
+from webhook.model.review import PatchOp
 
 _WORDS = {True: "on", False: "off"}
 

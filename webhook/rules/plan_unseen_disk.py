@@ -8,8 +8,9 @@ Warns:   of any other backing (SeSparse, local persistent memory): the new VM la
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_VM_FIELDS, quoted
-from webhook.rule import Finding, PlanFacts, Rule
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import PLAN_VM_FIELDS, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

@@ -9,8 +9,10 @@ Denies:  an unknown id or name, a name of several VMs, a template, the same VM t
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_VM_FIELDS, PLAN_VMS_FIELD, VirtualMachine, quoted
-from webhook.rule import Finding, PlanFacts, PlanVmFacts, Rule
+from webhook.facts.facts import PlanFacts, PlanVmFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import PLAN_VM_FIELDS, PLAN_VMS_FIELD, quoted
+from webhook.model.vms import VirtualMachine
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ Denies:  true: Forklift takes any Plan with it for a warm one, and asks for chan
 
 from collections.abc import Iterator
 
-from webhook.model import PLAN_TYPE_FIELD, WARM_FIELD
-from webhook.rule import Finding, PlanFacts, Rule
+from webhook.facts.facts import PlanFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import PLAN_TYPE_FIELD, WARM_FIELD
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ Warns:   of Block without ReadWriteMany
 
 from collections.abc import Iterator
 
-from webhook.model import ACCESS_MODES_FIELD, THREE_KEYS
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import ACCESS_MODES_FIELD, THREE_KEYS
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

@@ -9,8 +9,9 @@ Denies:  any other smaller request
 
 from collections.abc import Iterator
 
-from webhook.model import STORAGE_FIELD, THREE_KEYS, Action, quoted
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import STORAGE_FIELD, THREE_KEYS, Action, quoted
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ Warns:   of one on USB or on a controller of no known kind: Forklift counts it, 
 
 from collections.abc import Iterator
 
-from webhook.model import DISK_SOURCE_FIELD, THREE_KEYS, quoted
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, quoted
 
 # Forklift: web/vsphere/vm.go, the order of disks. A disk on any other bus falls out there.
 _ATTACHED = frozenset({"scsi", "sata", "ide", "nvme"})

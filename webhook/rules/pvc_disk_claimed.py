@@ -8,16 +8,10 @@ Denies:  a second claim: Forklift would count both, and attach whichever comes l
 
 from collections.abc import Iterator
 
-from webhook.model import (
-    DISK_SOURCE_FIELD,
-    THREE_KEYS,
-    VM_ID,
-    VM_UUID,
-    is_blank,
-    quoted,
-    trim_backing_file,
-)
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, VM_ID, VM_UUID, is_blank, quoted
+from webhook.model.vms import trim_backing_file
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

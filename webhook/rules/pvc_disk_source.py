@@ -10,15 +10,10 @@ Denies:  a disk of another VM or of none, a path that has moved, a bare file nam
 
 from collections.abc import Iterator
 
-from webhook.model import (
-    DISK_SOURCE_FIELD,
-    THREE_KEYS,
-    VirtualMachine,
-    is_blank,
-    quoted,
-    trim_backing_file,
-)
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, is_blank, quoted
+from webhook.model.vms import VirtualMachine, trim_backing_file
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

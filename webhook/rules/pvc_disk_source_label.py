@@ -6,8 +6,10 @@ Fills:  the annotation, unless there is one, and takes the label away
 
 from collections.abc import Iterator
 
-from webhook.model import DISK_SOURCE, DISK_SOURCE_LABEL_FIELD
-from webhook.rule import Default, PatchOp, PvcFacts
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import DISK_SOURCE, DISK_SOURCE_LABEL_FIELD
+from webhook.model.review import PatchOp
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:

@@ -8,8 +8,11 @@ Fills:  `disk.vmdk`, `folder/disk.vmdk` or a path in another case of letters wit
 
 from collections.abc import Iterator
 
-from webhook.model import DISK_SOURCE, THREE_KEYS, Disk, is_blank, trim_backing_file
-from webhook.rule import Default, PatchOp, PvcFacts
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import DISK_SOURCE, THREE_KEYS, is_blank
+from webhook.model.review import PatchOp
+from webhook.model.vms import Disk, trim_backing_file
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:

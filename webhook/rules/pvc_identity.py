@@ -8,8 +8,10 @@ Fills:  a missing vmUUID or vmID, for a caller who may know it, beside a disk-so
 
 from collections.abc import Iterator
 
-from webhook.model import THREE_KEYS, VM_ID, VM_UUID, is_blank
-from webhook.rule import Default, PatchOp, PvcFacts
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import THREE_KEYS, VM_ID, VM_UUID, is_blank
+from webhook.model.review import PatchOp
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:

@@ -7,8 +7,10 @@ Fills:  vmUUID, where it is that very VM's instanceUuid
 
 from collections.abc import Iterator
 
-from webhook.model import VM_ID_FIELD, VM_UUID, VM_UUID_FIELD
-from webhook.rule import Default, PatchOp, PvcFacts
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import VM_ID_FIELD, VM_UUID, VM_UUID_FIELD
+from webhook.model.review import PatchOp
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:

@@ -9,7 +9,9 @@ Denies:  a new PVC with disk-source and a label missing; both labels without a d
 
 from collections.abc import Iterator
 
-from webhook.model import (
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import (
     DISK_SOURCE_FIELD,
     THREE_KEYS,
     VM_ID_FIELD,
@@ -18,7 +20,6 @@ from webhook.model import (
     is_blank,
     quoted,
 )
-from webhook.rule import Finding, PvcFacts, Rule
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ Warns:   of a shared one: each VM that shares it needs a PVC of its own, and the
 
 from collections.abc import Iterator
 
-from webhook.model import DISK_SOURCE_FIELD, THREE_KEYS, quoted
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, quoted
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

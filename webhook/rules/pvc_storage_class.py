@@ -9,8 +9,9 @@ Warns:   of a class that isn't there, and of none where there is no default
 
 from collections.abc import Iterator
 
-from webhook.model import STORAGE_CLASS_FIELD, THREE_KEYS, quoted
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import STORAGE_CLASS_FIELD, THREE_KEYS, quoted
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

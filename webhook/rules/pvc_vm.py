@@ -8,8 +8,10 @@ Denies:  a vmID that no VM has; another VM's uuid, the VM's instanceUuid, anothe
 
 from collections.abc import Iterator
 
-from webhook.model import MOREF, VM_ID_FIELD, VM_UUID_FIELD, VirtualMachine, quoted
-from webhook.rule import Finding, PvcFacts, Rule, Unknown
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule, Unknown
+from webhook.model.keys import MOREF, VM_ID_FIELD, VM_UUID_FIELD, quoted
+from webhook.model.vms import VirtualMachine
 
 
 def check(facts: PvcFacts) -> Iterator[Finding | Unknown]:

@@ -8,8 +8,9 @@ Warns:   of one that is off or suspended: its IP configuration is not known, and
 
 from collections.abc import Iterator
 
-from webhook.model import VM_ID_FIELD, VM_UUID_FIELD
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import VM_ID_FIELD, VM_UUID_FIELD
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

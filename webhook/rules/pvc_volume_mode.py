@@ -9,8 +9,9 @@ Warns:   of two modes within a VM: the conversion lists every Filesystem before 
 
 from collections.abc import Iterator
 
-from webhook.model import THREE_KEYS, VOLUME_MODE_FIELD, quoted
-from webhook.rule import Finding, PvcFacts, Rule
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Finding, Rule
+from webhook.model.keys import THREE_KEYS, VOLUME_MODE_FIELD, quoted
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:

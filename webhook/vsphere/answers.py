@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from lxml import etree
 
 from webhook.errors import VsphereUnreachable
-from webhook.model import Disk
+from webhook.model.vms import Disk
 
 VM_FIELDS = {
     "name": "name",

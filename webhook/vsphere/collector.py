@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from pyVmomi import vim, vmodl
 
-from webhook.model import MOREF, UUID
+from webhook.model.keys import MOREF, UUID
 from webhook.vsphere.answers import FOLDER_FIELDS, VM_FIELDS, Answer, Change, Fault
 from webhook.vsphere.session import QUICK, Asked, Session
 

@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from webhook.confirm import Confirmations
 from webhook.errors import VsphereUnreachable
-from webhook.inventory import Index, ProviderInventory
-from webhook.model import MOREF, Folder, VirtualMachine
+from webhook.inventory.confirm import Confirmations
+from webhook.inventory.index import Index
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.keys import MOREF
+from webhook.model.vms import Folder, VirtualMachine
 from webhook.vsphere.answers import Change, Fault
 from webhook.vsphere.collector import Following, morefs_of_names, morefs_of_uuids, vms
 from webhook.vsphere.session import LoginRefused, Session, SessionEnded, VsphereAddress, told
@@ -76,7 +78,7 @@ class LiveSource:
         user: str = "",
         afresh: bool = False,
     ) -> tuple[VirtualMachine, ...]:
-        """See webhook.inventory.Reader."""
+        """See webhook.inventory.provider.Reader."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reads, self._read, morefs, uuids, names)
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from webhook import __version__
-from webhook.cli import sources
 from webhook.cli.doctor import rights, webhooks
 from webhook.cli.doctor.finding import APPLY, Finding
 from webhook.cli.known import Where, cluster_of, settings_of
@@ -27,6 +26,7 @@ from webhook.cluster import (
     reach,
 )
 from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
+from webhook.runtime import sources
 from webhook.settings import Settings
 
 _OLDEST = 1, 30

@@ -4,9 +4,10 @@ import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from webhook import manifests
 from webhook.cli.doctor.finding import Finding
-from webhook.kube import ClusterReader, User
+from webhook.inventory.cluster import ClusterReader
+from webhook.manifests import files
+from webhook.model.objects import User
 
 ACCOUNT = "conversion-guard"
 
@@ -62,4 +63,4 @@ def for_namespace(objects: Sequence[Mapping[str, Any]], place: str, guards: str)
         item["metadata"]["namespace"] = place
         for subject in item.get("subjects", ()):
             subject["namespace"] = guards
-    return f"kubectl apply -f - <<'END'\n{manifests.write(made)}END"
+    return f"kubectl apply -f - <<'END'\n{files.write(made)}END"

@@ -1,0 +1,151 @@
+"""A cluster as it will be once the objects of a list are in it: what `check` judges a list by."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from webhook.errors import ClusterUnreachable
+from webhook.inventory.cluster import Claims, ClusterReader, Followed
+from webhook.model.forklift import Migration, Plan
+from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, quoted
+from webhook.model.objects import Claim, KubeObject, Pvc, User
+from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
+
+
+class Listed:
+    """The list's PVCs and Plans over `cluster` and `followed`; either may be None: no cluster.
+
+    It is a webhook.inventory.cluster.ClusterReader itself.
+    """
+
+    def __init__(self, cluster: ClusterReader | None, followed: Followed | None) -> None:
+        self._cluster = cluster
+        self._known = followed.claims if followed else None
+        self._claims: dict[str, dict[str, Claim]] = {}
+        """By namespace and name."""
+        self._assumed: set[str] = set()
+        """Namespaces of PVCs that are taken as bound."""
+        self._plans: dict[tuple[str, str], KubeObject] = {}
+        self.followed = Followed()
+        self.followed.claims = _Over(self._known)
+        if followed is not None:
+            self.followed.classes, self.followed.enforced = followed.classes, followed.enforced
+
+    def add(self, kind: Kind, obj: KubeObject) -> None:
+        """From now on it is there."""
+        metadata = obj.get("metadata") or {}
+        namespace = metadata.get("namespace") or ""
+        if kind == PLAN:
+            self._plans[namespace, metadata.get("name") or ""] = obj
+        if kind == PVC and (claim := self._claim(obj)) is not None:
+            self._claims.setdefault(claim.namespace, {})[claim.name] = claim
+            self.followed.claims.put(f"{claim.namespace}/{claim.name}", claim)
+
+    def reader(self, kind: Kind, obj: KubeObject) -> ClusterReader | None:
+        """Whom to ask for an object of `kind`; None where nobody knows its PVCs."""
+        return None if kind in (PLAN, CONVERSION) and self._blind(kind, obj) else self
+
+    def notes(self, kind: Kind, obj: KubeObject) -> Iterator[tuple[str, str]]:
+        """What a verdict on `obj` takes for granted or leaves out: field and message."""
+        if kind == PLAN and self._blind(kind, obj):
+            namespace = Plan.of(obj).target_namespace
+            message = f"no PVC of {quoted(namespace)} is in the list, and no cluster can be asked"
+            yield PLAN_VMS_FIELD, f"the disks are not proved: {message}"
+        if kind == MIGRATION:
+            named = Migration.of(obj).plan
+            plan = self._plans.get((named.namespace, named.name))
+            if plan is not None and Plan.of(plan).target_namespace in self._assumed:
+                message = "the PVCs of the list are taken as bound and whole"
+                yield MIGRATION_PLAN_FIELD, f"{message}: the cluster looks again at its creation"
+
+    async def claims(self, namespace: str) -> tuple[Claim, ...]:
+        """See ClusterReader."""
+        own = self._claims.get(namespace, {})
+        if self._cluster is not None:
+            there = await self._cluster.claims(namespace)
+            return (*(claim for claim in there if claim.name not in own), *own.values())
+        if not own:
+            why = f"none of namespace {namespace} is in the list"
+            raise ClusterUnreachable(f"{why}, and no cluster can be asked")
+        return tuple(own.values())
+
+    async def plan(self, namespace: str, name: str) -> KubeObject | None:
+        """See ClusterReader."""
+        if (found := self._plans.get((namespace, name))) is not None:
+            return found
+        if self._cluster is None:
+            why = f"Plan {namespace}/{name} is not in the list"
+            raise ClusterUnreachable(f"{why}, and no cluster can be asked")
+        return await self._cluster.plan(namespace, name)
+
+    async def started(self, namespace: str, name: str) -> bool:
+        """See ClusterReader."""
+        return self._cluster is not None and await self._cluster.started(namespace, name)
+
+    async def mounted(self, namespace: str) -> Mapping[str, str]:
+        """See ClusterReader."""
+        return await self._cluster.mounted(namespace) if self._cluster is not None else {}
+
+    async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """See ClusterReader. Where there is no cluster, whoever has the files may know them."""
+        if self._cluster is None:
+            return True
+        return await self._cluster.may(user, verb, resource, namespace, name)
+
+    def _blind(self, kind: Kind, obj: KubeObject) -> bool:
+        if self._cluster is not None:
+            return False
+        if kind == CONVERSION:
+            return not self._claims
+        spec = obj.get("spec")
+        namespace = spec.get("targetNamespace") if isinstance(spec, dict) else None
+        judged = isinstance(spec, dict) and spec.get("type") == "conversion"
+        return judged and namespace not in self._claims
+
+    def _claim(self, obj: KubeObject) -> Claim | None:
+        """What is kept of a PVC with both labels. One that says nothing of its volume is as the
+        cluster has it, or else taken as bound: it is judged as it is meant to become."""
+        pvc = Pvc.of(obj)
+        if not (pvc.vm_id and pvc.vm_uuid):
+            return None
+        name = pvc.name or f"{obj['metadata'].get('generateName')}{len(self.followed.claims)}"
+        known = self._known.get(f"{pvc.namespace}/{name}") if self._known else None
+        spec, status = _mapping(obj.get("spec")), _mapping(obj.get("status"))
+        phase = status.get("phase") or (known.phase if known else "")
+        if not phase:
+            self._assumed.add(pvc.namespace)
+        capacity = _mapping(status.get("capacity")).get("storage")
+        not_ready = pvc.annotations.get(NOT_READY)
+        return Claim(
+            namespace=pvc.namespace,
+            name=name,
+            vm_id=pvc.vm_id,
+            vm_uuid=pvc.vm_uuid,
+            disk_source=pvc.disk_source or "",
+            phase=str(phase or "Bound"),
+            capacity=str(capacity or (known.capacity if known else pvc.storage) or ""),
+            volume_mode=pvc.volume_mode,
+            storage_class=pvc.storage_class or "",
+            one_pod="ReadWriteOncePod" in pvc.access_modes,
+            not_ready=not_ready if isinstance(not_ready, str) else None,
+            populated=spec.get("dataSource") is not None or spec.get("dataSourceRef") is not None,
+            terminating=known is not None and known.terminating,
+        )
+
+
+class _Over(Claims):
+    """PVCs laid over those that are followed."""
+
+    def __init__(self, base: Claims | None) -> None:
+        super().__init__()
+        self._base = base
+
+    def of(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        own = super().of(namespace, vm_id, vm_uuid)
+        if self._base is None:
+            return own
+        there = self._base.of(namespace, vm_id, vm_uuid)
+        return (*(c for c in there if self.get(f"{namespace}/{c.name}") is None), *own)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,100 @@
+"""What the operator chose, and what comes of it for one object: the action of each rule."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from webhook.facts.rule import AnyRule
+from webhook.model.keys import MILDEST_FIRST, Action
+from webhook.model.objects import Pvc
+
+
+class NamespacePolicy(msgspec.Struct, frozen=True):
+    """What the settings say of one namespace: it beats the namespace's own label."""
+
+    enforce: Action | None = None
+    """The most that is done about a finding there."""
+    rules: Mapping[str, Action] = {}
+
+
+class PastConversion(msgspec.Struct, frozen=True):
+    """The marks of a PVC whose conversion is over: its source VM may be long gone."""
+
+    owner_kinds: frozenset[str] = frozenset({"VirtualMachine"})
+    annotations: frozenset[str] = frozenset({"restore.kubevirt.io/name"})
+    labels: frozenset[str] = frozenset({"velero.io/restore-name"})
+
+    def marks(self, pvc: Pvc) -> bool:
+        """Whether `pvc` has one of them."""
+        return not (
+            self.owner_kinds.isdisjoint(pvc.owners)
+            and self.annotations.isdisjoint(pvc.annotations)
+            and self.labels.isdisjoint(pvc.labels)
+        )
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the operator chose."""
+
+    actions: Mapping[str, Action] = {}
+    """Rule id to action, where it isn't the rule's own."""
+    defaults: Mapping[str, bool] = {}
+    """Default id to whether it fills in, where it isn't the default's own."""
+    undecided: Action = "deny"
+    """deny or warn."""
+    max_age: float = 3600.0
+    """Seconds past which what is known of a provider decides nothing."""
+    trust_network: bool = False
+    """Whether only the API server can reach the guard, so that userInfo is who it says."""
+    ignore_providers: frozenset[str] = frozenset()
+    """`namespace/name` of providers whose silence makes no PVC undecided."""
+    namespaces: Mapping[str, NamespacePolicy] = {}
+    allow_namespace_opt_out: bool = False
+    """Whether a namespace's label lowers the gates, too."""
+    past_conversion: PastConversion = PastConversion()
+    importers: frozenset[str] = frozenset()
+    """Accounts that make PVCs for Forklift, such as CDI's."""
+
+
+class Enforcement(msgspec.Struct, frozen=True):
+    """The policy for one object: rule < settings < namespace's label < namespace in the settings.
+
+    A label may only lower, and the gates obey it only where the settings allow that.
+    """
+
+    policy: Policy
+    namespace: NamespacePolicy | None = None
+    label: str | None = None
+    at_most: Action = "deny"
+    """A cap that nothing lifts: warn for a PVC that is past its conversion."""
+
+    def action(self, rule: AnyRule) -> Action:
+        """What is done about a finding of `rule`."""
+        action = self.policy.actions.get(rule.id, rule.action)
+        if self.namespace is None and self.label is None and self.at_most == "deny":
+            return action
+        if self.namespace is not None and rule.id in self.namespace.rules:
+            action = self.namespace.rules[rule.id]
+        else:
+            action = milder(action, self._cap(gate=rule.gate))
+        return milder(action, self.at_most)
+
+    def undecided(self, *, gate: bool) -> Action:
+        """What is done where the facts can't be had: deny, warn, or audit."""
+        return milder(milder(self.policy.undecided, self._cap(gate=gate)), self.at_most)
+
+    def _cap(self, *, gate: bool) -> Action:
+        if self.namespace is not None and self.namespace.enforce is not None:
+            return self.namespace.enforce
+        if gate and not self.policy.allow_namespace_opt_out:
+            return "deny"
+        # A value that is none of the three is a slip, and must not open anything.
+        return _LABELS.get(self.label or "", "deny")
+
+
+_LABELS: Mapping[str, Action] = {"deny": "deny", "warn": "warn", "audit": "audit"}
+
+
+def milder(one: Action, other: Action) -> Action:
+    """The one that stands in fewer people's way."""
+    return min(one, other, key=MILDEST_FIRST.index)

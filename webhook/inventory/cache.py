@@ -1,0 +1,124 @@
+"""What is known of vSphere, kept in a folder for the next start: one snapshot file a provider.
+
+A guard that restarts while a vCenter is away so goes on knowing what it knew, as old as it is:
+`maxAge` counts, warnings name the age, and a denial still needs a fresh read.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from webhook.errors import SnapshotInvalid
+from webhook.inventory.index import Index
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.inventory.snapshot import dump_piecewise, load_snapshot
+
+SAVE_SECONDS = 60.0
+AGE_SECONDS = 300.0
+"""How much older than the truth a file may say that it is, where nothing else has changed."""
+
+_log = logging.getLogger("webhook")
+
+
+class _State(NamedTuple):
+    """What a file holds."""
+
+    vms: Index
+    revision: int
+    heard_at: float | None
+
+    def holds(self, now: "_State", patience: float) -> bool:
+        """Whether the file may stay as it is."""
+        same = self.vms is now.vms and self.revision == now.revision
+        return same and (now.heard_at or 0.0) - (self.heard_at or 0.0) <= patience
+
+
+class Cache:
+    """The files in `folder`. Whoever may write there decides what is known: nobody else should."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._states: dict[ProviderInventory, _State] = {}
+        self._trouble = ""
+        self._saving = threading.Lock()
+
+    def recall(self, provider: ProviderInventory) -> None:
+        """Let `provider` know what an earlier run knew of it, if its address was the same.
+
+        A file that can't be read is as good as none, and the log says so.
+        """
+        file = self._file(provider)
+        if provider.synced or not file.exists():
+            return
+        try:
+            known = load_snapshot(file, wall=datetime.now(UTC), monotonic=time.monotonic())
+        except SnapshotInvalid as error:
+            _log.warning("cacheDir: what an earlier run knew is left aside: %s", error)
+            return
+        for one in known:
+            if (one.provider, one.url) == (provider.provider, provider.url):
+                provider.recall(one)
+                with self._saving:
+                    self._states[provider] = _state(provider)
+                age = int(provider.age(time.monotonic()))
+                _log.info("%s: %d VMs as of %d s ago", provider.name, len(one.vms), age)
+
+    async def run(self, inventory: Inventory) -> None:
+        """Save what changes, until cancelled, and once more then.
+
+        What follows the cluster forgets its Providers when it ends: cancel this one first.
+        """
+        try:
+            while True:
+                await asyncio.sleep(SAVE_SECONDS)
+                await asyncio.to_thread(self.save, tuple(inventory))
+        finally:
+            await asyncio.to_thread(self.save, tuple(inventory), patience=0.0)
+
+    def save(self, providers: Collection[ProviderInventory], patience: float = AGE_SECONDS) -> None:
+        """Write the files of those that have changed, or have got older than `patience`."""
+        with self._saving:
+            for provider in providers:
+                now = _state(provider)
+                saved = self._states.get(provider)
+                if not (provider.synced and provider.url) or (saved and saved.holds(now, patience)):
+                    continue
+                try:
+                    self._write(provider)
+                except OSError as error:
+                    if str(error) != self._trouble:
+                        self._trouble = str(error)
+                        _log.error("cacheDir: %s: %s", error.filename, error.strerror)
+                    return
+                self._states[provider], self._trouble = now, ""
+            self._states = {p: state for p, state in self._states.items() if p in providers}
+
+    def _write(self, provider: ProviderInventory) -> None:
+        file = self._file(provider)
+        part = file.with_suffix(".part")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600, exist_ok=False)
+        wall, monotonic = datetime.now(UTC), time.monotonic()
+        with part.open("wb") as stream:
+            # Each piece is larger than the buffer: while it is written, the loop has its turn.
+            for piece in dump_piecewise(provider, wall=wall, monotonic=monotonic):
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+
+    def _file(self, provider: ProviderInventory) -> Path:
+        return self._folder / f"{quote(provider.name, safe='')}.json"
+
+
+def _state(provider: ProviderInventory) -> _State:
+    heard_at, vms = provider.heard_at, provider.vms  # in this order: rather too old than too young
+    return _State(vms, vms.revision, heard_at)

@@ -1,0 +1,67 @@
+"""Logs: for a person on a console, or JSON for a collector."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+LogFormat = Literal["console", "json"]
+_PLAIN = re.compile(r"[\w.,:/@+-]*", re.ASCII)
+_LONGEST = 300
+
+
+def told(logger: logging.Logger, message: str, **fields: str | float) -> None:
+    """One line of level INFO with fields, which must hold no object and no secret."""
+    logger.info(message, extra={"fields": fields})
+
+
+def log_to(
+    stream: TextIO = sys.stderr, level: str = "info", log_format: LogFormat = "console"
+) -> None:
+    """One line an event, with time, level and logger."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Json() if log_format == "json" else _Console())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Console(logging.Formatter):
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        fields = (f"{name}={_readable(value)}" for name, value in _fields(record).items())
+        return " ".join((super().formatMessage(record), *fields))
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, str | float] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: _short(value) for name, value in _fields(record).items()},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, str | float]:
+    fields: Mapping[str, str | float] = getattr(record, "fields", {})
+    return fields
+
+
+def _short(value: str | float) -> str | float:
+    return value[:_LONGEST] if isinstance(value, str) else value
+
+
+def _readable(value: str | float) -> str:
+    """In quotes where it could be taken for another field, or for another line."""
+    text = str(_short(value))
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

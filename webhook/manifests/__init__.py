@@ -1,0 +1,1 @@
+"""Manifest files: read with their lines, and a VM's own written."""

@@ -1,0 +1,242 @@
+"""A VM's PVC manifests and Plan, right by construction, and its disks as a vendor needs them."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from webhook.errors import RenderImpossible
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
+from webhook.model.objects import Provider
+from webhook.model.vms import Disk, VirtualMachine
+
+VolumeMode = Literal["Block", "Filesystem"]
+AccessMode = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+
+NAME = "{vm}-disk-{index}"
+PLAN_NAME = "{vm}"
+_MEBIBYTE = 2**20
+_NAME_LIMIT = 63
+"""A PVC's name may be longer; as a pod's volume or a label's value it may not."""
+_NO_NAME = re.compile(r"[^a-z0-9]+", re.ASCII)
+_FIELD = re.compile(r"\{([^{}]*)\}")
+# Forklift: web/vsphere/vm.go. A disk on any other bus is counted, and falls out of the new VM.
+_ATTACHED = frozenset({"scsi", "sata", "ide", "nvme"})
+
+
+class DiskView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """One disk, and what becomes of it."""
+
+    disk_source: str
+    """What the annotation forklift.konveyor.io/disk-source must say."""
+    file: str
+    """The file that is in use now: a snapshot's, where there is one."""
+    capacity: int
+    """Bytes."""
+    bus: str
+    backing: str
+    mode: str
+    shared: bool
+    needs_pvc: bool
+    """Whether Forklift counts it, so that it needs a PVC."""
+    supported: bool
+    """Whether the new VM gets it, and `why` not."""
+    why: str | None = None
+
+
+# A `$` of Python's also stands before a last newline.
+_END = r"$(?!\n)"
+DnsLabel = Annotated[
+    str, msgspec.Meta(pattern=rf"^[a-z0-9]([-a-z0-9]*[a-z0-9])?{_END}", max_length=63)
+]
+DnsSubdomain = Annotated[
+    str, msgspec.Meta(pattern=rf"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?{_END}", max_length=253)
+]
+
+
+class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What the manifests are to be like."""
+
+    namespace: DnsLabel
+    storage_class: DnsSubdomain | None = None
+    """None: the cluster's default."""
+    volume_mode: VolumeMode = "Block"
+    access_modes: tuple[AccessMode, ...] = ()
+    """Empty: ReadWriteMany for Block, ReadWriteOnce for Filesystem."""
+    name: str = NAME
+    """Of each PVC: {vm}, {moref} and {index} are filled in, the rest is text."""
+
+
+class Rendered(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """The PVCs of a VM, and the disks that get none."""
+
+    pvcs: tuple[dict[str, Any], ...]
+    left_out: tuple[DiskView, ...] = ()
+
+
+def disks(vm: VirtualMachine) -> tuple[DiskView, ...]:
+    """Every disk of `vm`, in vSphere's order."""
+    return tuple(
+        DiskView(
+            disk_source=disk.disk_source,
+            file=disk.file,
+            capacity=disk.capacity,
+            bus=disk.bus,
+            backing=disk.backing,
+            mode=disk.mode,
+            shared=disk.shared,
+            needs_pvc=disk.listed,
+            supported=not (why := _why_not(vm, disk)),
+            why=why or None,
+        )
+        for disk in vm.disks
+    )
+
+
+def _why_not(vm: VirtualMachine, disk: Disk) -> str:
+    if not disk.listed:
+        return f"Forklift does not list a disk that is backed by {disk.backing}"
+    if _ambiguous(vm, disk.disk_source):
+        return "Forklift can't tell its file from another disk's: rename one of them in vSphere"
+    if disk.bus not in _ATTACHED:
+        bus = f"on {disk.bus.upper()}" if disk.bus else "on no known controller"
+        return f"Forklift counts it, then drops it: it is {bus}"
+    return "its capacity is not known" if disk.capacity <= 0 else ""
+
+
+def _ambiguous(vm: VirtualMachine, source: str) -> bool:
+    return len(vm.matching(source)) > 1
+
+
+def _convertible(vm: VirtualMachine) -> None:
+    if vm.template:
+        raise RenderImpossible(f"{vm} is a template, which Forklift can't convert")
+    if vm.trouble:
+        raise RenderImpossible(f"{vm} {vm.trouble}")
+
+
+def pvcs(vm: VirtualMachine, wanted: Wanted) -> Rendered:
+    """A manifest for each disk of `vm` that Forklift counts. Raises RenderImpossible."""
+    _convertible(vm)
+    made, left_out = [], []
+    for index, view in enumerate(disks(vm)):
+        if not view.needs_pvc or _ambiguous(vm, view.disk_source) or view.capacity <= 0:
+            left_out.append(view)
+        else:
+            made.append(_pvc(vm, view, pvc_name(vm, index, wanted.name), wanted))
+    names = [pvc["metadata"]["name"] for pvc in made]
+    if len(set(names)) < len(names):
+        raise RenderImpossible(
+            f"the name {quoted(wanted.name)} is the same for several disks: put {{index}} into it"
+        )
+    return Rendered(pvcs=tuple(made), left_out=tuple(left_out))
+
+
+def _pvc(vm: VirtualMachine, disk: DiskView, name: str, wanted: Wanted) -> dict[str, Any]:
+    modes = wanted.access_modes or (
+        ("ReadWriteMany",) if wanted.volume_mode == "Block" else ("ReadWriteOnce",)
+    )
+    spec: dict[str, Any] = {
+        "accessModes": list(modes),
+        "volumeMode": wanted.volume_mode,
+        "resources": {"requests": {"storage": size(disk.capacity, wanted.volume_mode)}},
+    }
+    if wanted.storage_class is not None:
+        spec["storageClassName"] = wanted.storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            "namespace": wanted.namespace,
+            "labels": {VM_ID: vm.moref, VM_UUID: vm.uuid},
+            "annotations": {DISK_SOURCE: disk.disk_source},
+        },
+        "spec": spec,
+    }
+
+
+def plan(
+    vm: VirtualMachine,
+    provider: Provider,
+    *,
+    namespace: str,
+    network_map: str,
+    name: str = PLAN_NAME,
+    destination: str = "host",
+) -> dict[str, Any]:
+    """The conversion Plan of `vm` alone, in its provider's namespace; the PVCs are in `namespace`.
+
+    `network_map` and `destination` name a NetworkMap and a Provider of the provider's namespace.
+    Raises RenderImpossible.
+    """
+    _convertible(vm)
+    counted = [disk for disk in vm.disks if disk.listed]
+    if alike := [disk.file for disk in counted if _ambiguous(vm, disk.disk_source)]:
+        files = " and ".join(map(quoted, alike))
+        raise RenderImpossible(f"Forklift can't tell {files} of {vm} apart: rename one in vSphere")
+    return {
+        "apiVersion": "forklift.konveyor.io/v1beta1",
+        "kind": "Plan",
+        "metadata": {"name": _named(vm, name, {}), "namespace": provider.namespace},
+        "spec": {
+            "type": "conversion",
+            "targetNamespace": namespace,
+            "provider": {
+                "source": {"name": provider.name, "namespace": provider.namespace},
+                "destination": {"name": destination, "namespace": provider.namespace},
+            },
+            "map": {
+                "network": {"name": network_map, "namespace": provider.namespace},
+                "storage": {},
+            },
+            "vms": [{"id": vm.moref, "name": vm.name}],
+        },
+    }
+
+
+def size(capacity: int, volume_mode: VolumeMode) -> str:
+    """The least whole quantity for a disk of `capacity` bytes: 107374182400 -> `100Gi`.
+
+    A Filesystem needs 6 % more, for itself (see webhook.rules.pvc_capacity).
+    """
+    needed = capacity if volume_mode == "Block" else -(-capacity * 106 // 100)
+    mebibytes = -(-needed // _MEBIBYTE)
+    return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
+
+
+def pvc_name(vm: VirtualMachine, index: int, template: str = NAME) -> str:
+    """The name of the PVC of the disk at `index`, a DNS-1123 label. Raises RenderImpossible."""
+    return _named(vm, template, {"index": str(index)})
+
+
+def _named(vm: VirtualMachine, template: str, more: Mapping[str, str]) -> str:
+    """What is too long is cut in the VM's name, which then gives way to its moref in part."""
+    fields = {"vm": dns_name(vm.name) or dns_name(vm.moref), "moref": vm.moref, **more}
+    name = _filled(template, fields)
+    if (excess := len(name) - _NAME_LIMIT) > 0:
+        # Names that begin alike must not become one.
+        short = f"{fields['vm'][: -excess - len(vm.moref) - 1]}-{vm.moref}"
+        name = _filled(template, fields | {"vm": short})
+    if not name or len(name) > _NAME_LIMIT:
+        message = f"{quoted(template)} makes {quoted(name)}, which is no name of 1 to 63 characters"
+        raise RenderImpossible(f"{message}: shorten it")
+    return name
+
+
+def dns_name(text: str) -> str:
+    """`text` as a DNS-1123 label as far as it goes: `Büro [2]` -> `buro-2`. It may be empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return _NO_NAME.sub("-", plain.lower()).strip("-")
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str:
+    def fill(match: "re.Match[str]") -> str:
+        if match[1] not in fields:
+            known = ", ".join(f"{{{field}}}" for field in fields)
+            raise RenderImpossible(f"{quoted(match[0])} in a name is none of {known}")
+        return fields[match[1]]
+
+    return dns_name(_FIELD.sub(fill, template))

@@ -1,0 +1,1 @@
+"""The keys, and the frozen values that everything speaks of; the AdmissionReview codec."""

@@ -1,0 +1,223 @@
+"""What Kubernetes says of Forklift: Plans, Migrations, Conversions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from webhook.model.keys import (
+    CONVERSION_DISKS_FIELD,
+    CONVERSION_VM_FIELD,
+    DESTINATION_PROVIDER_FIELD,
+    MIGRATION_PLAN_FIELD,
+    NETWORK_MAP_FIELD,
+    PLAN_TYPE_FIELD,
+    PLAN_VMS_FIELD,
+    POWER_STATE_FIELD,
+    SOURCE_PROVIDER_FIELD,
+    STATIC_IPS_FIELD,
+    STORAGE_MAP_FIELD,
+    TARGET_NAMESPACE_FIELD,
+    WARM_FIELD,
+)
+from webhook.model.objects import KubeObject, Metadata, Provider
+from webhook.model.shape import listed, mapping, text
+
+
+class PlanVm(msgspec.Struct, frozen=True):
+    """One entry of spec.vms, and where it stands."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    root_disk: str = ""
+    """rootDisk, such as `/dev/sdb`."""
+    judged: bool = True
+    """False for an entry that this UPDATE left alone, and for a VM that is already migrated."""
+
+    @property
+    def field(self) -> str:
+        return f"{PLAN_VMS_FIELD}[{self.index}]"
+
+    @property
+    def meant(self) -> tuple[str, str, str]:
+        """What two entries must have in common to be the same."""
+        return self.id, self.name, self.root_disk
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A Forklift Plan, as far as it concerns a conversion (Forklift: plan.go, PlanSpec)."""
+
+    type: str = ""
+    archived: bool = False
+    source: Provider = Provider("", "", "")
+    """spec.provider.source; its type isn't in the Plan."""
+    destination: Provider = Provider("", "", "")
+    """spec.provider.destination, likewise."""
+    target_namespace: str = ""
+    namespace: str = ""
+    name: str = ""
+    warm: bool = False
+    preserves_ips: bool = True
+    """spec.preserveStaticIPs, which is true where it isn't given."""
+    has_network_map: bool = False
+    vms: tuple[PlanVm, ...] = ()
+    succeeded: frozenset[str] = frozenset()
+    """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
+    executing: bool = False
+    """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
+    spec: Mapping[str, Any] = {}
+    """The spec as it came, for the defaults: they repair what has the wrong type."""
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Plan":
+        """The Plan in `obj`. Raises ObjectMalformed where a needed field has another type."""
+        spec = mapping(obj.get("spec"), "spec")
+        provider = mapping(spec.get("provider"), "spec.provider")
+        source = mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
+        destination = mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
+        metadata = obj.get("metadata") or Metadata()
+        return cls(
+            type=text(spec.get("type"), "spec.type") or "",
+            archived=spec.get("archived") is True,
+            source=_reference(source, SOURCE_PROVIDER_FIELD),
+            destination=_reference(destination, DESTINATION_PROVIDER_FIELD),
+            target_namespace=text(spec.get("targetNamespace"), "spec.targetNamespace") or "",
+            namespace=metadata.get("namespace") or "",
+            name=metadata.get("name") or "",
+            warm=spec.get("warm") is True,
+            preserves_ips=spec.get("preserveStaticIPs") is not False,
+            has_network_map=bool(mapping(mapping(spec.get("map")).get("network")).get("name")),
+            vms=tuple(
+                _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
+            ),
+            succeeded=frozenset(_succeeded(obj.get("status"))),
+            executing=_has(mapping(obj.get("status")), "Executing"),
+            spec=spec,
+        )
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Each of PLAN_FIELDS: what a rule says that it reads."""
+        return {
+            PLAN_TYPE_FIELD: self.type,
+            SOURCE_PROVIDER_FIELD: self.source,
+            DESTINATION_PROVIDER_FIELD: self.destination,
+            TARGET_NAMESPACE_FIELD: self.target_namespace,
+            PLAN_VMS_FIELD: self.spec.get("vms"),
+            STORAGE_MAP_FIELD: self.spec.get("map"),
+            NETWORK_MAP_FIELD: self.has_network_map,
+            POWER_STATE_FIELD: self.spec.get("targetPowerState"),
+            WARM_FIELD: self.warm,
+            STATIC_IPS_FIELD: self.preserves_ips,
+        }
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """A Forklift Migration: the start of its Plan (Forklift: migration.go, MigrationSpec)."""
+
+    plan: Provider = Provider("", "", "")
+    """spec.plan, a namespace and a name."""
+    resumes: bool = False
+    """spec.resumeConversion: disks are in place, and Forklift checks them itself."""
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Migration":
+        """The Migration in `obj`. Raises ObjectMalformed where a needed field has another type."""
+        spec = mapping(obj.get("spec"), "spec")
+        plan = _reference(mapping(spec.get("plan"), MIGRATION_PLAN_FIELD), MIGRATION_PLAN_FIELD)
+        if not plan.namespace:
+            own = (obj.get("metadata") or Metadata()).get("namespace") or ""
+            plan = msgspec.structs.replace(plan, namespace=own)
+        return cls(plan, spec.get("resumeConversion") is True)
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Each of MIGRATION_FIELDS: what a rule says that it reads."""
+        return {MIGRATION_PLAN_FIELD: self.plan}
+
+
+class ConversionDisk(msgspec.Struct, frozen=True):
+    """One entry of a Conversion's spec.disks: a PVC."""
+
+    index: int
+    namespace: str
+    name: str
+
+    @property
+    def field(self) -> str:
+        return f"{CONVERSION_DISKS_FIELD}[{self.index}]"
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """A Forklift Conversion: one VM's conversion pod (Forklift: conversion.go, ConversionSpec)."""
+
+    type: str = ""
+    vm_id: str = ""
+    """spec.vm.id. It names no provider: the VM is known by what its PVCs say."""
+    namespace: str = ""
+    """spec.targetNamespace, else its own."""
+    disks: tuple[ConversionDisk, ...] = ()
+
+    @classmethod
+    def of(cls, obj: KubeObject) -> "Conversion":
+        """The Conversion in `obj`. Raises ObjectMalformed where a needed field has another type."""
+        spec = mapping(obj.get("spec"), "spec")
+        own = (obj.get("metadata") or Metadata()).get("namespace") or ""
+        namespace = text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or own
+        disks = []
+        for index, entry in enumerate(listed(spec, CONVERSION_DISKS_FIELD)):
+            field = f"{CONVERSION_DISKS_FIELD}[{index}]"
+            disk = mapping(entry, field)
+            place = text(disk.get("namespace"), f"{field}.namespace") or namespace
+            name = text(disk.get("name"), f"{field}.name") or ""
+            disks.append(ConversionDisk(index, place, name))
+        return cls(
+            type=text(spec.get("type"), "spec.type") or "",
+            vm_id=text(mapping(spec.get("vm"), CONVERSION_VM_FIELD).get("id"), "spec.vm.id") or "",
+            namespace=namespace,
+            disks=tuple(disks),
+        )
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Each of CONVERSION_FIELDS: what a rule says that it reads."""
+        return {
+            "spec.type": self.type,
+            CONVERSION_VM_FIELD: self.vm_id,
+            CONVERSION_DISKS_FIELD: self.disks,
+        }
+
+
+def _reference(value: Mapping[str, Any], field: str) -> Provider:
+    namespace = text(value.get("namespace"), f"{field}.namespace") or ""
+    return Provider(namespace, text(value.get("name"), f"{field}.name") or "", "")
+
+
+def _plan_vm(index: int, entry: object) -> PlanVm:
+    field = f"{PLAN_VMS_FIELD}[{index}]"
+    vm = mapping(entry, field)
+    return PlanVm(
+        index,
+        text(vm.get("id"), f"{field}.id") or "",
+        text(vm.get("name"), f"{field}.name") or "",
+        text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
+    )
+
+
+def _succeeded(status: object) -> list[str]:
+    # The status is Forklift's own and lenient reading is right: it only ever spares an entry.
+    done = []
+    vms = mapping(mapping(status).get("migration")).get("vms")
+    for vm in map(mapping, vms if isinstance(vms, list) else ()):
+        if _has(vm, "Succeeded"):
+            done.append(str(vm.get("id")))
+    return done
+
+
+def _has(status: Mapping[str, Any], kind: str) -> bool:
+    conditions = status.get("conditions")
+    return any(
+        condition.get("type") == kind and condition.get("status") == "True"
+        for condition in map(mapping, conditions if isinstance(conditions, list) else ())
+    )

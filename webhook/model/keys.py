@@ -1,0 +1,92 @@
+"""The keys that tie a PVC to its source disk, and the fields that rules read."""
+
+import re
+from typing import Literal
+
+# The three keys that tie a PVC to its source disk (Forklift: kubevirt.go, kVM and AnnDiskSource).
+VM_ID = "vmID"
+VM_UUID = "vmUUID"
+DISK_SOURCE = "forklift.konveyor.io/disk-source"
+MARK = "migration"
+"""A label: Forklift puts its Migration's uid there on each PVC of its own."""
+PRIME = "prime-"
+"""How the name of a populator's own PVC begins; the uid of the PVC that it fills follows."""
+NOT_READY = "conversion-guard.io/not-ready"
+"""An annotation that a vendor sets when it creates a PVC, and removes when its copy is whole."""
+ENFORCE = "conversion-guard.io/enforce"
+"""A namespace's label: deny, warn or audit, the most that is done about a finding there."""
+
+# The same, as a reader of a denial sees them.
+VM_ID_FIELD = f"metadata.labels[{VM_ID}]"
+VM_UUID_FIELD = f"metadata.labels[{VM_UUID}]"
+DISK_SOURCE_FIELD = f"metadata.annotations[{DISK_SOURCE}]"
+DISK_SOURCE_LABEL_FIELD = f"metadata.labels[{DISK_SOURCE}]"
+THREE_KEYS = frozenset({VM_ID_FIELD, VM_UUID_FIELD, DISK_SOURCE_FIELD})
+PVC_FIELDS = THREE_KEYS | {DISK_SOURCE_LABEL_FIELD}
+STORAGE_FIELD = "spec.resources.requests.storage"
+SOURCE_PROVIDER_FIELD = "spec.provider.source"
+DESTINATION_PROVIDER_FIELD = "spec.provider.destination"
+MIGRATION_PLAN_FIELD = "spec.plan"
+MIGRATION_FIELDS = frozenset({MIGRATION_PLAN_FIELD})
+PLAN_TYPE_FIELD = "spec.type"
+TARGET_NAMESPACE_FIELD = "spec.targetNamespace"
+PLAN_VMS_FIELD = "spec.vms"
+STORAGE_MAP_FIELD = "spec.map"
+POWER_STATE_FIELD = "spec.targetPowerState"
+NETWORK_MAP_FIELD = "spec.map.network"
+WARM_FIELD = "spec.warm"
+STATIC_IPS_FIELD = "spec.preserveStaticIPs"
+VOLUME_MODE_FIELD = "spec.volumeMode"
+STORAGE_CLASS_FIELD = "spec.storageClassName"
+ACCESS_MODES_FIELD = "spec.accessModes"
+CONVERSION_VM_FIELD = "spec.vm"
+CONVERSION_DISKS_FIELD = "spec.disks"
+CONVERSION_FIELDS = frozenset({"spec.type", CONVERSION_VM_FIELD, CONVERSION_DISKS_FIELD})
+PLAN_FIELDS = frozenset(
+    {
+        PLAN_TYPE_FIELD,
+        SOURCE_PROVIDER_FIELD,
+        DESTINATION_PROVIDER_FIELD,
+        TARGET_NAMESPACE_FIELD,
+        PLAN_VMS_FIELD,
+        STORAGE_MAP_FIELD,
+        NETWORK_MAP_FIELD,
+        POWER_STATE_FIELD,
+        WARM_FIELD,
+        STATIC_IPS_FIELD,
+    }
+)
+PLAN_VM_FIELDS = frozenset(
+    {PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, TARGET_NAMESPACE_FIELD, PLAN_VMS_FIELD}
+)
+"""What a rule reads that judges each entry of spec.vms."""
+
+# pyVmomi writes a managed object reference into its SOAP unescaped: nothing else may pass for one.
+MOREF = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+Action = Literal["deny", "warn", "audit", "off"]
+"""What is done about a finding."""
+MILDEST_FIRST: tuple[Action, ...] = ("off", "audit", "warn", "deny")
+
+_GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+
+def is_blank(text: str | None) -> bool:
+    """Whether Forklift takes `text` for absent: Go's strings.TrimSpace leaves nothing of it.
+
+    Source: Forklift's kubevirt.go, hasDiskIdentity. Python's strip() takes \\x1c to \\x1f besides.
+    """
+    return text is None or not text.strip(_GO_SPACE)
+
+
+def quoted(text: object, limit: int = 120) -> str:
+    """`text` for a message: in double quotes, printable, and short, whatever somebody wrote there.
+
+    >>> quoted("vm-178")
+    '"vm-178"'
+    """
+    plain = "".join(c if c.isprintable() and c not in '"<>&' else "?" for c in str(text)[:limit])
+    return f'"{plain}…"' if len(str(text)) > limit else f'"{plain}"'

@@ -1,0 +1,134 @@
+"""What vSphere says: a VM, its disks, the folders that it is in."""
+
+import re
+
+import msgspec
+
+from webhook.model.keys import quoted
+
+# Forklift: vsphere/builder.go, backingFilePattern. Unanchored, and the dot is any character.
+_SNAPSHOT_SUFFIX = re.compile(r"-\d\d\d\d\d\d.vmdk", re.ASCII)
+
+# Forklift: vsphere/model.go, updateDisks. Any other backing is left out of the VM's disks there.
+LISTED_BACKINGS = frozenset({"FlatVer1", "FlatVer2", "RawDiskMappingVer1", "RawDiskVer2"})
+
+
+def trim_backing_file(file: str) -> str:
+    """`[ds] vm/disk-000003.vmdk` -> `[ds] vm/disk.vmdk`, as Forklift does before it compares.
+
+    Source: Forklift's vsphere/utils.go, trimBackingFileName.
+    """
+    return _SNAPSHOT_SUFFIX.sub(".vmdk", file)
+
+
+class Disk(
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """One virtual disk of a VM (vSphere: config.hardware.device[], VirtualDisk)."""
+
+    file: str
+    """backing.fileName (a raw disk's descriptorFileName), now: `[datastore] dir/file.vmdk`."""
+    capacity: int
+    """capacityInBytes."""
+    key: int = 0
+    unit_number: int = 0
+    controller_key: int = 0
+    bus: str = "scsi"
+    """scsi, sata, ide, nvme, usb, or empty where the controller is of no known kind."""
+    backing: str = "FlatVer2"
+    """The backing's type, VirtualDisk…BackingInfo without its ends: FlatVer2, SeSparse."""
+    shared: bool = False
+    mode: str = "persistent"
+
+    @property
+    def source(self) -> str:
+        """The file without a snapshot's suffix, as Forklift compares it."""
+        return trim_backing_file(self.file)
+
+    @property
+    def disk_source(self) -> str:
+        """What a PVC's disk-source should say.
+
+        It is trimmed, too, before it is compared: of `x-123456-000001.vmdk` only the whole name
+        comes out as `x-123456.vmdk` again.
+        """
+        source = self.source
+        return source if trim_backing_file(source) == source else self.file
+
+    @property
+    def listed(self) -> bool:
+        """Whether Forklift counts this disk at all."""
+        return self.backing in LISTED_BACKINGS
+
+
+class VirtualMachine(
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """What vSphere says of one VM: the ten fields that any rule needs."""
+
+    moref: str
+    name: str = ""
+    uuid: str = ""
+    """config.uuid, the BIOS UUID: what vmUUID must say. Empty while the VM has no config."""
+    instance_uuid: str = ""
+    """config.instanceUuid: what vendors often take for the other."""
+    parent: str = ""
+    """The folder's managed object reference."""
+    template: bool = False
+    power_state: str = "poweredOn"
+    connection_state: str = "connected"
+    tools: str = ""
+    """guest.toolsRunningStatus."""
+    ip_address: str = ""
+    disks: tuple[Disk, ...] = ()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be said of this VM's disks now, or None."""
+        if not self.uuid:
+            return "has no configuration yet (it is being created, or can't be read)"
+        if self.connection_state != "connected":
+            return f"is {self.connection_state} in vSphere"
+        return None
+
+    def matching(self, source: str) -> tuple[Disk, ...]:
+        """The disks that Forklift would match with a PVC's disk-source.
+
+        Source: Forklift's vsphere/builder.go, mapDisks: both sides trimmed, then compared.
+        """
+        wanted = trim_backing_file(source)
+        return tuple(disk for disk in self.disks if disk.listed and disk.source == wanted)
+
+    def proven_by(self, uuid: str) -> bool:
+        """Whether `uuid` is one that only somebody who knows this VM can know."""
+        if uuid == self.uuid:
+            return uuid != ""
+        return uuid != "" and uuid.lower() in (self.uuid.lower(), self.instance_uuid.lower())
+
+    def __str__(self) -> str:
+        return f"{self.moref} ({quoted(self.name)})"
+
+
+class Folder(
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """A folder or datacenter: what a VM's path is made of."""
+
+    moref: str
+    name: str
+    parent: str = ""

@@ -1,0 +1,1 @@
+"""A running guard put together: settings, certificates, what is followed."""

@@ -1,0 +1,1 @@
+"""Admission over HTTPS: the ASGI app, health, and the limits of a connection."""
