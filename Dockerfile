@@ -25,7 +25,7 @@ RUN cp -r webhook /opt/conversion-guard/lib/python3.*/site-packages/ \
 # cluster's client asks a server, and real reviews go through a real one.
 COPY tests/image_complete.py .
 RUN /opt/conversion-guard/bin/python image_complete.py \
- && /opt/conversion-guard/bin/python -m webhook demo > demo.txt || { cat demo.txt; exit 1; }
+ && /opt/conversion-guard/bin/python -m webhook demo --all > demo.txt || { cat demo.txt; exit 1; }
 
 FROM ${BASE}
 COPY --from=build /opt/conversion-guard /opt/conversion-guard

@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # each of a hundred starts would compile everything anew
 TOGETHER := --numprocesses auto
+PARTS := $(BIN)/python -m tests.e2e.parts
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
@@ -11,33 +12,43 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.installed: requirements-dev.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PYTHON) .ci/install.py .venv requirements-dev.lock --editable
 	@touch $@
 
 .PHONY: install
 install: .venv/.installed ## Set up .venv with everything, from the hashed lock file
 
+# What the demo needs is a tenth of what developers need, who have it already.
+DEMO := $(if $(wildcard .venv/.installed),.venv,.venv-demo)
+.venv-demo/.installed: requirements.lock
+	@$(PYTHON) .ci/install.py .venv-demo requirements.lock --keep
+	@touch $@
+
 .PHONY: demo
-demo: install ## Show what is admitted, filled in and refused: a real server, no cluster needed
-	@$(BIN)/conversion-guard demo
+demo: $(DEMO)/.installed ## Show what is allowed, filled in and denied: a real server, no cluster needed; ARGS=--all
+	@$(DEMO)/bin/python -m webhook demo $(ARGS)
+
+.PHONY: parts
+parts: install ## Build the real programs that tests need, once: with Go, in ten minutes
+	@$(PARTS)
 
 .PHONY: test
 test: install ## Run every test; ARGS="-k name" goes to pytest
+	@$(PARTS) --or-skip
 	$(BIN)/pytest $(TOGETHER) $(ARGS)
 
 .PHONY: e2e
 e2e: install ## Run the tests on the real API server and the vCenter simulator only
+	@$(PARTS) --or-skip
 	$(BIN)/pytest tests/e2e $(TOGETHER) $(ARGS)
 
 .PHONY: soak
-soak: install ## The long forms of the tests under load: replicas and certificates change meanwhile
+soak: parts ## The long forms of the tests under load: replicas and certificates change meanwhile
 	$(BIN)/pytest tests/e2e/test_soak.py --soak --capture=no $(ARGS)
 	$(BIN)/python -m tests.bench_slow
 
 .PHONY: cluster
-cluster: install ## Bring up a real API server with a simulated vCenter, until Ctrl-C
+cluster: parts ## Bring up a real API server with a simulated vCenter, until Ctrl-C
 	@$(BIN)/python -m tests.e2e.cluster
 
 .PHONY: image-test
@@ -67,23 +78,28 @@ bench: install ## Reviews per second and latency of the server over TLS
 	$(BIN)/python -m tests.bench_server
 
 .PHONY: bench-api
-bench-api: install ## POST /check per CPU second beside the admission path; 1 if it falls short
+bench-api: parts ## POST /check per CPU second beside the admission path; 1 if it falls short
 	$(BIN)/python -m tests.bench_api
 
 .PHONY: bench-slow
-bench-slow: install ## Latency beside slow and idle clients, as a ratio; 1 if it more than doubles
+bench-slow: install ## Latency beside slow and idle clients, and their limits, as ratios; 1 if one is too high
 	$(BIN)/python -m tests.bench_slow
+
+.PHONY: bench-loop
+bench-loop: install ## The longest stretch on the event loop with 100,000 VMs; 1 if one is too long
+	$(BIN)/python -m tests.bench_loop
 
 .PHONY: bench-inventory
 bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 1 if a figure falls short
+	@$(PARTS) vcsim govmomi-read
 	$(BIN)/python -m tests.bench_inventory
 
 .PHONY: bench-plan
-bench-plan: install ## A Plan of 500 VMs and its Migration, on a real API server; 1 if one is too slow
+bench-plan: parts ## A Plan of 500 VMs and its Migration, on a real API server; 1 if one is too slow
 	$(BIN)/python -m tests.bench_plan
 
 .PHONY: bench-cli
-bench-cli: install ## The command: --help, check of 1,000 manifests, audit of 10,000 PVCs; 1 if one is too slow
+bench-cli: parts ## The command: --help, check of 1,000 manifests, audit of 10,000 PVCs; 1 if one is too slow
 	$(BIN)/python -m tests.bench_cli
 
 .PHONY: lock

@@ -276,7 +276,7 @@ def _child(name: str, *args: str) -> None:
 
 
 def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder: str) -> Any:
-    from webhook.vsphere import VsphereAddress
+    from webhook.vsphere import SILENCE, VsphereAddress
     from webhook.vsphere.collector import Following
     from webhook.vsphere.session import Session
 
@@ -287,7 +287,7 @@ def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder
     try:
         if name == "wire":
             return _wire(session)
-        reader = Following(session)
+        reader = Following(session, SILENCE)
         cpu, started = time.thread_time(), time.perf_counter()
         count = sum(change.type == "VirtualMachine" for change in reader.everything())
         seconds, whole_cpu = time.perf_counter() - started, time.thread_time() - cpu
@@ -304,6 +304,7 @@ def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder
 
 def _wire(session: Any) -> dict[str, float]:
     """The same calls; their bytes are searched for the next page's token, and dropped."""
+    from webhook.vsphere import SILENCE
     from webhook.vsphere.collector import Following
 
     class Dropped:
@@ -322,7 +323,7 @@ def _wire(session: Any) -> dict[str, float]:
     import webhook.vsphere.collector
 
     webhook.vsphere.collector.Answer = Dropped  # type: ignore[assignment,attr-defined]
-    following = Following(session)
+    following = Following(session, SILENCE)
     cpu, started = time.thread_time(), time.perf_counter()
     for _ in following.everything():
         pass
@@ -370,7 +371,7 @@ def _measure_memory() -> dict[str, float]:
     from webhook.inventory.cluster import Claims
     from webhook.inventory.index import Index
     from webhook.vsphere.answers import Answer
-    from webhook.vsphere.source import _apply
+    from webhook.vsphere.mirror import apply
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -402,9 +403,9 @@ def _measure_memory() -> dict[str, float]:
         text = "".join([*page, "</returnval></R>", TAIL]).encode()
         for start in range(0, len(text), 65536):
             for change in answer.feed(text[start : start + 65536]):
-                _apply(index, change)
+                apply(index, change)
         for change in answer.close():
-            _apply(index, change)
+            apply(index, change)
     assert len(index) == MANY
     vms = resident()
     claims = Claims()

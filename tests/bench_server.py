@@ -36,12 +36,13 @@ from starlette.routing import Route
 from tests.cases import BASE, review_of
 from tests.guard import running
 from webhook.cli.demo import merged
-from webhook.engine.decide import Sources, decide
+from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
+from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
 from webhook.inventory.snapshot import load_snapshot
 from webhook.model.review import parse, render
-from webhook.server.app import Receive, Scope, Send
+from webhook.server.bodies import Receive, Scope, Send
 
 ROUNDS, SECONDS, CONNECTIONS = 3, 4, 16
 

@@ -17,8 +17,9 @@ import msgspec
 
 from webhook.cli.demo import merged
 from webhook.cluster import objects
-from webhook.engine.decide import Sources, repair
 from webhook.engine.policy import Policy
+from webhook.engine.repair import repair
+from webhook.engine.sources import Sources
 from webhook.inventory.cluster import Followed
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
@@ -101,7 +102,12 @@ class FixedCluster:
             followed.claims.put(key, claim)
         for found in self._there.classes:
             followed.classes.put(*objects.storage_class(msgspec.json.encode(found)))
-        followed.classes.synced = bool(self._there.classes)
+        if self._there.classes:
+            followed.classes.heard(None)
+        if (plan := self._there.plan) is not None:
+            followed.plans.put(*objects.plan_type(msgspec.json.encode(plan)))
+        for table in (followed.claims, followed.enforced, followed.plans):
+            table.heard(None)
         if self._there.enforce:
             followed.enforced.put("migrated-workloads", self._there.enforce)
         return followed
@@ -109,6 +115,10 @@ class FixedCluster:
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         both = [claim for _, claim in self._pvcs if claim.vm_id and claim.vm_uuid]
         return tuple(claim for claim in both if claim.namespace == namespace)
+
+    async def siblings(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        both = await self.claims(namespace)
+        return tuple(claim for claim in both if claim.vm == (namespace, vm_id, vm_uuid))
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         found: KubeObject | None = self._plan

@@ -1,5 +1,6 @@
 """A CA of the tests' own, for the certificates of clients."""
 
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,11 +18,16 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _named("clients' CA")
+        self._name = _named(
+            f"clients' CA {secrets.token_hex(4)}"
+        )  # OpenSSL finds an issuer by name
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         certificate = (
             self._builder(self._name, self._key)
             .add_extension(constraints, critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
         self.file = folder / "clients-ca.crt"
@@ -30,7 +36,13 @@ class Authority:
     def issue(self, *common_names: str) -> Path:
         """Certificate and key in one file, for ssl.SSLContext.load_cert_chain."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._builder(_named(*common_names), key).sign(self._key, hashes.SHA256())
+        # By it the CA is found among others of the same name, as when it has been replaced.
+        ca = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = (
+            self._builder(_named(*common_names), key)
+            .add_extension(ca, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
         file = self._folder / f"{'+'.join(common_names)}.pem"
         file.write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)

@@ -1,7 +1,8 @@
 """What no linter knows: `make check` fails where the project contradicts itself.
 
-`--update` rewrites what is made of something else: the rule table of the README, docs/rules.md,
-docs/openapi.json, and what `doctor` knows of the manifests.
+`--update` rewrites what is made of something else: the rules of docs/rules.md, the list of
+docs/decisions, docs/openapi.json, the demo in the README, and what `doctor` knows of the
+manifests.
 """
 
 import json
@@ -9,43 +10,60 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
+from pydantic import BaseModel
 
+from tests import command, pages
 from tests.cases import FIXTURES
+from tests.pages import ROOT
 from webhook import __version__
 from webhook.api import openapi
 from webhook.engine.reference import VERBS, parts
 from webhook.rules import DEFAULTS, RULES
+from webhook.settings import NamespaceSettings, Settings
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "rules.md"
+DECISIONS = ROOT / "docs" / "decisions" / "README.md"
+SETTINGS = ROOT / "docs" / "settings.md"
 SHIPPED = ROOT / "webhook" / "cli" / "doctor" / "shipped.json"
 OPENAPI = ROOT / "docs" / "openapi.json"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
-_TABLE = re.compile(r"(<!-- rules: [^>]*-->\n).*?(<!-- /rules -->)", re.DOTALL)
+_MADE = re.compile(r"(<!-- (\w+): [^>]*by `make fix`[^>]*-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def main() -> int:
     if "--update" in sys.argv:
-        README.write_text(_TABLE.sub(rf"\1{_table()}\2", README.read_text()))
-        REFERENCE.write_text(_reference())
-        SHIPPED.write_text(_shipped())
-        OPENAPI.write_bytes(openapi())
-    faults = [*_versions(), *_locks(), *_readme()]
-    if REFERENCE.read_text() != _reference():
-        faults.append("docs/rules.md: is not that of the rules and their cases: make fix")
-    if SHIPPED.read_text() != _shipped():
-        faults.append(f"{SHIPPED.relative_to(ROOT)}: is not what manifests/ ships: make fix")
-    if not OPENAPI.exists() or OPENAPI.read_bytes() != openapi():
-        faults.append("docs/openapi.json: is not that of the API's routes: make fix")
+        for page, made in _made():
+            page.write_bytes(made)
+    faults = [*_versions(), *_locks(), *_settings(), *pages.faults(_targets())]
+    for page, made in _made():
+        if not page.exists() or page.read_bytes() != made:
+            faults.append(f"{page.relative_to(ROOT)}: is not what it is made of: make fix")
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     return 1 if faults else 0
+
+
+def _made() -> Iterator[tuple[Path, bytes]]:
+    """The files that are made of something else, wholly or between two marks."""
+    yield README, _between(README, _cards())
+    yield REFERENCE, _between(REFERENCE, _reference())
+    yield DECISIONS, _between(DECISIONS, _decisions())
+    yield SHIPPED, _shipped().encode()
+    yield OPENAPI, openapi()
+
+
+def _between(page: Path, made: str) -> bytes:
+    text, times = _MADE.subn(lambda marks: f"{marks[1]}{made}{marks[3]}", page.read_text())
+    if times != 1:
+        raise SystemExit(f"{page.relative_to(ROOT)}: has {times} places for what is made, not 1")
+    return text.encode()
 
 
 def _versions() -> Iterator[str]:
@@ -76,24 +94,59 @@ def _locks() -> Iterator[str]:
             yield f"{file}: without hashes: {unhashed}"
 
 
-def _readme() -> Iterator[str]:
-    text = README.read_text()
-    if _TABLE.sub(rf"\1{_table()}\2", text) != text or not _TABLE.search(text):
-        yield "README.md: the rule table is not that of the rules: make fix"
-    targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for named in re.findall(r"`make ([a-z0-9-]+)", text):
-        if named not in targets:
-            yield f"README.md: `make {named}` is no target"
+def _settings() -> Iterator[str]:
+    """docs/settings.md has each field, and nothing else."""
+    text = SETTINGS.read_text()
+    named = set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE))
+    fields = set(_fields(Settings)) - {"namespaces"} | {
+        f"namespaces.<name>.{field}" for field in _fields(NamespaceSettings)
+    }
+    for field in sorted(named ^ fields):
+        yield f"docs/settings.md: {field} is {'not a field' if field in named else 'missing'}"
 
 
-def _table() -> str:
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    """As the file spells them; those of a group with its name before."""
+    for name, field in model.model_fields.items():
+        spelled, kind = field.alias or name, field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from (f"{spelled}.{inner}" for inner in _fields(kind))
+        else:
+            yield spelled
+
+
+@cache
+def _cards() -> str:
+    """The demo's first two cards and its last line, as in a pipe."""
+    done = command.run("demo", env={"COLUMNS": "80", "NO_COLOR": "1"})
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    _, *cards, end = re.split("^-{80}\n", done.stdout, flags=re.MULTILINE)
+    shown = [card.strip() for card in cards[:2]]
+    return "```\n" + "\n\n".join(["$ make demo", *shown, end.splitlines()[-1]]) + "\n```\n"
+
+
+def _targets() -> list[str]:
+    return re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def _decisions() -> str:
+    """A line a file, in the order of their dates."""
+    lines = ["| date | decision |", "| --- | --- |"]
+    for file in sorted(DECISIONS.parent.glob("20*.md")):
+        title = file.read_text().partition("\n")[0].removeprefix("# ")
+        lines.append(f"| {file.name[:10]} | [{title}]({file.name}) |")
+    return "\n".join(lines) + "\n"
+
+
+def _index() -> str:
     """A line a rule, from its docstring."""
-    lines = ["| id | does | action |", "| --- | --- | --- |"]
+    lines = ["| id | what holds | action |", "| --- | --- | --- |"]
     for rule in RULES:
-        lines.append(f"| `{rule.id}` | {_title(rule.id)} | {rule.action} |")
+        lines.append(f"| [`{rule.id}`](#{rule.id}) | {_title(rule.id)} | {rule.action} |")
     for default in DEFAULTS:
         action = "fills in" if default.on else "off"
-        lines.append(f"| `{default.id}` | {_title(default.id)} | {action} |")
+        lines.append(f"| [`{default.id}`](#{default.id}) | {_title(default.id)} | {action} |")
     return "\n".join(lines) + "\n"
 
 
@@ -113,8 +166,8 @@ def _parts(rule: str) -> tuple[str, dict[str, str]]:
 
 
 def _reference() -> str:
-    """A section a rule: what it says of itself, and two of its cases."""
-    made = [_HEAD]
+    """An index, and a section a rule: what it says of itself, and two of its cases."""
+    made = [f"\n{_index()}"]
     for kind, ids in (("Rules", list(_ACTIONS)), ("Defaults", [d.id for d in DEFAULTS])):
         made.append(f"## {kind}\n")
         for rule in ids:
@@ -127,7 +180,7 @@ def _reference() -> str:
                 parts["On"] = "yes" if default.on else "no: `defaults: {" + rule + ": true}`"
             made.append("".join(f"- **{head}**: {text}\n" for head, text in parts.items()))
             made.extend(_example(rule, outcome) for outcome in ("pass", "fail"))
-    return "\n".join(made)
+    return "\n".join(made) + "\n"
 
 
 def _shipped() -> str:
@@ -150,15 +203,6 @@ def _shipped() -> str:
     return json.dumps(shipped, indent=1) + "\n"
 
 
-_HEAD = """\
-# The rules
-
-Written by `make fix` from the rules' own docstrings and from their cases in `tests/fixtures/`, all
-run on the engine, through HTTP and on a real API server. Each example is merged over a right object
-(`tests/fixtures/base.yaml`), so it shows only what is special.
-"""
-
-
 def _example(rule: str, outcome: str) -> str:
     """The simplest case: what is sent, and what comes back."""
     files = (FIXTURES / rule / outcome).glob("*.yaml")
@@ -174,7 +218,7 @@ def _example(rule: str, outcome: str) -> str:
         value = msgspec.json.encode(op["value"]).decode() if "value" in op else ""
         answer.append(f"{op['op']} {op['path']} {value}".rstrip())
     verdict = "\n".join(answer) or expect.get("verdict", "admitted")
-    name = {"pass": "Passes", "fail": "Found"}[outcome]
+    name = {"pass": "Passes", "fail": "Does not pass"}[outcome]
     if rule not in _ACTIONS:
         name = {"pass": "Left alone", "fail": "Filled in"}[outcome]
     yaml = "\n".join(shown)

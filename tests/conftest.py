@@ -2,15 +2,22 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.bed import Vcsim
-from tests.e2e.parts import PartMissing, part
+from tests.e2e.parts import PartMissing, missing, part
+from tests.e2e.world import CrdsMissing, forklifts_crds
+
+# How fast a machine is, is no matter; nor is a fixture that serves all examples of a test.
+_LEFT_OUT = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+settings.register_profile("here", settings(), deadline=None, suppress_health_check=_LEFT_OUT)
+settings.load_profile("here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +31,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the long forms of tests/e2e/test_soak.py: `make soak`",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What no test could do anything about is told once, before any of them."""
+    if hasattr(config, "workerinput"):
+        return
+    try:
+        forklifts_crds()
+    except CrdsMissing:
+        pass  # told by the tests that are skipped
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    if os.environ.get("CI") == "true" and (absent := missing()):
+        raise pytest.UsageError(str(PartMissing(absent)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """A test that needs what is not there is skipped. From one place, for one reason: so pytest
+    makes one line of all of them."""
+    try:
+        yield
+    except PartMissing:
+        pytest.skip(str(PartMissing(missing())))
+    except CrdsMissing as absent:
+        pytest.skip(str(absent))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -64,13 +97,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def simulator() -> Path:
-    """vcsim. Where it can't be had: skipped with the reason, in CI a failure."""
-    try:
-        return part("vcsim")
-    except PartMissing as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    """vcsim."""
+    return part("vcsim")
 
 
 @pytest.fixture

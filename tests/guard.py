@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class Guard:
         """What a scrape gets."""
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         # To read the CAs of the system would take longer than all the rest.
-        return httpx.get(url, verify=False).text  # noqa: S501  plain HTTP
+        return httpx.get(url, verify=False, timeout=60).text  # noqa: S501  plain HTTP
 
     def reviews(self, kind: str = "") -> int:
         """How many reviews it has answered, from its metrics: of one kind, or all."""
@@ -69,15 +70,31 @@ class Guard:
         )
         return sum(int(float(count)) for name, count in found if kind in ("", name))
 
+    @contextmanager
+    def connected(self) -> Iterator[ssl.SSLSocket]:
+        """A connection to its first door; whoever waits on it waits a minute at most."""
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 60) as plain,
+            self.tls().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            yield secure
+
     def peak_memory(self) -> int:
         """The most that was ever resident, in bytes."""
+        return self._status("VmHWM") * 1024
+
+    def threads(self) -> int:
+        """How many there are now."""
+        return self._status("Threads")
+
+    def _status(self, name: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+        return int(re.findall(rf"^{name}:\s+(\d+)", status, re.M)[0])
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -116,7 +133,7 @@ def running(
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
             if reader is not None:

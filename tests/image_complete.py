@@ -15,6 +15,7 @@ from pathlib import Path
 
 import webhook
 from webhook.cluster import Cluster
+from webhook.cluster.paths import ApiPath
 
 
 class _ApiServer(BaseHTTPRequestHandler):
@@ -41,9 +42,10 @@ async def _ask(port: int, folder: Path) -> None:
     }
     file = folder / "kubeconfig"
     file.write_text(json.dumps(config))
+    pods = ApiPath("v1", "pods")
     async with Cluster.open(file) as cluster:
-        assert await cluster.get("/api/v1/pods", limit="1") == b'{"items": []}'
-        assert await cluster.post("/api/v1/pods", {"kind": "Pod"}) == b'{"items": []}'
+        assert await cluster.get(pods, limit="1") == b'{"items": []}'
+        assert await cluster.post(pods, {"kind": "Pod"}) == b'{"items": []}'
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +33,12 @@ def live_address(vcsim: Vcsim, folder: Path, **change: Any) -> VsphereAddress:
 
 
 @contextmanager
-def following(address: VsphereAddress) -> Iterator[ProviderInventory]:
+def following(
+    address: VsphereAddress, name: str = "prod", **how: Any
+) -> Iterator[ProviderInventory]:
     """The inventory of a source at work; no thread of it is left afterwards."""
-    inventory = ProviderInventory(Provider("mtv", "prod"))
-    source = LiveSource(address, inventory)
+    inventory = ProviderInventory(Provider("mtv", name))
+    source = LiveSource(address, inventory, **how)
     source.start()
     try:
         yield inventory
@@ -52,6 +55,8 @@ def fresh(
     reader, user = inventory.reader, str(uuid4())
 
     async def read() -> tuple[VirtualMachine, ...]:
-        return await reader.read(morefs=morefs, uuids=uuids, names=names, user=user)
+        return await reader.read(
+            morefs=morefs, uuids=uuids, names=names, user=user, since=time.monotonic()
+        )
 
     return asyncio.run(read())

@@ -51,7 +51,7 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(("127.0.0.1", self._target), 10)
+            server = socket.create_connection(("127.0.0.1", self._target), 60)
         except OSError:
             client.close()
             return

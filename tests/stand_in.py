@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 AUDIENCE = "conversion-guard"
 _FORKLIFT = "/apis/forklift.konveyor.io/v1beta1"
@@ -27,15 +28,23 @@ class StandIn:
     plans: dict[str, Any] = field(default_factory=dict)
     """By `namespace/name`."""
     pvcs: list[Any] = field(default_factory=list)
+    objects: dict[str, Any] = field(default_factory=dict)
+    """By path, before all else."""
     asked: list[str] = field(default_factory=list)
     """Every `METHOD /path`."""
     broken: bool = False
     """Answers 500 to everything."""
+    stuck: str = "nothing"
+    """What a path that never gets an answer ends in."""
+    garbled: bytes = b""
+    """Answers 200 and this to everything."""
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def answer(self, method: str, path: str, body: Any, selector: str = "") -> tuple[int, Any]:
         if self.broken:
             return 500, {}
+        if path in self.objects:
+            return 200, self.objects[path]
         if path.endswith("/tokenreviews"):
             return 201, {"status": self._whose(**body["spec"])}
         if path.endswith("/subjectaccessreviews"):
@@ -48,7 +57,17 @@ class StandIn:
         items = []
         if path.endswith("/persistentvolumeclaims"):
             place = path.split("/")[4] if "/namespaces/" in path else None
-            items = [pvc for pvc in self.pvcs if place in (None, pvc["metadata"]["namespace"])]
+            wanted = [part.partition("=") for part in selector.split(",") if part]
+            items = [
+                pvc
+                for pvc in self.pvcs
+                if place in (None, pvc["metadata"]["namespace"])
+                and all(
+                    key in (labels := pvc["metadata"]["labels"])
+                    and labels[key] == (value or labels[key])
+                    for key, _, value in wanted
+                )
+            ]
         return 200, {"metadata": {"resourceVersion": "1"}, "items": items}
 
     def _whose(self, token: str, audiences: list[str]) -> dict[str, Any]:
@@ -76,16 +95,22 @@ def standing_in(folder: Path) -> Iterator[StandIn]:
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
             state.asked.append(f"{self.command} {path}")
+            if path.endswith(state.stuck):
+                self.close_connection = True
+                state.ended.wait()
+                return
             if "watch=true" in query:
                 self.send_response(200)
                 self.end_headers()
                 self.close_connection = True
-                state.ended.wait()
+                state.ended.wait(float(parse_qs(query)["timeoutSeconds"][0]))
                 return
+            selector = parse_qs(query).get("labelSelector", [""])[0]
             length = int(self.headers.get("content-length", 0))
             body = json.loads(self.rfile.read(length)) if length else None
-            code, answer = state.answer(self.command, path, body)
-            content = json.dumps(answer).encode()
+            code, answer = state.answer(self.command, path, body, selector)
+            code = 200 if state.garbled else code
+            content = state.garbled or json.dumps(answer).encode()
             self.send_response(code)
             self.send_header("content-length", str(len(content)))
             self.end_headers()

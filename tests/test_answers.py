@@ -84,7 +84,7 @@ def test_a_page_of_everything() -> None:
         "enter",
         "Datacenter",
         "dc-1",
-        {"name": "DC%2f0", "parent": "group-d1"},
+        {"name": "DC/0", "parent": "group-d1"},
         True,
     )
     assert (vm.kind, vm.type, vm.moref, vm.whole) == ("enter", "VirtualMachine", "vm-7", True)
@@ -161,6 +161,41 @@ def test_a_disks_bus_is_its_controllers(controller: str, bus: str) -> None:
         f'<VirtualDevice xsi:type="{controller}"><key>1</key></VirtualDevice>'
     )
     assert disk.bus == bus
+
+
+def _missing(path: str, fault: str) -> str:
+    return (
+        f'<missingSet><path>{path}</path><fault><fault xsi:type="{fault}">'
+        "<privilegeId>System.Read</privilegeId></fault></fault></missingSet>"
+    )
+
+
+@pytest.mark.parametrize("path", ["config.hardware.device", "config.uuid", "name", "runtime.x"])
+def test_a_vm_that_cannot_be_read_whole_is_as_one_without_a_configuration(path: str) -> None:
+    properties = _property("name", "web") + _property("config.uuid", "4232")
+    page = _retrieved(_object("vm-1", properties + _missing(path, "NoPermission")))
+    (change,), _ = read([page])
+    assert change.fields["uuid"] == ""
+    assert change.whole, "to ask again would say the same"
+
+
+def test_what_only_the_guest_knows_may_be_missing() -> None:
+    properties = _property("config.uuid", "4232") + _missing("guest.ipAddress", "NoPermission")
+    (change,), _ = read([_retrieved(_object("vm-1", properties))])
+    assert change.fields["uuid"] == "4232"
+
+
+def test_news_that_lack_something_make_the_vm_be_asked_for() -> None:
+    page = _news("modify", _change("name", "assign", "new"), _missing("config.uuid", "SystemError"))
+    (change,), _ = read([page])
+    assert not change.whole
+
+
+@pytest.mark.parametrize("kind", ["VirtualMachine", "Folder"])
+def test_a_session_that_ends_while_it_is_read_from_makes_no_blank_vm(kind: str) -> None:
+    page = _retrieved(_object("vm-1", _missing("name", "NotAuthenticated"), kind))
+    with pytest.raises(Fault, match="NotAuthenticated"):
+        read([page])
 
 
 def _disks(devices: str) -> Any:

@@ -11,8 +11,8 @@ import pytest
 from tests.cases import BASE, Case, Cluster, Expect, all_cases, recorded
 from webhook.cli.demo import merged
 from webhook.engine.check import Candidate, Result, Results, check
-from webhook.engine.decide import Sources
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.engine.sources import Sources
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
 
 PVC, PLAN, MIGRATION = BASE["PersistentVolumeClaim"], BASE["Plan"], BASE["Migration"]
 SECOND = merged(
@@ -65,7 +65,7 @@ def test_every_case_gets_the_verdict_of_admission(case: Case) -> None:
     piles = {"deny": [], "warn": [], "audit": []}  # type: dict[str, list[Any]]
     for found in result.findings:
         piles[found.action].append(found)
-        assert found.expected is None or found.expected in found.message
+        assert found.expected is None or quoted(found.expected) in found.message
     said = [f"{f.field}: {f.message} (conversion-guard: {f.rule})" for f in piles["deny"]]
     assert said == case.expect.causes
     if result.verdict != "undecided":
@@ -102,8 +102,8 @@ def test_the_json_has_the_same_keys_for_every_verdict() -> None:
         "notes", "patch", "patched",
     ]  # fmt: skip
     assert (second["verdict"], second["message"]) == (
-        "passed-by",
-        "nobody judges v1 Secret here",
+        "not-checked",
+        'there is no rule for "v1 Secret"',
     )
 
 
@@ -113,7 +113,7 @@ def test_pvcs_of_the_list_are_there_for_its_plan_and_its_migration() -> None:
     assert [result.verdict for result in results] == ["admitted"] * 4
     assert [result.findings for result in results] == [()] * 4
     (note,) = results[0].notes
-    assert "taken as bound" in note.message
+    assert "count as bound" in note.message
 
 
 def test_a_disk_without_a_pvc_fails_the_migration() -> None:
@@ -157,15 +157,20 @@ def test_generated_names_are_several_pvcs() -> None:
 def test_without_a_cluster_nobody_knows_the_pvcs_of_a_plan() -> None:
     plan, migration = checked(PLAN, MIGRATION)
     assert plan.verdict == "admitted"
-    assert "not proved" in plan.notes[0].message
+    assert "not checked" in plan.notes[0].message
     assert migration.verdict == "undecided"
-    assert "no cluster can be asked" in migration.message
+    assert "there is no cluster to ask" in migration.message
+
+
+def test_of_a_plan_that_is_not_judged_nothing_is_left_out() -> None:
+    (result,) = checked(merged(BASE["Plan"], {"spec": {"archived": True}}))
+    assert result.notes == ()
 
 
 def test_a_migration_of_a_plan_that_nobody_knows_is_admitted_as_at_admission() -> None:
     (migration,) = checked(MIGRATION)
     assert migration.verdict == "admitted"
-    assert "not in the list, and no cluster can be asked" in migration.warnings[0]
+    assert "not in the list, and there is no cluster to ask" in migration.warnings[0]
 
 
 def test_the_list_lies_over_the_cluster() -> None:
@@ -180,7 +185,7 @@ def test_the_list_lies_over_the_cluster() -> None:
     (found,) = migration.findings
     assert "not bound" in found.message  # the cluster's word on it
     (before,) = checked(MIGRATION, there=there)
-    assert "no disk of" in "".join(found.message for found in before.findings)
+    assert "is not a disk of" in "".join(found.message for found in before.findings)
 
 
 @pytest.mark.parametrize("state", [True, False])
@@ -213,12 +218,12 @@ def test_a_list_is_its_items() -> None:
 @pytest.mark.parametrize(
     ("obj", "field", "message"),
     [
-        (None, "", "is no object"),
-        ("text", "", "is no object"),
+        (None, "", "is not an object"),
+        ("text", "", "is not an object"),
         ({"kind": "Plan"}, "apiVersion", "is missing"),
         (merged(PVC, {"metadata": {"labels": {VM_ID: 178}}}), "metadata.labels[vmID]", "is 178,"),
         (merged(PVC, {"metadata": {"labels": {"x": True}}}), "metadata.labels[x]", "is true,"),
-        (merged(PVC, {"metadata": {"labels": {"x": []}}}), "metadata.labels[x]", "no string"),
+        (merged(PVC, {"metadata": {"labels": {"x": []}}}), "metadata.labels[x]", "not a string"),
         ({**PVC, "metadata": "disk"}, "metadata", "expected `object`"),
         ({**PVC, "metadata": {"labels": 7}}, "metadata.labels", "expected `object"),
         (merged(PLAN, {"spec": {"vms": "all"}}), "spec.vms", "must be a list"),

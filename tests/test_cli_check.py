@@ -55,7 +55,7 @@ def test_each_object_has_its_verdict_its_file_and_its_line(tmp_path: Path) -> No
     done = run(file, "--snapshot", SNAPSHOT, "--junit", report)
     assert (done.returncode, done.stderr) == (1, "")
     first, second, finding, *_ = done.stdout.splitlines()
-    assert first == f"{file}:1: Secret s: passed-by: nobody judges v1 Secret here"
+    assert first == f'{file}:1: Secret s: not-checked: there is no rule for "v1 Secret"'
     assert second == f"{file}:5: PersistentVolumeClaim vms/disk-1: denied"
     assert finding.startswith('  deny: spec.resources.requests.storage: "1Gi"')
     suite = ElementTree.fromstring(report.read_bytes())  # noqa: S314  our own
@@ -129,10 +129,10 @@ _BOMB = "a0: &a0 [x, x]\n" + "".join(
     [
         ("a: [1", "f:2:1: "),
         ("a:\n\tb: 1\n", "f:2:1: "),
-        ("a: 1\nb: 2\na: 3\n", 'f:3:1: the key "a" is there twice'),
-        ('{"a": 1, "a": 2}', 'f: the key "a" is there twice'),
-        (_BOMB, "its aliases stand for more than"),
-        ("a: &a [*a]\n", "an alias to what it stands in"),
+        ("a: 1\nb: 2\na: 3\n", 'f:3:1: the key "a" occurs twice'),
+        ('{"a": 1, "a": 2}', 'f: the key "a" occurs twice'),
+        (_BOMB, "its aliases expand to more than"),
+        ("a: &a [*a]\n", "an alias to what contains it"),
         ("[" * 300 + "]" * 300, "is nested more than 200 deep"),
         ("a: !!bool maybe\n", "maybe"),
         ("a: !!int x\n", "invalid literal"),
@@ -187,14 +187,13 @@ def peak(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[str]
 MANY = 100_000
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("pieces", "code", "said", "mib"),
     [
         ([b"a: " + b"x" * (50 * 2**20)], 2, "more than 32 MiB at once: split them", 200),
         ([b"---\nkind: ConfigMap\napiVersion: v1\n"] * MANY, 0, "", 400),
-        ([_BOMB.encode()], 2, "its aliases stand for more than", 100),
-        ([b"a: 1\n" * 2], 2, 'the key "a" is there twice', 100),
+        ([_BOMB.encode()], 2, "its aliases expand to more than", 100),
+        ([b"a: 1\n" * 2], 2, 'the key "a" occurs twice', 100),
         ([b"a:\n\tb: 1\n"], 2, ":2:1: ", 100),
         ([b"\xef\xbb\xbf", RIGHT.replace("\n", "\r\n").encode()], 0, "", 100),
         ([b"a: &a [" + b"x, " * 900_000 + b"x]\n"], 1, "", 700),

@@ -20,8 +20,8 @@ from tests.test_cli_check import RIGHT, SECRET, SNAPSHOT, WRONG
 from webhook import tls
 from webhook.cli.known import snapshot_of
 from webhook.engine.check import Candidate, Results, check
-from webhook.engine.decide import Sources
 from webhook.engine.policy import Policy
+from webhook.engine.sources import Sources
 
 TOKEN = "header.payload.signature"
 
@@ -126,14 +126,14 @@ def test_what_is_missing_or_wrong_in_the_options_is_named(api: Api, tmp_path: Pa
     token: list[str | Path] = ["--token-file", tmp_path / "token"]
     for args, said in (
         (["--server", api.url], "needs --token-file: `kubectl create token"),
-        (["--server", api.url, "--token-file", tmp_path / "empty"], "holds no token"),
+        (["--server", api.url, "--token-file", tmp_path / "empty"], "contains no token"),
         (["--server", api.url, "--token-file", tmp_path / "no"], "No such file"),
         (["--server", "http://guard", *token], "write https://host"),
         (["--server", api.url, *token], "its certificate is not trusted"),
         (["--server", api.url, *token, "--ca-file", tmp_path / "no"], "No such file"),
-        (["--server", api.url, *token, "--ca-file", tmp_path / "token"], "no PEM certificate"),
+        (["--server", api.url, *token, "--ca-file", tmp_path / "token"], "not a PEM certificate"),
         (["--server", "https://127.0.0.1:1", *token], "connection refused"),
-        (["--server", api.url, *token, "--snapshot", SNAPSHOT], "leave out the rest"),
+        (["--server", api.url, *token, "--snapshot", SNAPSHOT], "leave out --snapshot"),
     ):
         done = run("check", "-", *args, given=RIGHT)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr

@@ -50,12 +50,12 @@ def test_what_an_operator_may_choose_is_no_fault(change: Callable[[Any], object]
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda there: there.append({"name": "x"}), "x is none of the shipped ones"),
+        (lambda there: there.append({"name": "x"}), "x is not one of the shipped webhooks"),
         (lambda there: there[0].update(rules=[]), "rules is []"),
         (lambda there: there[0].update(namespaceSelector={}), "namespaceSelector is {}"),
         (lambda there: there[0].pop("timeoutSeconds"), "timeoutSeconds is absent, shipped is 5"),
         (lambda there: there[0]["matchConditions"].append({"name": "y", "expression": "false"}),
-         "the matchCondition y is none of the shipped ones"),
+         "the matchCondition y is not one of the shipped ones"),
         (lambda there: there[0]["matchConditions"][2].update(
             expression="!(request.userInfo.username in ['somebody'])"),
          "the matchCondition not-made-by-forklift is not the shipped one"),
@@ -70,7 +70,7 @@ def test_what_lets_objects_past_is(change: Callable[[Any], object], says: str) -
     ("age", "names", "says"),
     [
         (0, [HOST], ""),
-        (360, [HOST], "ends in 5.0 days"),
+        (360, [HOST], "expires in 5.0 days"),
         (370, [HOST], "has expired"),
         (0, ["other.svc"], f"is for other.svc, not for {HOST}"),
     ],

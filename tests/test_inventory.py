@@ -6,12 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook.errors import SnapshotInvalid
-from webhook.inventory.index import Index
-from webhook.inventory.overlay import Overlay
+from webhook.inventory.index import Fresh, Index
 from webhook.inventory.provider import ProviderInventory
 from webhook.inventory.snapshot import dump_snapshot, load_snapshot
 from webhook.model.objects import Provider
@@ -21,31 +20,14 @@ FOLDERS = (
     Folder("group-d1", "Datacenters"),
     Folder("dc-2", "DC0", "group-d1"),
     Folder("group-v3", "vm", "dc-2"),
-    Folder("group-v4", "web%2fshop", "group-v3"),
+    Folder("group-v4", "web/shop", "group-v3"),
 )
 WEB = VirtualMachine("vm-1", "web", "aaaa", "bbbb", parent="group-v3")
 SHOP = VirtualMachine("vm-2", "web", "cccc", "dddd", parent="group-v4")
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("web", {"vm-1", "vm-2"}),
-        ("vm/web", {"vm-1"}),
-        ("/DC0/vm/web", {"vm-1"}),
-        ("web/shop/web", {"vm-2"}),
-        ("Web", set()),
-        ("eb", set()),
-        ("other/web", set()),
-    ],
-)
-def test_a_name_or_the_end_of_a_path_finds_a_vm(name: str, found: set[str]) -> None:
-    index = Index([WEB, SHOP], FOLDERS)
-    assert {vm.moref for vm in index.by_name(name)} == found
-
-
 def test_a_path_is_the_one_that_forklift_shows() -> None:
-    assert Index([WEB, SHOP], FOLDERS).path(SHOP) == "/Datacenters/DC0/vm/web/shop/web"
+    assert Index([WEB, SHOP], FOLDERS).path(SHOP) == "/DC0/vm/web/shop/web"
 
 
 def test_a_uuid_is_found_in_any_case_and_by_either_kind() -> None:
@@ -57,12 +39,12 @@ def test_a_uuid_is_found_in_any_case_and_by_either_kind() -> None:
 def test_a_replaced_vm_is_found_by_what_it_is_now_only() -> None:
     index = Index([WEB])
     index.put(msgspec.structs.replace(WEB, name="shop", uuid="eeee"))
-    assert index.by_name("web") == index.by_uuid("aaaa") == ()
-    assert len(index.by_name("shop")) == len(index.by_uuid("eeee")) == len(index) == 1
+    assert index.named("web") == index.by_uuid("aaaa") == ()
+    assert len(index.named("shop")) == len(index.by_uuid("eeee")) == len(index) == 1
 
 
 _morefs = st.sampled_from(["vm-1", "vm-2", "vm-3"])
-_texts = st.sampled_from(["", "a", "b", "A", "x%2fy"])
+_texts = st.sampled_from(["", "a", "b", "A", "x/y"])
 _vms = st.builds(VirtualMachine, _morefs, _texts, _texts, _texts)
 
 
@@ -80,17 +62,94 @@ def test_any_order_of_changes_gives_the_index_of_a_full_read(changes: list[objec
     assert set(index) == set(whole)
     for key in ("", "a", "b", "A", "x/y"):
         assert set(index.by_uuid(key)) == set(whole.by_uuid(key))
-        assert set(index.by_name(key)) == set(whole.by_name(key))
+        assert set(index.named(key)) == set(whole.named(key))
     assert index.tables == whole.tables
 
 
-def test_an_overlay_shows_the_fresh_read_and_forgets_what_was_not_found() -> None:
+def test_a_name_is_found_whole_whatever_is_in_it() -> None:
+    slash, other = VirtualMachine("vm-1", "a/b"), VirtualMachine("vm-2", "b")
+    index = Index([slash, other])
+    assert index.named("a/b") == (slash,)
+    assert index.named("b") == (other,)
+    assert index.named("B") == index.named("a") == index.named("") == ()
+
+
+def test_the_root_folder_is_no_part_of_a_path() -> None:
+    index = Index([SHOP], FOLDERS)
+    assert index.folders_of(SHOP) == ("web/shop", "vm", "DC0")
+    assert index.folders_of(VirtualMachine("vm-9", parent="group-v99")) == ()
+
+
+def test_a_fresh_read_lies_over_what_is_known_and_hides_what_it_did_not_find() -> None:
     fresh = msgspec.structs.replace(WEB, name="renamed")
-    view = Overlay(Index([WEB, SHOP]), {"vm-1", "vm-2"}, [fresh])
+    view = Index([WEB, SHOP], FOLDERS).with_fresh({"vm-1", "vm-2"}, [fresh])
     assert view.by_moref("vm-1") == fresh
     assert view.by_moref("vm-2") is None
-    assert view.by_name("web") == view.by_uuid("cccc") == ()
-    assert view.by_name("renamed") == view.by_uuid("aaaa") == (fresh,)
+    assert view.named("web") == view.by_uuid("cccc") == ()
+    assert view.named("renamed") == view.by_uuid("aaaa") == (fresh,)
+    assert view.folders_of(fresh) == ("vm", "DC0")
+
+
+def test_a_fresh_read_brings_the_folders_that_it_read() -> None:
+    moved = Fresh([msgspec.structs.replace(WEB, parent="group-v5")])
+    moved.folders = (Folder("group-v5", "new", "group-v3"), Folder("group-v3", "vms", "dc-2"))
+    index = Index([WEB, SHOP], FOLDERS)
+    view = index.with_fresh((), moved)
+    assert view.folders_of(moved[0]) == ("new", "vms", "DC0")
+    assert view.folders_of(SHOP) == ("web/shop", "vms", "DC0")
+    assert index.folders_of(SHOP) == ("web/shop", "vm", "DC0")
+
+
+_folders = st.builds(
+    Folder, st.sampled_from(["group-1", "group-2"]), _texts, st.sampled_from(["", "group-1"])
+)
+_placed = st.builds(
+    VirtualMachine, _morefs, _texts, _texts, _texts, st.sampled_from(["", "group-1", "group-2"])
+)
+
+
+@given(st.lists(_placed), st.lists(_folders), st.sets(_morefs), st.lists(_placed))
+def test_a_fresh_read_shows_what_a_new_index_of_the_truth_would(
+    known: list[VirtualMachine],
+    folders: list[Folder],
+    read: set[str],
+    found: list[VirtualMachine],
+) -> None:
+    before, fresh = Index(known, folders), {vm.moref: vm for vm in found}
+    hidden = read | fresh.keys()
+    truth = Index([*(vm for vm in before if vm.moref not in hidden), *fresh.values()], folders)
+    view = before.with_fresh(read, fresh.values())
+    for moref in ("vm-1", "vm-2", "vm-3", "vm-4"):
+        vm = truth.by_moref(moref)
+        assert view.by_moref(moref) == vm
+        assert vm is None or view.folders_of(vm) == truth.folders_of(vm)
+    for key in ("", "a", "b", "A", "x/y"):
+        assert set(view.by_uuid(key)) == set(truth.by_uuid(key))
+        assert set(view.named(key)) == set(truth.named(key))
+
+
+@pytest.mark.parametrize(
+    ("slip", "found"),
+    [
+        ("databse-01", True),
+        ("database-011", True),
+        ("databaes-01", True),
+        ("database_01", True),
+        ("Database-01", True),
+        ("database-01", False),
+        ("datbse-01", False),
+        ("", False),
+        ("database-01" * 9, False),
+    ],
+)
+def test_a_near_name_is_one_slip_away(slip: str, found: bool) -> None:
+    vm = VirtualMachine("vm-7", "database-01")
+    assert Index([vm, WEB]).near(slip) == ((vm,) if found else ())
+
+
+def test_of_near_names_no_more_than_three_are_told() -> None:
+    index = Index([VirtualMachine(f"vm-{n}", f"web-{n}") for n in range(9)])
+    assert len({vm.moref for vm in index.near("web-x")}) == 3
 
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -121,7 +180,6 @@ _VMS = st.lists(
 _FOLDERS = st.lists(st.builds(Folder, moref=_TEXT, name=_TEXT, parent=_TEXT), max_size=3)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     vms=_VMS,
     folders=_FOLDERS,
@@ -166,9 +224,18 @@ def test_a_snapshot_is_as_old_as_it_says(tmp_path: Path, text: str) -> None:
     assert provider.age(1010.0) == pytest.approx(310)
 
 
+def test_a_clock_that_is_a_little_ahead_makes_no_age_below_0(tmp_path: Path) -> None:
+    text = "providers: [{namespace: a, name: b, readAt: 2026-11-24T12:05:00Z}]"
+    (provider,) = _load(tmp_path, text)
+    assert provider.age(1000.0) == 0
+    assert provider.age(1010.0) == 10, "and from then on it gets older"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("providers: [{namespace: a, name: b, readAt: 2026-11-24T12:05:01Z}]", "in the future"),
+        ("providers: [{namespace: a, name: b, readAt: 9999-12-31T23:59:59Z}]", "in the future"),
         ("providers: {", "s.yaml"),
         ("{}", "providers"),
         ('{"providers": 7}', "providers"),
@@ -195,7 +262,10 @@ def test_freshness_is_told_with_its_cause() -> None:
     assert "first read" in provider.trouble
     provider.lost("connection refused", NOW)
     provider.lost("timed out", NOW + timedelta(hours=1))
-    assert provider.trouble == "provider a/b is unreachable since 2026-11-24T12:00:00Z (timed out)"
+    assert (
+        provider.trouble
+        == "provider a/b has been unreachable since 2026-11-24T12:00:00Z (timed out)"
+    )
     provider.heard(5.0)
     assert provider.unreachable_since is None
     assert provider.age(7.0) == 2.0

@@ -1,11 +1,16 @@
 """The index of labelled PVCs: by VM, whatever came in what order; and what is kept of one."""
 
+import math
+from typing import Any
+
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook.cluster.objects import claim as decode
-from webhook.inventory.cluster import Claims
+from webhook.cluster.objects import plan_type
+from webhook.inventory.cluster import ARCHIVED, Claims, Table
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.model.objects import Claim
 
@@ -37,6 +42,32 @@ def test_any_order_of_changes_gives_the_same_index(changes: list[Claim | str]) -
         same = {name for name, other in truth.items() if other.vm == claim.vm}
         assert {other.name for other in claims.of(*claim.vm)} == same
     assert len(claims._vms) == len({claim.vm for claim in truth.values()})
+
+
+def test_a_table_knows_its_age() -> None:
+    table: Table[str] = Table()
+    assert table.age(100.0) == math.inf
+    assert not table.synced
+    assert table.known() is None
+    table.heard(90.0)
+    assert (table.age(100.0), table.age(80.0), table.synced) == (10.0, 0.0, True)
+    assert table.known() == {}
+    table.heard(None)
+    assert table.age(1e9) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ({"type": "conversion", "vms": [{"id": "vm-1"}]}, "conversion"),
+        ({"type": "conversion", "archived": False}, "conversion"),
+        ({"type": "conversion", "archived": True}, ARCHIVED),
+        ({"warm": True}, ""),
+    ],
+)
+def test_what_is_kept_of_a_plan(spec: dict[str, Any], kept: str) -> None:
+    plan = {"metadata": {"name": "p", "namespace": "mtv"}, "spec": spec}
+    assert plan_type(msgspec.json.encode(plan)) == ("mtv/p", kept)
 
 
 def test_what_is_kept_of_a_pvc() -> None:

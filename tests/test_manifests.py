@@ -92,7 +92,7 @@ def test_the_deployment_runs_the_server_as_it_is_by_default() -> None:
     (variable,) = container["env"]
     assert variable["name"] == "CONVERSION_GUARD_SETTINGS"
     assert Path(variable["value"]).parent == Path(mounts["settings"])
-    server = (MANIFESTS.parent / "webhook" / "server.py").read_text()
+    server = (MANIFESTS.parent / "webhook" / "server" / "health.py").read_text()
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         get = container[probe]["httpGet"]
         assert (get["port"], get["scheme"]) == ("webhook", "HTTPS")

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,10 +9,10 @@ import promql_parser
 import pytest
 
 from tests.guard import running
+from tests.pages import ROOT, anchors
 from webhook.inventory.provider import PROVIDER_STATES
 from webhook.model.review import Doubt
 
-ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "manifests" / "monitoring"
 API_SERVERS = {
     "apiserver_admission_webhook_admission_duration_seconds_bucket",
@@ -101,12 +100,11 @@ def test_every_label_that_is_asked_for_can_come() -> None:
 
 
 def test_every_alert_says_what_to_do_in_the_runbook() -> None:
-    headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in headings}
+    headings = anchors((ROOT / "docs" / "runbook.md").read_text())
     for rule in RULES:
         page, _, anchor = rule["annotations"]["runbook"].partition("#")
         assert page == "docs/runbook.md"
-        assert anchor in anchors, rule["alert"]
+        assert anchor in headings, rule["alert"]
         assert rule["annotations"]["summary"].endswith(".")
         assert rule["labels"]["severity"] in ("warning", "critical")
 

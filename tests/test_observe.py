@@ -112,7 +112,7 @@ def test_what_a_caller_writes_makes_no_series(guard: Guard) -> None:
 def test_a_denial_is_one_json_line(guard: Guard) -> None:
     user = 'vendor" level="error\n{}'
     _send(guard, WRONG, uid="u-json", userInfo={"username": user})
-    (line,) = eventually(lambda: guard.told("u-json"), 10, "it is told")
+    (line,) = eventually(lambda: guard.told("u-json"), 60, "it is told")
     told = json.loads(line)
     assert datetime.fromisoformat(told.pop("time")).tzinfo == UTC
     assert told.pop("ms") >= 0
@@ -163,6 +163,32 @@ def test_a_traceback_is_part_of_its_json_line() -> None:
     assert "ValueError: broken" in json.loads(line)["exception"]
 
 
+class _Broken(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_line_that_can_not_be_told_harms_nobody(log_format: logs.LogFormat) -> None:
+    stream = io.StringIO()
+    logs.log_to(stream, log_format=log_format)
+    logger = logging.getLogger("webhook")
+    logger.info("%d of them", "no number: SECRET")
+    logger.info("fields", extra={"fields": {"x": object()}})
+    logger.info("and on")
+    lines = stream.getvalue().splitlines()
+    assert "was lost: TypeError" in lines[0]
+    assert "and on" in lines[-1]
+    assert len(lines) == 3
+    assert "SECRET" not in stream.getvalue()
+    closed = io.StringIO()
+    for broken in (_Broken(), closed):
+        logs.log_to(broken)
+        closed.close()
+        logger.info("nobody hears")
+
+
 def test_a_providers_state_follows_what_happens_to_it() -> None:
     provider, earlier = (ProviderInventory(Provider("mtv", "prod")) for _ in range(2))
     earlier.heard(5.0)
@@ -182,4 +208,4 @@ def test_the_format_follows_the_settings_file(tmp_path: Path) -> None:
         settings = msgspec.yaml.decode(file.read_bytes())
         file.write_bytes(msgspec.yaml.encode(settings | {"logFormat": "json"}))
         what = '"message": "the settings have been reloaded"'
-        eventually(lambda: what in guard.log, 30, "the change is seen")
+        eventually(lambda: what in guard.log, 60, "the change is seen")

@@ -16,12 +16,17 @@ import uvloop
 from tests.guard import running
 from tests.proxy import proxy
 from webhook.cluster import Cluster
-from webhook.cluster.client import ClusterMissing
+from webhook.cluster.client import SILENCE, ClusterMissing
+from webhook.cluster.paths import ApiPath
 from webhook.cluster.reflector import Reflector
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/api/v1/things"
+PATH = ApiPath("v1", "things")
+DEAD: tuple[int, list[Any]] = 0, []
+"""No byte ever comes, and no end; the next request is answered."""
+TORN = 66
+"""The version of an object that can't be read."""
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
 
 
@@ -54,6 +59,13 @@ class ApiServer:
         self.script = list(script)
         self.asked: list[str] = []
         self.holds = asyncio.Event()
+        self.unread = 0
+        """How often the account's token can't be read."""
+
+    def token(self, _: object) -> None:
+        if self.asked and self.unread:
+            self.unread -= 1
+            raise FileNotFoundError("token")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -63,7 +75,10 @@ class ApiServer:
                 self.holds.set()
                 await reader.read()
                 return
-            status, lines = self.script.pop(0)
+            status, lines = answer = self.script.pop(0)
+            if answer is DEAD:
+                await reader.read()
+                return
             writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n".encode())
             for line in lines:
                 raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
@@ -77,21 +92,27 @@ class ApiServer:
 
 
 class Store(dict[str, str]):
-    synced = False
+    def __init__(self) -> None:
+        self.heard_at: list[float] = []
+
+    def heard(self, at: float) -> None:
+        self.heard_at.append(at)
 
     def put(self, key: str, value: str) -> None:
         self[key] = value
 
     def drop(self, key: str) -> None:
-        del self[key]
+        self.pop(key, None)
 
     def keys(self) -> set[str]:  # type: ignore[override]
         return set(iter(self))
 
 
-def decode(raw: bytes | msgspec.Raw) -> tuple[str, str] | None:
+def decode(raw: bytes | msgspec.Raw) -> tuple[str, str]:
     metadata = msgspec.json.decode(raw)["metadata"]
-    return None if metadata["name"] == "unwanted" else (metadata["name"], "seen")
+    if metadata["resourceVersion"] == str(TORN):
+        raise LookupError("what nobody thought of")
+    return metadata["name"], "seen"
 
 
 def _kubeconfig(cluster: dict[str, str]) -> str:
@@ -99,7 +120,7 @@ def _kubeconfig(cluster: dict[str, str]) -> str:
         {
             "clusters": [{"name": "x", "cluster": cluster}],
             "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-            "users": [{"name": "x", "user": {}}],
+            "users": [{"name": "x", "user": {"token": "x"}}],
             "current-context": "x",
         }
     )
@@ -107,15 +128,17 @@ def _kubeconfig(cluster: dict[str, str]) -> str:
 
 @asynccontextmanager
 async def reflected(
-    folder: Path, *script: tuple[int, list[Any]]
+    folder: Path, *script: tuple[int, list[Any]], silence: float = SILENCE, unread: int = 0
 ) -> AsyncIterator[tuple[Store, ApiServer, Reflector[str]]]:
     """What a reflector holds once the script is at its end."""
     api, store = ApiServer(script), Store()
+    api.unread = unread
     async with await asyncio.start_server(api.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(_kubeconfig({"server": f"http://127.0.0.1:{port}"}))
-        async with Cluster.open(kubeconfig) as opened:
+        async with Cluster.open(kubeconfig, silence=silence) as opened:
+            opened._api.configuration.refresh_api_key_hook = api.token
             reflector = Reflector(opened, PATH, decode, store, labelSelector="vmID,vmUUID")
             task = asyncio.create_task(reflector.run())
             async with asyncio.timeout(30):
@@ -128,7 +151,7 @@ async def reflected(
 async def test_pages_events_and_the_version_to_go_on_from(tmp_path: Path) -> None:
     async with reflected(
         tmp_path,
-        listed(7, "a", "unwanted", more="page two"),
+        listed(7, "a", more="page two"),
         listed(7, "b"),
         watched(
             event("ADDED", "c", 8), event("DELETED", "a", 9), {"type": "BOOKMARK", "object": {}}
@@ -163,9 +186,10 @@ async def test_a_version_that_is_too_old_lists_again(
         watched(b"<html>no JSON</html>\n"),
         watched({"type": "ERROR", "object": {"code": 500}}),
         watched(b"x" * (2**23 + 2**17)),
+        watched({"type": "ERROR", "object": None}),
         watched(),
     ],
-    ids=["500", "403", "torn", "html", "error", "endless", "nothing"],
+    ids=["500", "403", "torn", "html", "error", "endless", "null", "nothing"],
 )
 async def test_any_failure_is_tried_again_from_where_it_was(
     tmp_path: Path, failure: tuple[int, list[Any]]
@@ -177,6 +201,68 @@ async def test_any_failure_is_tried_again_from_where_it_was(
     ):
         assert store.keys() == {"a", "b"}
         assert "resourceVersion=7" in api.asked[2]
+        assert reflector.why() == ""
+
+
+@pytest.mark.parametrize(
+    "garbled", [b"<html>", b"", b"null", b"[]", b'{"metadata": {}, "items": 1}', b'"\xff"']
+)
+async def test_a_garbled_list_is_asked_for_again(tmp_path: Path, garbled: bytes) -> None:
+    async with reflected(tmp_path, (200, [garbled]), listed(7, "a")) as (store, _, reflector):
+        assert store.keys() == {"a"}
+        assert reflector.why() == ""
+
+
+async def test_a_token_that_cannot_be_read_is_read_again(tmp_path: Path) -> None:
+    script = listed(7, "a"), watched(event("ADDED", "b", 8)), watched(event("ADDED", "c", 9))
+    async with reflected(tmp_path, *script, unread=2) as (store, api, _):
+        assert api.unread == 0
+        assert store.keys() == {"a", "b", "c"}
+
+
+async def test_an_object_that_cannot_be_read_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told of once, and what was known of it isn't true any more."""
+    status, [answer] = listed(7, "a", "b")
+    nameless: list[Any] = [None, 5, {}, {"metadata": {"name": None}}]
+    answer["items"] = [*nameless, *answer["items"]]
+    news = event("MODIFIED", "a", TORN), event("MODIFIED", "a", TORN), event("ADDED", "c", 70)
+    async with reflected(tmp_path, (status, [answer]), watched(*news)) as (store, api, reflector):
+        assert store.keys() == {"b", "c"}
+        assert "resourceVersion=70" in api.asked[-1]
+        assert reflector.synced.is_set()
+    told = [record.message for record in caplog.records if "is left out" in record.message]
+    assert [line.split(" is left")[0] for line in told] == [
+        "/api/v1/things: an object without a name",
+        "/api/v1/things: a",
+    ]
+
+
+async def test_a_watch_that_has_died_is_noticed_while_the_api_server_is_well(
+    tmp_path: Path,
+) -> None:
+    script = listed(7, "a"), DEAD, watched(event("ADDED", "b", 8)), DEAD, watched()
+    async with reflected(tmp_path, *script, silence=0.3) as (store, _, _):
+        assert store.keys() == {"a", "b"}
+
+
+async def test_only_what_came_is_taken_for_a_sign_of_life(tmp_path: Path) -> None:
+    async with reflected(tmp_path, (500, []), listed(7, "a"), watched()) as (store, _, _):
+        assert len(store.heard_at) == 1, "the list"
+    script = listed(7, "a"), watched(event("ADDED", "b", 8), event("BOOKMARK", "", 12))
+    async with reflected(tmp_path, *script) as (store, _, _):
+        assert len(store.heard_at) == 3
+        assert store.heard_at == sorted(store.heard_at)
+
+
+@pytest.mark.parametrize(("status", "passing"), [(403, False), (404, False), (500, True)])
+async def test_whether_waiting_helps(tmp_path: Path, status: int, passing: bool) -> None:
+    async with reflected(tmp_path, (status, []), silence=0.3) as (_, _, reflector):
+        assert reflector.passing is passing
+        assert str(status) in reflector.why()
+    async with reflected(tmp_path, (status, []), listed(7)) as (_, _, reflector):
+        assert reflector.passing
         assert reflector.why() == ""
 
 
@@ -206,7 +292,7 @@ def test_a_loop_may_end_with_answers_unread_and_a_call_cut_short(tmp_path: Path)
         async def ask() -> None:
             async with Cluster.open(kubeconfig) as opened:
                 with pytest.raises(ClusterMissing):
-                    await opened.get("/nothing")
+                    await opened.get(PATH)
 
         async def cut_short() -> None:
             task = asyncio.create_task(ask())

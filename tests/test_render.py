@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook.engine.check import Candidate, Result, check
-from webhook.engine.decide import Sources
 from webhook.engine.policy import Policy
+from webhook.engine.sources import Sources
 from webhook.errors import RenderImpossible
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
@@ -204,11 +204,11 @@ def test_a_name_is_made_of_the_template(name: str, template: str, made: str) -> 
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{vm}", "put {index} into it"),
-        ("{vm.__class__}-{index}", "is none of {vm}, {moref}, {index}"),
-        ("{}-{index}", "is none of"),
-        ("!!!", "no name of 1 to 63 characters"),
-        ("x" * 64, "no name of 1 to 63 characters"),
+        ("{vm}", "add {index} to it"),
+        ("{vm.__class__}-{index}", "is not one of {vm}, {moref}, {index}"),
+        ("{}-{index}", "is not one of"),
+        ("!!!", "not a name of 1 to 63 characters"),
+        ("x" * 64, "not a name of 1 to 63 characters"),
     ],
 )
 def test_a_template_that_can_not_be_is_refused(template: str, why: str) -> None:

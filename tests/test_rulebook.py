@@ -1,6 +1,7 @@
 """The rulebook where names are long, disks many, vCenters away and callers forged."""
 
 import asyncio
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,18 +9,22 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cases import BASE, NAMESPACE, VSPHERE, Cluster, FixedCluster, review_of
 from tests.e2e.bed import eventually
 from tests.guard import running
 from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, judged, pvc
 from webhook.cli.demo import merged
-from webhook.engine.decide import Sources, decide
+from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
+from webhook.engine.sources import Sources
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
 from webhook.model.objects import Provider
 from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse, render
 from webhook.model.vms import Disk, Folder, VirtualMachine
@@ -59,6 +64,16 @@ def migrated(vm: VirtualMachine, *claims: dict[str, Any]) -> Verdict:
     return asyncio.run(judge())
 
 
+_names = st.text(st.characters(codec="utf-8") | st.sampled_from('"\\&<>\u00a0\u202e'), max_size=140)
+
+
+def answered(obj: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
+    """The response as the API server reads it."""
+    review = parse(msgspec.json.encode(review_of(obj)))
+    response: dict[str, Any] = msgspec.json.decode(render(review, verdict))["response"]
+    return response
+
+
 class TestNames:
     @pytest.mark.parametrize(
         ("name", "file"),
@@ -78,6 +93,51 @@ class TestNames:
         assert isinstance(verdict, Denied)
         assert file in str(verdict.causes[0])
 
+    @pytest.mark.parametrize(
+        "file",
+        [
+            '[R&D] "a" x/x.vmdk',
+            "[<ds>] it's {100 %}\\x/x.vmdk",
+            "[ds]\u00a0a\u3000b\u2007/x.vmdk",
+            "[ds] \u202e\u2066a\u2069\u202c/\u200b\ufeff.vmdk",
+            "[ds] a\tb\n\u0085\u2028\u001b[31m/x.vmdk",
+            f"[ds] {'x' * 400}/x.vmdk",
+        ],
+        ids=ascii,
+    )
+    def test_what_is_advised_can_be_pasted_from_kubectls_text(self, file: str) -> None:
+        vm = msgspec.structs.replace(DATABASE, disks=(Disk(file, 2**20),))
+        wrong = of(vm, 0, metadata={"annotations": {DISK_SOURCE: '[R&D] "b" x/x.vmdk'}})
+        status = answered(wrong, judged(wrong, Vcenter("a", vm)))["status"]
+        (cause,) = status["details"]["causes"]
+        for shown in (
+            status["message"],
+            f"The PersistentVolumeClaim is invalid: {cause['field']}: {cause['message']}",
+        ):
+            assert shown.isprintable()
+            advised = shown.partition(": write ")[2].rpartition(" (")[0]
+            assert json.loads(advised) == yaml.safe_load(advised) == file
+        assert isinstance(judged(of(vm, 0), Vcenter("a", vm)), Admitted)
+
+    @given(_names, _names)
+    def test_a_warning_has_what_to_write_whole_or_not_at_all(self, sent: str, right: str) -> None:
+        vm = msgspec.structs.replace(DATABASE, disks=(Disk(f"[ds] {right}/x.vmdk", 2**20),))
+        wrong = of(vm, 0, metadata={"annotations": {DISK_SOURCE: f"[other] {sent}/y.vmdk"}})
+        verdict = judged(wrong, Vcenter("a", vm), actions={"pvc-disk-source": "warn"})
+        warning = answered(wrong, verdict)["warnings"][0]
+        assert len(warning) <= 256
+        assert warning.isprintable()
+        assert warning.endswith(" (conversion-guard: pvc-disk-source)")
+        advised = f"write {quoted(vm.disks[0].file)}"
+        assert advised in warning or "write …" in warning
+        if len(advised) < 120:
+            assert advised in warning, "what was sent gives way first"
+
+    def test_a_warning_of_no_rule_is_cut_as_well(self) -> None:
+        verdict = Admitted(warnings=(f"not checked: {'x' * 300} (timed out)",))
+        (warning,) = answered(PVC, verdict)["warnings"]
+        assert warning == f"not checked: {'x' * 242}…"
+
     def test_labels_at_their_limit(self) -> None:
         """63 characters: no moref of vSphere's is so long, and none is found."""
         verdict = judged(pvc(vm_id="v" * 63), Vcenter("a", DATABASE))
@@ -95,7 +155,7 @@ class TestNames:
         by_path = merged(PLAN, {"spec": {"vms": [{"name": "blue/database"}]}})
         assert isinstance(judged(by_path, vcenter), Admitted)
         by_name = merged(PLAN, {"spec": {"vms": [{"name": "database"}]}})
-        verdict = judged(by_name, vcenter)
+        verdict = judged(by_name, vcenter, trust_network=True)
         assert isinstance(verdict, Denied)
         assert "is the name of 2 VMs" in str(verdict.causes[0])
 
@@ -165,9 +225,9 @@ def test_settings_are_reloaded_and_bad_ones_are_not(tmp_path: Path) -> None:
         file = tmp_path / "settings.yaml"
         good = msgspec.yaml.decode(file.read_bytes())
         file.write_bytes(msgspec.yaml.encode({**good, "rules": {"pvc-disk-source": "warn"}}))
-        eventually(allowed, 30, "the rule only warns")
+        eventually(allowed, 60, "the rule only warns")
         file.write_text("rules: {no-such-rule: deny}")
-        eventually(lambda: "the settings stay as they were" in guard.log, 30, "the fault is told")
+        eventually(lambda: "the settings were not reloaded" in guard.log, 60, "the fault is told")
         assert allowed()
         reloads = dict(re.findall(r'reloads_total{result="(\w+)"} (\S+)', guard.metrics()))
         assert (float(reloads["ok"]), float(reloads["failed"])) == (1, 1)

@@ -20,7 +20,8 @@ from tests.cases import (
     repaired,
     review_of,
 )
-from webhook.engine.decide import decide, repair
+from webhook.engine.judge import decide
+from webhook.engine.repair import repair
 from webhook.metrics import Metrics
 from webhook.model import review
 from webhook.model.review import Admitted, Denied, Undecided

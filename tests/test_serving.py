@@ -6,21 +6,20 @@ import resource
 import signal
 import socket
 import ssl
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from tests import bench_slow
 from tests.cases import BASE, review_of
 from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
-from webhook.server import https
+from webhook.server.connection import HEADERS_BYTES, KEEP_ALIVE
 
-_SLACK = 3.0
-"""Seconds that a busy machine may take on top."""
+_PATIENCE = 60
+"""Seconds to wait for an end. How soon it comes is told by `make bench-slow`."""
+assert KEEP_ALIVE > _PATIENCE, "it is none of an idle connection"
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +29,16 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
         assert "Traceback" not in guard.log
 
 
-@contextmanager
-def _connected(guard: Guard) -> Iterator[ssl.SSLSocket]:
-    with (
-        socket.create_connection(("127.0.0.1", guard.port), 20) as plain,
-        guard.tls().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
-    ):
-        yield secure
-
-
-def _seconds_until_closed(connection: socket.socket) -> float:
-    started = time.monotonic()
+def closed(connection: socket.socket) -> bool:
+    """False where nothing comes and it stays open, for as long as its time-out."""
     try:
         while connection.recv(4096):
             pass
-    except OSError as error:
-        assert not isinstance(error, TimeoutError), "it must be closed in time"
-    return time.monotonic() - started
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _asked(connection: ssl.SSLSocket, path: str) -> http.client.HTTPResponse:
@@ -58,70 +50,56 @@ def _asked(connection: ssl.SSLSocket, path: str) -> http.client.HTTPResponse:
 
 
 @pytest.mark.parametrize(
-    ("sent", "limit"),
+    "sent",
     [
-        (b"GET /livez HTTP/1.1\r\nx-slow: ", https.HEADERS_SECONDS),
-        (
-            b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"content-length: 100\r\n\r\n{",
-            https.BODY_SECONDS,
-        ),
+        b"GET /livez HTTP/1.1\r\nx-slow: ",
+        b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: 100\r\n\r\n{",
     ],
     ids=["headers", "body"],
 )
-def test_an_unfinished_request_is_closed_in_time(guard: Guard, sent: bytes, limit: float) -> None:
-    with _connected(guard) as connection:
+def test_an_unfinished_request_is_closed(guard: Guard, sent: bytes) -> None:
+    with guard.connected() as connection:
         connection.sendall(sent)
-        assert limit - 1 < _seconds_until_closed(connection) < limit + _SLACK
+        assert closed(connection)
 
 
 @pytest.mark.parametrize(
-    ("begin", "drop", "limit"),
+    ("begin", "drop"),
     [
-        (b"GET /livez HTTP/1.1\r\nx-slow: ", b"x", https.HEADERS_SECONDS),
-        (b"", b"\r\n", https.HEADERS_SECONDS),
+        (b"GET /livez HTTP/1.1\r\nx-slow: ", b"x"),
+        (b"", b"\r\n"),
         (
             b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             b"transfer-encoding: chunked\r\n\r\n",
             b"1\r\n \r\n",
-            https.BODY_SECONDS,
         ),
-        (
-            b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n",
-            b" ",
-            https.BODY_SECONDS,
-        ),
+        (b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n", b" "),
     ],
     ids=["headers", "empty-lines", "body", "body-nobody-reads"],
 )
-def test_a_drop_now_and_then_buys_no_time(
-    guard: Guard, begin: bytes, drop: bytes, limit: float
-) -> None:
-    with _connected(guard) as connection:
-        connection.sendall(begin + drop)
-        started = time.monotonic()
-        connection.settimeout(0.25)
-        while time.monotonic() - started < limit + _SLACK:
-            try:
-                if not connection.recv(4096):
-                    break
-            except TimeoutError:
+def test_a_drop_now_and_then_buys_no_time(guard: Guard, begin: bytes, drop: bytes) -> None:
+    with guard.connected() as connection:
+        connection.sendall(begin)
+        connection.settimeout(0.25)  # between two drops
+
+        def ended() -> bool:
+            with suppress(OSError):
                 connection.sendall(drop)
-            except OSError:
-                break
-        else:
-            pytest.fail("it must be closed in time")
+            return closed(connection)
+
+        eventually(ended, _PATIENCE, "it is closed")
 
 
-def test_a_client_that_never_speaks_tls_is_closed_in_time(guard: Guard) -> None:
-    with socket.create_connection(("127.0.0.1", guard.port), 20) as plain:
-        assert _seconds_until_closed(plain) < https.HANDSHAKE_SECONDS + _SLACK
+def test_a_client_that_never_speaks_tls_is_closed(guard: Guard) -> None:
+    with socket.create_connection(("127.0.0.1", guard.port), _PATIENCE) as plain:
+        assert closed(plain)
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["endless", "whole"])
 def test_headers_over_the_limit_are_refused(guard: Guard, end: bytes) -> None:
-    with _connected(guard) as connection:
-        filler = b"x" * (https.HEADERS_BYTES + 1)
+    with guard.connected() as connection:
+        filler = b"x" * (HEADERS_BYTES + 1)
         connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-filler: " + filler + end)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -131,7 +109,7 @@ def test_headers_over_the_limit_are_refused(guard: Guard, end: bytes) -> None:
 
 def test_64_mib_of_headers_take_no_memory(guard: Guard) -> None:
     before = guard.peak_memory()
-    with _connected(guard) as connection, suppress(OSError):  # it may be reset while it sends
+    with guard.connected() as connection, suppress(OSError):  # it may be reset while it sends
         connection.sendall(b"GET /livez HTTP/1.1\r\n")
         for number in range(1024):
             connection.sendall(b"x-%d: " % number + b"x" * 2**16 + b"\r\n")
@@ -143,9 +121,9 @@ def test_reviews_go_on_beside_200_slow_clients_and_1000_idle_ones(guard: Guard) 
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
         for _ in range(1000):
-            stack.enter_context(_connected(guard))
+            stack.enter_context(guard.connected())
         for number in range(200):
-            slow = stack.enter_context(_connected(guard))
+            slow = stack.enter_context(guard.connected())
             slow.sendall(b"POST /validate HTTP/1.1\r\n" + b"x-slow: " * (number % 2))
         with guard.client() as client:
             for number in range(100):
@@ -156,15 +134,10 @@ def test_reviews_go_on_beside_200_slow_clients_and_1000_idle_ones(guard: Guard) 
         assert client.get("/livez").status_code == 200
 
 
-def test_in_a_crowd_the_p99_no_more_than_doubles() -> None:
-    # The least: a machine that is busy with something else can only add.
-    assert min(bench_slow.ratios(3, 600)) <= bench_slow.LIMIT
-
-
 def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard: Guard) -> None:
-    with _connected(guard) as connection:
+    with guard.connected() as connection:
         for _ in range(3):
-            filler = b"x" * (https.HEADERS_BYTES - 1024)
+            filler = b"x" * (HEADERS_BYTES - 1024)
             connection.sendall(
                 b"GET /livez HTTP/1.1\r\nhost: x\r\nx-filler: " + filler + b"\r\n\r\n"
             )
@@ -174,36 +147,36 @@ def test_headers_below_the_limit_and_many_requests_on_one_connection_pass(guard:
 
 
 def test_after_sigterm_it_is_not_ready_serves_on_and_closes_each_connection(tmp_path: Path) -> None:
-    with running(tmp_path, {"shutdownDelay": "3s"}) as guard:
-        with _connected(guard) as before:
-            assert _asked(before, "/readyz").status == 200
-            guard.process.send_signal(signal.SIGTERM)
-            signalled = time.monotonic()
-            while True:
-                with _connected(guard) as connection:
-                    answer = _asked(connection, "/readyz")
-                if answer.status == 503:
-                    break
-                assert time.monotonic() - signalled < 2, "it must become not ready"
-            assert answer.headers["connection"] == "close"
-            answer = _asked(before, "/livez")
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert guard.process.wait(20) == 0
-        assert time.monotonic() - signalled > 2.5
+    with running(tmp_path, {"shutdownDelay": "1h"}) as guard, guard.connected() as before:
+        assert _asked(before, "/readyz").status == 200
+        guard.process.send_signal(signal.SIGTERM)
+        eventually(lambda: _asked_anew(guard) == 503, 60, "it is not ready")
+        with guard.connected() as connection:
+            assert _asked(connection, "/readyz").headers["connection"] == "close"
+        answer = _asked(before, "/livez")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+def test_after_its_delay_it_ends_by_itself(tmp_path: Path) -> None:
+    with running(tmp_path, {"shutdownDelay": "1s"}) as guard:
+        assert _asked_anew(guard) == 200
+        guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(60) == 0
+        assert guard.told("serving for 1 s more")
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, {"shutdownDelay": "60s"}) as guard, _connected(guard) as connection:
+    with running(tmp_path, {"shutdownDelay": "1h"}) as guard, guard.connected() as connection:
         assert _asked(connection, "/livez").status == 200
         guard.process.send_signal(signal.SIGTERM)
         while _asked_anew(guard) != 503:
             assert guard.process.poll() is None
         guard.process.send_signal(signal.SIGTERM)
-        assert guard.process.wait(5) == 0
+        assert guard.process.wait(60) == 0
 
 
 def _asked_anew(guard: Guard) -> int:
-    with _connected(guard) as connection:
+    with guard.connected() as connection:
         return _asked(connection, "/readyz").status
 
 
@@ -213,22 +186,22 @@ def test_what_runs_is_finished(tmp_path: Path) -> None:
         b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n" % len(body)
     )
-    with running(tmp_path, {}) as guard, _connected(guard) as connection:
+    with running(tmp_path, {}) as guard, guard.connected() as connection:
         connection.sendall(head + body[:100])
         assert _asked_anew(guard) == 200, "the half is there before the signal"
         guard.process.send_signal(signal.SIGTERM)
-        eventually(lambda: _refuses(guard.port), 10, "it takes no more connections")
+        eventually(lambda: _refuses(guard.port), 60, "it takes no more connections")
         connection.sendall(body[100:])
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         assert json.loads(answer.read())["response"]["uid"] == "u-1"
         assert answer.headers["connection"] == "close"
-        assert guard.process.wait(20) == 0
+        assert guard.process.wait(60) == 0
 
 
 def _refuses(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), 60).close()
     except OSError:
         return True
     return False
@@ -246,7 +219,7 @@ def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: i
         "passwordFile": str(tmp_path / "password"),
         "caFile": str(vcsim.ca_file),
     }
-    delay = "60s" if signals == 2 else "0s"
+    delay = "1h" if signals == 2 else "0s"
     settings = {"providers": [provider], "deniedNetworks": [], "shutdownDelay": delay}
     with vcsim.connect() as instance, running(tmp_path, settings) as guard:
 
@@ -257,7 +230,7 @@ def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: i
         assert sessions() == 2
         guard.process.send_signal(signal.SIGTERM)
         if signals == 2:
-            eventually(lambda: _asked_anew(guard) == 503, 10, "it drains")
+            eventually(lambda: _asked_anew(guard) == 503, 60, "it drains")
             guard.process.send_signal(signal.SIGTERM)
-        assert guard.process.wait(20) == 0
+        assert guard.process.wait(60) == 0
         assert sessions() == 1

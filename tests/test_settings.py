@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from webhook.errors import SettingsInvalid
-from webhook.settings import Settings, load, spelled
+from webhook.settings import Settings, load, parse, spelled
 
 RULES, DEFAULTS = frozenset({"pvc-vm"}), frozenset({"pvc-identity"})
 
@@ -49,6 +53,32 @@ def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
     )
     assert settings.max_age == 90
     assert settings.trust_network
+
+
+def test_a_variable_reaches_a_field_inside_a_field(tmp_path: Path) -> None:
+    settings = _load(
+        tmp_path,
+        "api: {ratePerUser: 7, listen: '127.0.0.1:1'}",
+        CONVERSION_GUARD_API_ENABLED="true",  # as manifests/api spells it
+        CONVERSION_GUARD_API__RATE_PER_USER="9",
+        CONVERSION_GUARD_TLS__SECRET="other",
+    )
+    assert (settings.api.enabled, settings.api.rate_per_user) == (True, 9)
+    assert settings.api.listen == "127.0.0.1:1", "what no variable names is the file's"
+    assert settings.tls.secret == "other"
+
+
+def test_what_kubelet_says_of_a_service_is_no_setting(tmp_path: Path) -> None:
+    """One of the guard's own name, as the manifests have it."""
+    variables = {
+        "CONVERSION_GUARD_PORT": "tcp://10.0.0.1:443",
+        "CONVERSION_GUARD_SERVICE_HOST": "10.0.0.1",
+        "CONVERSION_GUARD_PORT_8444_TCP_PROTO": "tcp",
+        "CONVERSION_GUARD_API_PORT": "tcp://10.0.0.1:8444",
+        "LISTEN": "nowhere",
+        "MAXAGE": "never",
+    }
+    assert _load(tmp_path, "", **variables) == Settings()
 
 
 def test_every_fault_is_told_at_once_with_its_field(tmp_path: Path) -> None:
@@ -97,7 +127,7 @@ def test_the_certificate_comes_from_files_only_where_that_is_said(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("tls: {certFile: /a, keyFile: /b}", "tls: certFile and keyFile count only with source"),
+        ("tls: {certFile: /a, keyFile: /b}", "tls: certFile and keyFile need source"),
         ("tls: {secret: ../x}", "tls.secret: write the name of a Kubernetes object"),
         ("tls: {namespace: A_b}", "tls.namespace: write the name of a Kubernetes object"),
         ("tls: {extraNames: [ok.example, 'a b']}", "tls.extraNames.1: write a host name or an IP"),
@@ -112,7 +142,7 @@ def test_what_the_certificate_can_not_be_is_told(tmp_path: Path, text: str, says
 
 @pytest.mark.parametrize("text", ["clientCAFile: /ca.crt", "allowedClientNames: [kube-apiserver]"])
 def test_a_clients_ca_and_its_names_go_together(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsInvalid, match="clientCAFile and allowedClientNames go together"):
+    with pytest.raises(SettingsInvalid, match="set clientCAFile and allowedClientNames together"):
         _load(tmp_path, text)
 
 
@@ -120,3 +150,101 @@ def test_a_clients_ca_is_spelled_as_kubernetes_does(tmp_path: Path) -> None:
     text = "clientCAFile: /ca.crt\nallowedClientNames: [kube-apiserver]"
     assert _load(tmp_path, text).client_ca_file == Path("/ca.crt")
     assert spelled("client_ca_file") == "clientCAFile"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("on: deny\nlisten: x", ["the key True is no text", "listen: "]),
+        ("rules: {on: deny, pvc-wm: deny}", ["rules: the key True is", 'rules: "pvc-wm" is none']),
+        ("defaults: {off: true, 1: true, x: true}", ["the key False", "the key 1", '"x" is none']),
+        ("namespaces: {no: {}, a: {rules: {on: deny, x: deny}}}", ["False", "a.rules: the", '"x"']),
+        ("providers: [{yes: 1, x: 2}]", ["providers.0: the key True", "providers.0.x: "]),
+    ],
+)
+def test_a_key_that_yaml_takes_for_something_else_is_told(
+    tmp_path: Path, text: str, says: list[str]
+) -> None:
+    with pytest.raises(SettingsInvalid) as raised:
+        _load(tmp_path, text)
+    for one in says:
+        assert one in str(raised.value)
+
+
+def test_a_fault_of_the_file_is_told_beside_a_variable_for_the_same_place(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"settings\.yaml: api: Input should be .*: True"):
+        _load(tmp_path, "api: true", CONVERSION_GUARD_API_ENABLED="true")
+
+
+def test_a_fault_names_the_environment_where_it_comes_from_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid) as raised:
+        _load(
+            tmp_path,
+            "listen: x",
+            CONVERSION_GUARD_MAX_AGE="soon",
+            CONVERSION_GUARD_API__TYPO="1",
+            CONVERSION_GUARD_PROVIDERS="[{",
+        )
+    places = sorted(line.split(": ")[0:2] for line in str(raised.value).splitlines())
+    assert places == [
+        [f"{tmp_path}/settings.yaml", "listen"],
+        ["environment", "api.typo"],
+        ["environment", "maxAge"],
+        ["environment", "providers"],
+    ]
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-5", "-5s", "true", "soon", "''", "9" * 400])
+@pytest.mark.parametrize("field", ["maxAge", "shutdownDelay"])
+def test_what_is_no_length_of_time_is_refused(tmp_path: Path, field: str, value: str) -> None:
+    with pytest.raises(SettingsInvalid, match=f"{field}: is no length of time: write such as 90s"):
+        _load(tmp_path, f"{field}: {value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("90", 90), ("1.5s", 1.5), ("'7'", 7), ("1h1m1s", 3661)]
+)
+def test_lengths_of_time(tmp_path: Path, text: str, seconds: float) -> None:
+    assert _load(tmp_path, f"maxAge: {text}").max_age == seconds
+
+
+@pytest.mark.parametrize("value", ["true", "10", "0.5", "!!binary AQID"])
+def test_what_is_no_text_is_no_network(tmp_path: Path, value: str) -> None:
+    """It would be taken for a number, and that for an address."""
+    with pytest.raises(SettingsInvalid, match=r"deniedNetworks\.0: is no network: write such as"):
+        _load(tmp_path, f"deniedNetworks: [{value}]")
+
+
+def test_a_provider_named_twice_is_refused(tmp_path: Path) -> None:
+    """The second would hide the first, which goes on reading."""
+    text = "providers: [{namespace: a, name: b, type: ova}, {namespace: a, name: b, type: ovirt}]"
+    with pytest.raises(SettingsInvalid, match="providers: a/b is there more than once"):
+        _load(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "rules: &a {on: *a}", f"a: {'9' * 5000}"])
+def test_what_can_not_be_settings_is_told_and_nothing_breaks(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"settings\.yaml: "):
+        _load(tmp_path, text)
+
+
+_KEYS = st.sampled_from([*(f.alias or "" for f in Settings.model_fields.values()), "x"])
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates()
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS | _LEAVES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(_KEYS | _LEAVES, _VALUES), st.dictionaries(_KEYS, st.text()))
+@hypothesis_settings(deadline=None)
+def test_whatever_is_there_gives_settings_or_all_its_faults(
+    values: dict[object, object], variables: dict[str, str]
+) -> None:
+    content = yaml.safe_dump(values).encode()
+    named = {f"CONVERSION_GUARD_{name.upper()}": value for name, value in variables.items()}
+    try:
+        parse(Path("x"), content, named, rules=RULES, defaults=DEFAULTS)
+    except SettingsInvalid as error:
+        assert all(line.startswith(("x: ", "environment: ")) for line in str(error).splitlines())

@@ -60,15 +60,15 @@ def test_a_pair_that_cannot_be_served_leaves_the_old_one() -> None:
     served.load(good.certificate, good.key)
     served.load(good.certificate, good.key)  # the same is nothing new
     for certificate, key, told in (
-        (b"", good.key, "the certificate is no PEM certificate"),
-        (other.certificate[:400], other.key, "the certificate is no PEM certificate"),
-        (other.certificate, other.key[:100], "the key is no PEM key"),
-        (other.certificate, good.key, "the key is not that of the certificate"),
+        (b"", good.key, "the certificate is not a PEM certificate"),
+        (other.certificate[:400], other.key, "the certificate is not a PEM certificate"),
+        (other.certificate, other.key[:100], "the key is not a PEM key"),
+        (other.certificate, good.key, "the key does not belong to the certificate"),
         (other.certificate, _encrypted(other.key), "the key is encrypted"),
     ):
         with pytest.raises(CertificateInvalid, match=told):
             served.load(certificate, key)
-        assert shown(served.context) == x509.load_pem_x509_certificate(good.certificate)
+        assert shown(served.door.context) == x509.load_pem_x509_certificate(good.certificate)
     assert loaded == [1]
     assert served.seconds_left() == timedelta(days=10).total_seconds()
     assert served.timestamp() == (NOW + timedelta(days=10)).timestamp()
@@ -83,7 +83,7 @@ def test_every_door_serves_the_same_pair_also_the_next_one() -> None:
     for issued in (first, second):
         served.load(issued.certificate, issued.key)
         wanted = x509.load_pem_x509_certificate(issued.certificate)
-        assert [shown(door) for door in (served.context, early, late)] == [wanted] * 3
+        assert [shown(door.context) for door in (served.door, early, late)] == [wanted] * 3
 
 
 def test_the_shortest_life_in_a_chain_counts() -> None:
@@ -105,7 +105,7 @@ def test_an_rsa_certificate_is_served_too() -> None:
         encoding, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
     served.load(certificate.public_bytes(encoding), pem)
-    assert shown(served.context) == certificate
+    assert shown(served.door.context) == certificate
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_old_versions_and_suites_find_no_server(
         client.maximum_version = version
     client.set_ciphers(ciphers)
     if fits:
-        assert shown(served.context, client).not_valid_after_utc > NOW
+        assert shown(served.door.context, client).not_valid_after_utc > NOW
     else:
         with pytest.raises(ssl.SSLError):
-            shown(served.context, client)
+            shown(served.door.context, client)
 
 
 def _encrypted(key: bytes) -> bytes:
@@ -179,27 +179,27 @@ def test_a_rotation_of_mounted_files_reaches_new_connections_and_harms_no_old_on
         for issued in (first, second, third):
             trusting.load_verify_locations(cadata=issued.ca.decode())
         kept = httpx.Limits(keepalive_expiry=None)
-        with httpx.Client(base_url=guard.url, verify=trusting, limits=kept) as old:
+        with httpx.Client(base_url=guard.url, verify=trusting, limits=kept, timeout=60) as old:
             assert old.get("/livez").status_code == 200
             assert _shown(guard) == first.certificate
             mount.put(second.certificate, second.key)
-            eventually(lambda: _shown(guard) == second.certificate, 10, "the second is served")
+            eventually(lambda: _shown(guard) == second.certificate, 60, "the second is served")
             # Half of the next one: what is served stays.
             failed = _loads(guard, "failed")
             mount.put(third.certificate, second.key)
-            eventually(lambda: _loads(guard, "failed") > failed, 10, "a failure is counted")
+            eventually(lambda: _loads(guard, "failed") > failed, 60, "a failure is counted")
             assert _shown(guard) == second.certificate
-            assert "the key is not that of the certificate" in guard.log
+            assert "the key does not belong to the certificate" in guard.log
             mount.put(third.certificate[:200], third.key)
-            eventually(lambda: "is no PEM certificate" in guard.log, 10, "half of it is told")
+            eventually(lambda: "is not a PEM certificate" in guard.log, 60, "half of it is told")
             assert _shown(guard) == second.certificate
             mount.put(third.certificate, third.key)
-            eventually(lambda: _shown(guard) == third.certificate, 10, "the third is served")
+            eventually(lambda: _shown(guard) == third.certificate, 60, "the third is served")
             before = old.get("/livez").extensions["network_stream"]
             assert before.get_extra_info("ssl_object").getpeercert(True) == _der(first.certificate)
         assert _loads(guard, "ok") == 3
         left = float(_metric(guard, "conversion_guard_certificate_seconds_left"))
-        assert 0 < timedelta(days=4).total_seconds() - left < 60
+        assert 3 < left / timedelta(days=1).total_seconds() < 4
         timestamp = float(
             _metric(guard, "conversion_guard_certificate_not_after_timestamp_seconds")
         )
@@ -210,11 +210,11 @@ def test_health_tells_of_an_expired_certificate_and_life_does_not_end(tmp_path: 
     past = datetime.now(UTC) - timedelta(days=2)
     expired = tls.issue(["localhost", "127.0.0.1"], past, days=1)
     with running(tmp_path, {}) as guard:
-        unverified = httpx.Client(base_url=guard.url, verify=False)  # noqa: S501  it has expired
+        unverified = httpx.Client(base_url=guard.url, verify=False, timeout=60)  # noqa: S501  it has expired
         with unverified as client:
             assert client.get("/healthz").status_code == 200
             tls.write(expired, tmp_path)
-            eventually(lambda: client.get("/healthz").status_code == 503, 10, "it is told")
+            eventually(lambda: client.get("/healthz").status_code == 503, 60, "it is told")
             assert client.get("/livez").status_code == 200
         assert float(_metric(guard, "conversion_guard_certificate_seconds_left")) < 0
 
@@ -249,13 +249,13 @@ def test_an_unreachable_cluster_is_asked_again_and_sigterm_still_ends_it(tmp_pat
         assert process.stderr is not None
         try:
             for line in process.stderr:
-                if "the certificate can't be looked after: the API server" in line:
+                if "the upkeep of the certificate fails: the API server" in line:
                     break
             else:
                 raise AssertionError("it ended")
         finally:
             process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert "Traceback" not in process.stderr.read()
 
 

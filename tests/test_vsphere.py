@@ -1,7 +1,6 @@
 """A live source against the vCenter simulator: what it reads, follows, asks, and survives."""
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def inventory(vcsim: Vcsim, tmp_path: Path) -> Iterator[ProviderInventory]:
 
 
 def _named(inventory: ProviderInventory, name: str) -> VirtualMachine:
-    (vm,) = inventory.vms.by_name(name)
+    (vm,) = inventory.vms.named(name)
     return vm
 
 
@@ -67,8 +66,8 @@ def test_changes_are_followed(vcsim: Vcsim, inventory: ProviderInventory) -> Non
         add_disk(vm, 1024, "[LocalDS_0] DC0_H0_VM0/hot.vmdk")
         eventually(lambda: len(_named(inventory, "DC0_H0_VM0").disks) == 2, 60, "a disk was added")
         rename(vm, "renamed")
-        eventually(lambda: inventory.vms.by_name("renamed"), 60, "the new name")
-        assert not inventory.vms.by_name("DC0_H0_VM0")
+        eventually(lambda: inventory.vms.named("renamed"), 60, "the new name")
+        assert not inventory.vms.named("DC0_H0_VM0")
         power_off(vm)
         eventually(
             lambda: _named(inventory, "renamed").power_state == "poweredOff", 60, "it is off"
@@ -109,7 +108,7 @@ def test_an_outage_is_noticed_told_and_survived(
     vcsim.stop()
     eventually(lambda: inventory.unreachable_since, 60, "the outage")
     eventually(lambda: "connection refused" in inventory.cause, 60, "its cause")
-    with pytest.raises(VsphereUnreachable, match="prod is unreachable since 20"):
+    with pytest.raises(VsphereUnreachable, match="prod has been unreachable since 20"):
         fresh(inventory, morefs=["vm-1"])
     assert len(inventory.vms) == 4
     vcsim.start()
@@ -165,9 +164,8 @@ def test_stop_ends_a_blocked_wait_and_logs_out(vcsim: Vcsim, tmp_path: Path) -> 
     with vcsim.connect() as instance:
         sessions = instance.RetrieveContent().sessionManager
         before = {session.key for session in sessions.sessionList}
-        with following(live_address(vcsim, tmp_path)) as inventory:
+        # With waits so long that no test would see the end of one.
+        with following(live_address(vcsim, tmp_path), silence=12_000) as inventory:
             eventually(lambda: inventory.synced, 60, "the first read")
             assert len({session.key for session in sessions.sessionList} - before) == 1
-            stopping = time.monotonic()
-        assert time.monotonic() - stopping < 2  # and the wait would have lasted 25 s
         assert {session.key for session in sessions.sessionList} == before

@@ -4,7 +4,7 @@ Upper lines import lower ones, never the reverse.
 
 __main__   python -m webhook
 cli        the commands: arguments, output, exit codes
-runtime    a running guard put together: settings, certificates, what is followed
+runtime    a running guard put together and kept running: settings, certificates, what is followed
 server     admission over HTTPS: the ASGI app, health, limits; the only importer of uvicorn
 api        the vendors' REST API: tokens, rights, problem details, OpenAPI
 tls        the serving certificate, kept right; the only importer of cryptography
@@ -20,6 +20,7 @@ model      the keys, what vSphere and Kubernetes say, the AdmissionReview codec
 quantity   Kubernetes quantities
 metrics    the only importer of prometheus_client
 logs       for a person, or as JSON
+bucket     so many permits a second
 errors     the exception tree
 """
 

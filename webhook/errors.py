@@ -12,8 +12,23 @@ class SettingsInvalid(GuardError):
     """The settings can't be used; the message lists every bad value, one a line."""
 
 
+class PartEnded(GuardError):
+    """A part of a running guard has ended, and can't begin anew in this process."""
+
+
 class SnapshotInvalid(GuardError):
     """A snapshot file can't be read; the message names the file and the place in it."""
+
+
+class BodyRefused(GuardError):
+    """A request's body is not read to its end: `code` is the HTTP status, 408, 413 or 503.
+
+    The rest stays unread, so the connection is of no further use.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ReviewMalformed(GuardError):
@@ -45,6 +60,10 @@ class TooManyReads(VsphereUnreachable):
 
 class ClusterUnreachable(GuardError):
     """The API server could not be asked, or refused: the message says what, without a secret."""
+
+
+class NameInvalid(ClusterUnreachable):
+    """No object can have this name, so nothing was asked; the message shows the name."""
 
 
 class ServerUnreachable(GuardError):

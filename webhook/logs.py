@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
@@ -22,9 +23,19 @@ def log_to(
     stream: TextIO = sys.stderr, level: str = "info", log_format: LogFormat = "console"
 ) -> None:
     """One line an event, with time, level and logger."""
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(_Json() if log_format == "json" else _Console())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """A line that can't be made or written is told of by its place alone: the traceback that
+        logging itself would print here may hold anything. Where that can't be written either,
+        nobody is left to be told."""
+        error = type(sys.exc_info()[1]).__name__
+        with suppress(OSError, ValueError):
+            self.stream.write(f"a line of {record.name} at {record.lineno} was lost: {error}\n")
 
 
 class _Console(logging.Formatter):

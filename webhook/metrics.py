@@ -10,9 +10,9 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from webhook import __version__
@@ -47,57 +47,63 @@ class Metrics:
         )
         self._seconds = Histogram(
             "conversion_guard_review_duration_seconds",
-            "Time from the whole body to the answer",
+            "Time from the complete body to the answer",
             ("door",),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._reloads = Counter(
             "conversion_guard_settings_reloads",
-            "Changes of the settings file; a failed one leaves the old settings in force",
+            "Reloads of the settings file; after a failed one the old settings stay in force",
             ("result",),
             registry=self.registry,
         )
         self._loads = Counter(
             "conversion_guard_certificate_loads",
-            "Certificates put into service, and looks for one that failed (the old one stays)",
+            "Loads of the serving certificate; after a failed one the old certificate stays",
             ("result",),
             registry=self.registry,
         )
         self._findings = Counter(
             "conversion_guard_findings",
-            "What the rules found, by what is done about it",
+            "Findings of the rules, by the action taken",
             ("rule", "action"),
             registry=self.registry,
         )
         self._undecided = Counter(
             "conversion_guard_undecided",
-            "Reviews whose facts could not be had, those that the policy admits included",
+            "Undecided reviews, including those that the policy admits",
             ("cause",),
             registry=self.registry,
         )
         self._skipped = Counter(
             "conversion_guard_skipped",
-            "PVCs that are none of a vendor's",
+            "PVCs that are skipped because no vendor made them",
             ("reason",),
             registry=self.registry,
         )
         self._refused = Counter(
             "conversion_guard_refused_requests",
-            "Requests that hold no review, or come from nobody who may send one",
+            "Requests without a review, or from a client that may not send one",
             ("code",),
             registry=self.registry,
         )
         self._events = Counter(
             "conversion_guard_events",
-            "Events on Plans: sent, spared because there was the same or too many, failed",
+            "Events on Plans: sent, spared (a repeat, or too many) or failed",
             ("result",),
             registry=self.registry,
         )
         self._api = Counter(
             "conversion_guard_api_requests",
-            "Requests to the REST API, by the route that they took; empty: turned away before",
+            "Requests to the REST API, by route; empty: refused before routing",
             ("route", "code"),
+            registry=self.registry,
+        )
+        self._restarts = Counter(
+            "conversion_guard_part_restarts",
+            "Ends of a part of the guard, each of which began anew",
+            ("part",),
             registry=self.registry,
         )
         for result in ("ok", "failed"):
@@ -134,6 +140,15 @@ class Metrics:
         for reason in reasons:
             self._skipped.labels(reason)
 
+    def expect_parts(self, parts: Iterable[str]) -> None:
+        """Show each of these at 0."""
+        for part in parts:
+            self._restarts.labels(part)
+
+    def restarted(self, part: str) -> None:
+        """Count the end of a part that begins anew."""
+        self._restarts.labels(part).inc()
+
     def found(self, rule: str, action: str) -> None:
         """Count one finding."""
         self._findings.labels(rule, action).inc()
@@ -168,12 +183,12 @@ class Metrics:
         self.registry.register(_Providers(providers, states))
         limit = Gauge(
             "conversion_guard_inventory_max_age_seconds",
-            "The setting maxAge: what is older decides nothing",
+            "The setting maxAge: an older inventory decides nothing",
             registry=self.registry,
         )
         limit.set_function(max_age)
 
-    def reloaded(self, *, ok: bool) -> None:
+    def reloaded(self, ok: bool) -> None:
         """Count a change of the settings file."""
         self._reloads.labels("ok" if ok else "failed").inc()
 
@@ -190,16 +205,10 @@ class Metrics:
         """Count a certificate put into service, or a look for one that failed."""
         self._loads.labels("ok" if ok else "failed").inc()
 
-    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
-        """Serve /metrics in a thread of its own: the port it listens on, and how to stop it."""
-        server, thread = start_http_server(port, host, registry=self.registry)
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return server.server_port, stop
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """What a scrape gets, and its media type: the best of those that `accept` names."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type
 
 
 class _Providers(Collector):
@@ -212,21 +221,21 @@ class _Providers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         vms = GaugeMetricFamily(
-            "conversion_guard_inventory_vms", "VMs that are known", labels=("provider",)
+            "conversion_guard_inventory_vms", "VMs in the inventory", labels=("provider",)
         )
         age = GaugeMetricFamily(
             "conversion_guard_inventory_age_seconds",
-            "Since vSphere last said that it is so",
+            "Seconds since vSphere last confirmed the inventory",
             labels=("provider",),
         )
         state = GaugeMetricFamily(
             "conversion_guard_provider_state",
-            "1 for the state that a provider is in",
+            "1 for the state of the provider, else 0",
             labels=("provider", "state"),
         )
         reads = CounterMetricFamily(
             "conversion_guard_vsphere_reads",
-            "Reads of vSphere: of everything, or afresh for one denial",
+            "Reads of vSphere: full, or fresh for one decision",
             labels=("provider", "kind", "result"),
         )
         for one in self._providers():

@@ -1,7 +1,7 @@
 """Kubernetes quantities, by the kubernetes package's own parser."""
 
 import re
-from decimal import Decimal, localcontext
+from decimal import ROUND_UP, Decimal, localcontext
 from functools import lru_cache
 
 from kubernetes.utils.quantity import parse_quantity
@@ -13,11 +13,17 @@ _GRAMMAR = re.compile(
 )
 
 
+_MOST = Decimal(2**63 - 1)
+_LEAST = Decimal("1e-9")
+
+
 @lru_cache(maxsize=1024)  # a vendor's PVCs come in a few sizes
 def parse(text: str) -> Decimal | None:
-    """The exact number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`), or None if it is none."""
+    """The number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`) as the API server takes it: exact, but
+    capped at 2^63-1 and rounded up to a billionth (resource/quantity.go). None if it is none."""
     if len(text) > 64 or not _GRAMMAR.fullmatch(text):
         return None
     with localcontext(prec=128):  # 64 digits by 2^60: the usual 28 would round
         number: Decimal = parse_quantity(text)
-    return number
+        capped = max(-_MOST, min(_MOST, number))
+        return capped.quantize(_LEAST, rounding=ROUND_UP).normalize() + 0

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +9,14 @@ import pytest
 
 from tests.cases import NAMESPACE, VSPHERE
 from tests.e2e.bed import Bed
-from tests.e2e.parts import PartMissing, Parts, parts
-from tests.e2e.world import FORKLIFTS_CRDS, MANIFESTS, OWN_CRDS, TARGET, World
+from tests.e2e.parts import Parts, parts
+from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World, forklifts_crds
 
 
 @pytest.fixture(scope="session")
 def programs() -> Parts:
-    """The real programs. Where they can't be had: skipped with the reason, in CI a failure."""
-    try:
-        return parts()
-    except PartMissing as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    """What a bed is made of."""
+    return parts()
 
 
 @pytest.fixture(scope="session", params=["own", "forklift"])
@@ -30,9 +24,7 @@ def crds(request: pytest.FixtureRequest) -> Path:
     """The folder of the CustomResourceDefinitions."""
     if request.param == "own":
         return OWN_CRDS
-    if not FORKLIFTS_CRDS.is_dir():
-        pytest.skip("Forklift's own CRDs are not at hand")
-    return FORKLIFTS_CRDS
+    return forklifts_crds()
 
 
 @pytest.fixture(scope="session")

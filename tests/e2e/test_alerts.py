@@ -24,8 +24,8 @@ from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World
 from tests.guard import Guard, running
 from tests.promql import Moment, Scrape, scraped
 from webhook import tls
-from webhook.engine.decide import Sources
 from webhook.engine.policy import Policy
+from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
 from webhook.metrics import Metrics
 from webhook.server import app as server
@@ -92,11 +92,11 @@ def test_a_certificate_near_its_end_and_past_it(tmp_path: Path) -> None:
             assert not fires(name, good, good)
         certified(for_days=7)
         eventually(
-            lambda: fires("ConversionGuardCertificateExpiring", good, of(guard)), 30, "a week left"
+            lambda: fires("ConversionGuardCertificateExpiring", good, of(guard)), 60, "a week left"
         )
         assert not fires("ConversionGuardCertificateExpired", good, of(guard))
         certified(for_days=0)
-        eventually(lambda: fires("ConversionGuardCertificateExpired", good, of(guard)), 30, "none")
+        eventually(lambda: fires("ConversionGuardCertificateExpired", good, of(guard)), 60, "none")
 
 
 def test_a_vcenter_that_is_away(world: World) -> None:
@@ -130,8 +130,15 @@ def test_settings_that_are_no_good(tmp_path: Path) -> None:
         before = of(guard)
         (tmp_path / "settings.yaml").write_text("maxAge: long\n")
         eventually(
-            lambda: fires("ConversionGuardSettingsReloadFailed", before, of(guard)), 30, "reloaded"
+            lambda: fires("ConversionGuardSettingsReloadFailed", before, of(guard)), 60, "reloaded"
         )
+
+
+def test_a_part_that_ends_again_and_again(tmp_path: Path) -> None:
+    with running(tmp_path, {"kubeconfig": str(tmp_path / "missing")}) as guard:
+        before = of(guard)
+        assert not fires("ConversionGuardPartFails", before, before)
+        eventually(lambda: fires("ConversionGuardPartFails", before, of(guard)), 60, "it ends")
 
 
 def test_a_fault_of_its_own() -> None:
@@ -145,17 +152,12 @@ def test_a_fault_of_its_own() -> None:
         transport = ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="https://guard") as client:
             answer = await client.post("/validate", json=review_of(BASE["PersistentVolumeClaim"]))
-            assert "failed to judge this request" in answer.json()["response"]["status"]["message"]
+            assert "failed to check this request" in answer.json()["response"]["status"]["message"]
 
-    port, stop = metrics.serve("127.0.0.1", 0)
-    try:
-        before = scraped(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
-        assert not fires("ConversionGuardFault", before, before)
-        asyncio.run(judged())
-        now = scraped(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
-    finally:
-        stop()
-    assert fires("ConversionGuardFault", before, now)
+    before = scraped(metrics.text("")[0].decode())
+    assert not fires("ConversionGuardFault", before, before)
+    asyncio.run(judged())
+    assert fires("ConversionGuardFault", before, scraped(metrics.text("")[0].decode()))
 
 
 def test_each_alert_is_tried_here() -> None:

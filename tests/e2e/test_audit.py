@@ -116,8 +116,8 @@ def test_a_mark_that_no_migration_stands_behind_is_named_and_the_pvc_judged(
     owned, forged = found["PersistentVolumeClaim owned"], found["PersistentVolumeClaim forged"]
     assert (owned["verdict"], owned["notes"]) == ("skipped", [])
     assert forged["verdict"] == "denied"
-    assert f'"{stray}", the uid of no Migration' in forged["notes"][0]["message"]
-    assert "the uid of no PVC" in str(found["PersistentVolumeClaim prime-of-nothing"]["notes"])
+    assert f'"{stray}", which is not the uid of any Migration' in forged["notes"][0]["message"]
+    assert "no PVC has that uid" in str(found["PersistentVolumeClaim prime-of-nothing"]["notes"])
 
 
 def test_a_vcenter_out_of_reach_leaves_undecided_what_may_be_its_own(
@@ -132,7 +132,7 @@ def test_a_vcenter_out_of_reach_leaves_undecided_what_may_be_its_own(
     world.bed.kubectl("delete", "provider", "dead", "-n", NAMESPACE, check=True)
     world.bed.kubectl("delete", "secret", "dead-credentials", "-n", NAMESPACE, check=True)
     assert done.returncode == 1
-    assert f"conversion-guard: provider {NAMESPACE}/dead is unreachable since" in done.stderr
+    assert f"conversion-guard: provider {NAMESPACE}/dead has been unreachable since" in done.stderr
     verdicts = {one["name"]: one["verdict"] for one in json.loads(done.stdout)["results"]}
     assert verdicts == {"right": "admitted", "whose": "undecided"}
 

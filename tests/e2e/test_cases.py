@@ -49,7 +49,6 @@ _STORAGE_CLASS = {
 }
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "group",
     [list(group) for _, group in groupby(CASES, key=_guard)],

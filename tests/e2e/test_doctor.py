@@ -22,7 +22,7 @@ from tests.guard import running
 from webhook import tls
 from webhook.manifests import files
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 OWN, TLS, LOGIN = "conversion-guard", "conversion-guard-tls", f"{VSPHERE}-credentials"
 VALIDATING, MUTATING = "validatingwebhookconfiguration", "mutatingwebhookconfiguration"
@@ -128,16 +128,16 @@ FAULTS: list[tuple[str, str, str, Any, str, str]] = [
     (VALIDATING, OWN, "", replaced(f"{FIRST}/matchConditions/0/expression", "true"), "webhooks",
      "the matchCondition names-a-source-disk is not the shipped one"),
     (VALIDATING, OWN, "", [{"op": "add", "path": f"{FIRST}/objectSelector",
-     "value": {"matchLabels": {"a": "b"}}}], "webhooks", "and none is shipped"),
+     "value": {"matchLabels": {"a": "b"}}}], "webhooks", "but the shipped one has none"),
     (VALIDATING, OWN, "", replaced(f"{FIRST}/clientConfig/service/path", "/"), "webhooks",
      "clientConfig is "),
     (MUTATING, OWN, "", removed("/webhooks/1"), "webhooks", "plan.conversion-guard.io is missing"),
     (MUTATING, OWN, "", removed(f"{FIRST}/clientConfig/caBundle"), "certificates",
      "the caBundle of pvc.conversion-guard.io is empty"),
     (MUTATING, OWN, "", replaced(f"{FIRST}/clientConfig/caBundle", "eA=="), "certificates",
-     "is no PEM certificate"),
+     "is not a PEM certificate"),
     ("secret", TLS, OWN, None, "certificates", f"no serving certificate in Secret {OWN}/{TLS}"),
-    ("secret", TLS, OWN, "another", "certificates", "is signed by no CA of a caBundle"),
+    ("secret", TLS, OWN, "another", "certificates", "is not signed by a CA of a caBundle"),
     ("validatingadmissionpolicybinding", "conversion-guard-ca-bundle", "", None, "webhooks",
      "a stolen token of the guard could change more"),
     ("clusterrolebinding", OWN, "", None, "rights", "may not in the whole cluster: list pers"),
@@ -152,7 +152,7 @@ FAULTS: list[tuple[str, str, str, Any, str, str]] = [
         "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/type/enum",
         ["cold", "warm"]), "forklift", "has no spec.type: conversion"),
     ("deployment", OWN, OWN, None, "deployment", f"there is no Deployment {OWN}/{OWN}"),
-    ("secret", LOGIN, NAMESPACE, None, "vcenters", f"its Secret {LOGIN} is not there"),
+    ("secret", LOGIN, NAMESPACE, None, "vcenters", f"its Secret {LOGIN} does not exist"),
     ("secret", LOGIN, NAMESPACE, removed("/data/user"), "vcenters", "its Secret has no user"),
     ("secret", LOGIN, NAMESPACE, removed("/data/ca.crt"), "vcenters",
      "its certificate is not trusted"),
@@ -247,7 +247,7 @@ def test_a_webhook_that_sees_plans_first_is_named(bed: Bed, tmp_path: Path) -> N
 def test_who_may_not_look_is_told_and_a_cluster_out_of_reach_is_2(bed: Bed, tmp_path: Path) -> None:
     done = run("doctor", "--kubeconfig", bed.kubeconfig("viewer"))
     assert done.returncode == 1
-    assert "unknown  webhooks      you may not look" in done.stdout
+    assert "unknown  webhooks      you may not read it" in done.stdout
     bad = json.loads(bed.kubeconfig().read_text())
     bad["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "kubeconfig").write_text(json.dumps(bad))

@@ -73,11 +73,11 @@ def test_a_refused_migration_is_told_of_on_its_plan_once(
     for _ in range(4):
         refused = world.create(migration("refused"))
         assert "(conversion-guard: migration-disks)" in refused.stderr
-    eventually(lambda: events(world, "refused"), 20, "the Event")
+    eventually(lambda: events(world, "refused"), 60, "the Event")
     assert counted(guard, "spared") == spared + 3
     (event,) = events(world, "refused")
     assert (event["type"], event["reason"]) == ("Warning", "MigrationRefused")
-    assert event["message"] == "A Migration of this Plan was refused by migration-disks"
+    assert event["message"] == "A Migration of this Plan was denied by migration-disks"
     assert vm.moref not in json.dumps(event)
     assert vm.uuid not in json.dumps(event)
     described = world.bed.kubectl("describe", "plan", "refused", "-n", NAMESPACE, check=True)
@@ -101,12 +101,12 @@ def test_without_the_right_to_tell_a_refusal_is_the_same(
     less = json.dumps({"rules": rules})
     kubectl("patch", "clusterrole", "conversion-guard", "--type=merge", "-p", less, check=True)
     may = ("auth", "can-i", "create", "events.events.k8s.io", "--as", GUARD, "-n", NAMESPACE)
-    eventually(lambda: kubectl(*may).returncode, 20, "the right is gone")
+    eventually(lambda: kubectl(*may).returncode, 60, "the right is gone")
     try:
         failed = counted(guard, "failed")
         refused = world.create(migration("untold"))
         assert "(conversion-guard: migration-disks)" in refused.stderr
-        eventually(lambda: counted(guard, "failed") == failed + 1, 20, "it is counted")
+        eventually(lambda: counted(guard, "failed") == failed + 1, 60, "it is counted")
         assert "an Event on a Plan was not sent: the API server answers 403" in guard.log
     finally:
         kubectl("apply", "-f", str(ROLE), check=True)

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.bed import GUARD
 from tests.e2e.world import MANIFESTS, ROOT, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 DEMO = ROOT / "webhook" / "cli" / "demo" / "inventory.yaml"
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)

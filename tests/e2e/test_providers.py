@@ -126,7 +126,7 @@ async def test_added_changed_and_deleted_providers_and_rotated_secrets(world: Wo
         await becomes(lambda: not now.inventory.unlisted, "the first list")
         assert list(now.inventory) == []
         await kubectl(world, provider("prod"))
-        await becomes(lambda: "prod-credentials is not there" in now.trouble("prod"), "no secret")
+        await becomes(lambda: "prod-credentials does not exist" in now.trouble("prod"), "no secret")
         await kubectl(world, secret("prod-credentials", SECRET))
         await becomes(lambda: len(now.sources.running) == 1, "a source")
         found = now.sources.running[0]
@@ -172,6 +172,11 @@ async def test_added_changed_and_deleted_providers_and_rotated_secrets(world: Wo
             {"secret": {"name": "prod-credentials", "namespace": TARGET}},
             SECRET,
             "another namespace",
+        ),
+        (
+            {"secret": {"name": f"../../{TARGET}/secrets/prod-credentials"}},
+            SECRET,
+            "its spec.secret.name",
         ),
         ({}, {"user": "u"}, "no password"),
         ({}, {}, "no user and no password"),
@@ -219,7 +224,7 @@ async def test_an_api_server_that_is_away_takes_nothing_away(
 
 async def test_without_rights_every_provider_is_in_doubt(world: World) -> None:
     async with following(world.bed.kubeconfig("viewer")) as now:
-        await becomes(lambda: "403" in now.inventory.unlisted[NAMESPACE](), "the refusal")
+        await becomes(lambda: "403" in now.inventory.unlisted[NAMESPACE].why(), "the refusal")
 
 
 def test_verdicts_follow_the_clusters_providers(world: World, vcsim: Vcsim) -> None:

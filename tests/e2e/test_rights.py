@@ -21,7 +21,7 @@ from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS, World
 from tests.guard import running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 SHIPPED = MANIFESTS / "overlays" / "api"
 """With all that there is to install."""
@@ -131,6 +131,7 @@ def _judge(world: World, kubeconfig: str) -> None:
             f"{guard.api_url}/api/v1/providers",
             headers={"Authorization": "Bearer nobodys"},
             verify=guard.tls(),
+            timeout=60,
         )
         assert called.status_code == 401, "the API server has been asked whose token that is"
 

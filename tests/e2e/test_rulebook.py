@@ -271,7 +271,7 @@ class TestFaultsOfAClaim:
         assert not team.starts()
         name = claims[1]["metadata"]["name"]
         world.bed.kubectl("delete", "pvc", name, "-n", TEAM, "--wait=false", check=True)
-        told = team.refused(team.migration, "migration-disks", "on the way out")
+        told = team.refused(team.migration, "migration-disks", "being deleted")
         assert name in told
 
     def test_a_running_pod_mounts_it(self, world: World, team: Team, pair: tuple[Vm, Vm]) -> None:
@@ -307,7 +307,7 @@ class TestWhatHappensInVsphere:
         eventually(
             lambda: 'write "renamed"' in team.send(again, dry_run=True).stderr, 60, "the new name"
         )
-        team.refused(by_name, "plan-vm", "is not the name or path of a VM")
+        team.refused(by_name, "plan-vm", "has no VM with the name or path")
         assert not team.starts(), "the id counts"
 
     def test_made_a_template(self, team: Team, vms: dict[str, Vm], vcsim: Vcsim) -> None:
@@ -340,7 +340,7 @@ class TestWhatHappensInVsphere:
             disk.capacityInKB = 200 * 2**20
             disk.capacityInBytes = disk.capacityInKB * 1024
             _reconfigure(found, "edit", disk)
-        team.refused(team.migration, "migration-disks", "less room than the disk")
+        team.refused(team.migration, "migration-disks", "smaller than the disk")
         team.bind(*claims, storage="200Gi")
         eventually(lambda: not team.starts(), 60, "it has room")
         with vcsim.connect() as instance:
@@ -353,13 +353,15 @@ class TestWhatHappensInVsphere:
                 place = instance.RetrieveContent().rootFolder.childEntity[0]
                 files.MakeDirectory(moved.rpartition("/")[0], place, True)
             add_disk(found, 2**20, moved)
-        told = team.refused(team.migration, "migration-disks", "with no disk of")
+        told = team.refused(
+            team.migration, "migration-disks", "with a disk-source that is not a disk of"
+        )
         assert moved in told
         old = team.disk(vm, 2, name="late")
         told = team.refused(old, "pvc-disk-source", vm.files[2])
         assert moved in told, "the new path is named"
         again = merged(team.plan(vm), {"metadata": {"name": "again"}})
-        team.refused(again, "plan-disks", "with no disk of")
+        team.refused(again, "plan-disks", "with a disk-source that is not a disk of")
 
 
 class TestPlansAndMigrations:
@@ -498,7 +500,7 @@ class TestWhosePvcItIs:
         labels = [f"{VM_ID}={vm.moref}", f"{VM_UUID}={vm.uuid}"]
         first = kubectl("label", *of, *labels)
         assert first.returncode == 1
-        assert "before the labels or in one patch with them" in first.stderr
+        assert "before the labels or in the same patch" in first.stderr
         kubectl("annotate", *of, f"{DISK_SOURCE}={vm.files[0]}", check=True)
         kubectl("label", *of, *labels, check=True)
         kubectl("label", *of, f"{VM_ID}-", f"{VM_UUID}-", check=True)
@@ -514,7 +516,9 @@ class TestEnforcement:
             world.bed.kubectl("label", "namespace", TEAM, f"{label}=warn", check=True)
             eventually(lambda: team.send(wrong, dry_run=True).returncode == 0, 60, "it only warns")
             assert "(conversion-guard: pvc-disk-source)" in team.make(wrong)
-            team.refused(team.plan(pair[0]), "plan-disks", "with no disk of")
+            team.refused(
+                team.plan(pair[0]), "plan-disks", "with a disk-source that is not a disk of"
+            )
             typo = [f"{label}=wran", "--overwrite"]
             world.bed.kubectl("label", "namespace", TEAM, *typo, check=True)
             again = team.disk(pair[0], 1, source="[x] wrong.vmdk")
@@ -531,13 +535,13 @@ class TestAudit:
     ) -> None:
         wrong = team.disk(pair[0], 0, name="in-the-audit-log", source="[x] wrong.vmdk")
         team.send(wrong)
-        kept = eventually(lambda: _audited(world, "in-the-audit-log"), 30, "the audit log has it")
+        kept = eventually(lambda: _audited(world, "in-the-audit-log"), 60, "the audit log has it")
         assert kept["verdict"] == "denied"
         assert kept["provider"].startswith(NAMESPACE)
         assert (kept["vm"], kept["rules"]) == (pair[0].moref, "pvc-disk-source")
         team.make(merged(wrong, {"metadata": {"name": "prime-in-the-audit-log"}}), user=CDI)
         kept = eventually(
-            lambda: _audited(world, "prime-in-the-audit-log"), 30, "the audit log has it"
+            lambda: _audited(world, "prime-in-the-audit-log"), 60, "the audit log has it"
         )
         assert kept["verdict"] == "skipped"
         assert "prime-*" in kept["skipped-because"]
@@ -606,7 +610,7 @@ class TestWhoMayLearnWhat:
         stray["metadata"]["labels"]["migration"] = _MIGRATION_UID
         other.make(stray)
         assert "their-secret" in team.refused(other.plan(pair[0]), "plan-disks", "1 PVC")
-        told = team.refused(other.plan(pair[0]), "plan-disks", "1 PVC", user="vendor")
+        told = team.refused(other.plan(pair[0]), "plan-disks", ": a PVC with ", user="vendor")
         assert "their-secret" not in told
 
 

@@ -118,7 +118,7 @@ class TestPlans:
                 {"provider": {"source": {"name": "openstack-lab"}}},
                 'spec.provider.source: "openshift-mtv/openstack-lab" is of type "openstack"',
             ),
-            ({"vms": [{"id": "vm-99999"}]}, 'spec.vms[0].id: "vm-99999" is not a VM of provider'),
+            ({"vms": [{"id": "vm-99999"}]}, ' has no VM "vm-99999": write the id'),
             ({"vms": [{"name": "DC0_H0_VM9"}]}, "did you mean"),
             ({"vms": [{"name": "DC0_C0_RP0_VM1"}]}, "is a template"),
         ],
@@ -221,7 +221,7 @@ class TestClaims:
             lambda: (
                 world.create(claim("hot-bare", vm, source="hot.vmdk"), dry_run=True).returncode == 0
             ),
-            30,
+            60,
             "the bare name of a new disk is filled in",
         )
 
@@ -242,7 +242,10 @@ class TestClaims:
         assert world.create(claim("changing", vm)).returncode == 0
         wrong = label(world, "changing", f"{VM_UUID}={other.uuid}", "--overwrite")
         assert 'The PersistentVolumeClaim "changing" is invalid' in wrong
+        before = guard.reviews()
         assert label(world, "changing", f"{VM_ID}-", f"{VM_UUID}-") == ""
+        assert annotate(world, "changing", f"{DISK_SOURCE}-") == ""
+        assert guard.reviews() == before, "with every replica down it would be let go, too"
 
 
 class TestOutage:
@@ -255,15 +258,15 @@ class TestOutage:
         with world.guarded(vcsim, trustNetwork=True) as guard:
             vm = world.vm("DC0_H0_VM0", vcsim)
             vcsim.stop()
-            eventually(lambda: "unreachable" in guard.log, 30, "the guard notices the outage")
+            eventually(lambda: "unreachable" in guard.log, 60, "the guard notices the outage")
             right = world.create(claim("known", vm))
             assert right.returncode == 0, right.stderr
-            assert "Warning: judged by what was known" in right.stderr
-            assert "is unreachable since 20" in right.stderr
+            assert "Warning: checked with the inventory of" in right.stderr
+            assert "has been unreachable since 20" in right.stderr
             unknown = world.create(claim("unknown", vm, vmID="vm-99999"))
             assert unknown.returncode == 1
             assert "(ServiceUnavailable)" in unknown.stderr
-            assert f"provider {NAMESPACE}/{VSPHERE} is unreachable since 20" in unknown.stderr
+            assert f"provider {NAMESPACE}/{VSPHERE} has been unreachable since 20" in unknown.stderr
             status = world.post(claim("unknown", vm, vmID="vm-99999"))
             assert (status["code"], status["reason"]) == (503, "ServiceUnavailable")
             vcsim.start()
@@ -302,7 +305,7 @@ class TestTwoVcenters:
             two.stop()
             eventually(lambda: world.post(wrong)["code"] == 503, 60, "one of two is away")
             message = world.post(wrong)["message"]
-            assert f"{NAMESPACE}/vcenter-1 is unreachable since" in message
+            assert f"{NAMESPACE}/vcenter-1 has been unreachable since" in message
             assert f"{NAMESPACE}/vcenter-0" not in message
             done = world.create(claim("of-0", first), dry_run=True)
             assert done.returncode == 0, "the other one's word is enough to admit"
@@ -332,7 +335,7 @@ class TestDeadWebhook:
     def test_a_dead_guard_stands_in_nobodys_way_and_lets_nothing_in(self, world: World) -> None:
         vm, other = world.vm("DC0_H0_VM0"), world.vm("DC0_C0_RP0_VM0")
         with world.guarded(trustNetwork=True) as guard:
-            for name in ("orphan", "other-orphan"):
+            for name in ("orphan", "other-orphan", "released", "half-released"):
                 done = world.create(expandable(world, claim(name, vm)))
                 assert done.returncode == 0, done.stderr
             obj = merged(plan(GUIDES_PLAN, vm, other), {"metadata": {"name": "orphan"}})
@@ -347,9 +350,18 @@ class TestDeadWebhook:
             archive = '{"spec": {"archived": true}}'
             world.bed.kubectl("patch", *of_plan, "--type=merge", "-p", archive, check=True)
             world.bed.kubectl("delete", *of_plan, check=True)
+            swapped = f"{VM_ID}-", f"{VM_UUID}={other.uuid}", "--overwrite"
+            released = f"{VM_ID}-", f"{VM_UUID}-"
+            for name in ("released", "half-released"):
+                assert label(world, name, *released[: 2 if name == "released" else 1]) == ""
+                assert annotate(world, name, f"{DISK_SOURCE}-") == ""
             for refused in (
                 world.create(claim("new", vm)).stderr,
                 label(world, "other-orphan", f"{VM_UUID}={other.uuid}", "--overwrite"),
+                label(world, "other-orphan", *swapped),
+                annotate(world, "other-orphan", f"{DISK_SOURCE}={other.files[0]}", "--overwrite"),
+                label(world, "released", f"{VM_ID}={vm.moref}"),
+                label(world, "half-released", f"{DISK_SOURCE}=x"),
                 world.create(merged(obj, {"spec": {"targetPowerState": "on"}})).stderr,
             ):
                 assert "failed calling webhook" in refused
@@ -388,6 +400,10 @@ def live_on(world: World, name: str) -> None:
 
 def label(world: World, name: str, *labels: str) -> str:
     return world.bed.kubectl("label", "pvc", name, "-n", TARGET, *labels).stderr
+
+
+def annotate(world: World, name: str, *annotations: str) -> str:
+    return world.bed.kubectl("annotate", "pvc", name, "-n", TARGET, *annotations).stderr
 
 
 def refused_everywhere(world: World, obj: dict[str, Any], says: str) -> dict[str, Any]:

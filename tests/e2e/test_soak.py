@@ -34,7 +34,7 @@ from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, pvc, vms_of
 from tests.guard import Guard, running
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
-from webhook.server import https
+from webhook.server.connection import KEEP_ALIVE
 from webhook.tls.authority import parse, rotated
 from webhook.tls.issuing import Pair, leaf
 
@@ -47,7 +47,7 @@ CLAIMS = "/api/v1/namespaces/{}/persistentvolumeclaims"
 API_SERVERS_IDLE_SECONDS = 90
 """After which it closes a connection to a webhook."""
 NAMES = [f"conversion-guard.{OWN}.svc", "127.0.0.1"]
-ONE_AFTER_THE_OTHER = 60.0
+ONE_AFTER_THE_OTHER = 180.0
 """Seconds for each single thing that must come to pass."""
 
 
@@ -104,7 +104,7 @@ class Replica:
         guard.process.send_signal(how)
         code = guard.process.wait(60)
         self._balancer.remove(guard.port)
-        eventually(lambda: not self._balancer.connections(guard.port), 10, "no connection is left")
+        eventually(lambda: not self._balancer.connections(guard.port), 60, "no connection is left")
         self._life.close()
         self.guard = None
         assert "Traceback" not in guard.log, guard.log
@@ -435,7 +435,8 @@ def test_no_call_is_lost_while_certificates_and_replicas_change(
     assert [call.fault for call in load.calls if call.fault and call not in on_their_way] == []
     assert lifes.codes == [0] * 2 * form.restarts
     assert cluster.let_through() - before <= len(on_their_way)
-    assert end - begin < 2, "so few calls are excused"
+    lost = [call.fault for call in on_their_way if call.fault]
+    assert all("failed calling webhook" in fault for fault in lost), "none was judged wrongly"
 
 
 def test_an_upgrade_over_a_running_install_loses_no_call(cluster: Cluster, form: Form) -> None:
@@ -457,7 +458,7 @@ def test_an_upgrade_over_a_running_install_loses_no_call(cluster: Cluster, form:
 
 def test_no_connection_is_found_closed_after_a_silence(cluster: Cluster, form: Form) -> None:
     """The API server's, and one of the test's own, which the API server's 90 s don't end."""
-    assert https.KEEP_ALIVE > API_SERVERS_IDLE_SECONDS
+    assert KEEP_ALIVE > API_SERVERS_IDLE_SECONDS
     before = cluster.let_through()
     load, sizes = Load(cluster), itertools.cycle((1, 30, 4, 80, 12))
 
@@ -531,7 +532,7 @@ def test_uninstalled_while_it_runs_it_makes_nothing_anew_and_comes_back(cluster:
     bed = cluster.api.bed
     bed.kubectl("delete", "-k", str(MANIFESTS), "--wait=false", check=True)
     for guard in cluster.guards:
-        refused = "looked after: the API server answers 403"
+        refused = "certificate fails: the API server answers 403"
         eventually(lambda: refused in guard.log, ONE_AFTER_THE_OTHER, "it has looked in vain")  # noqa: B023
     end_namespace(bed)
     wrong = claim("unchecked", replace(cluster.vms[0], moref="vm-99999"))

@@ -1,6 +1,7 @@
 """A cluster, a vCenter and the guard between them, as the end-to-end tests meet them."""
 
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -32,8 +33,29 @@ from webhook.model.keys import ENFORCE
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 OWN_CRDS = Path(__file__).parent / "crds"
-FORKLIFTS_CRDS = ROOT.parent / "shared" / "forklift-crds"
 TARGET = "migrated-workloads"
+
+
+class CrdsMissing(Exception):
+    """Nobody has said where Forklift's own CustomResourceDefinitions are; the message says how."""
+
+
+def forklifts_crds() -> Path:
+    """The folder that FORKLIFT_CRDS names. Raises CrdsMissing, or ValueError if it is another."""
+    given = os.environ.get("FORKLIFT_CRDS")
+    if not given:
+        raise CrdsMissing(
+            "left out without Forklift's own CRDs: set FORKLIFT_CRDS to a folder that has them, "
+            "as operator/config/crd/bases of Forklift's sources"
+        )
+    theirs = "\n".join(file.read_text() for file in Path(given).glob("*.yaml"))
+    wanted = sorted(f"{file.stem}.forklift.konveyor.io" for file in OWN_CRDS.glob("*.yaml"))
+    if absent := [name for name in wanted if f"\n  name: {name}\n" not in theirs]:
+        raise ValueError(
+            f"FORKLIFT_CRDS={given}: no CustomResourceDefinition of {', '.join(absent)} in it; "
+            "give the folder that has them, or unset it"
+        )
+    return Path(given).absolute()
 
 
 @dataclass
@@ -208,7 +230,8 @@ class Stage:
     def placed(self, case: Case, obj: dict[str, Any]) -> dict[str, Any]:
         """`obj` as this case has it: its Migration, too, is out of the way of the other cases'."""
         if obj["kind"] == "Migration":
-            obj = merged(obj, {"metadata": {"namespace": TARGET}})
+            plan = BASE["Plan"]["metadata"]["name"]
+            obj = merged(obj, {"metadata": {"name": f"start-{plan}"}})
         placed: dict[str, Any] = self.told(case, obj)
         return placed
 

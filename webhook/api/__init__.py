@@ -4,6 +4,6 @@ A door of its own, which trusts nobody but the API server's word on a bearer tok
 """
 
 from webhook.api.gate import app
-from webhook.api.routes import openapi
+from webhook.api.routes import BODY_LIMIT, openapi
 
-__all__ = ["app", "openapi"]
+__all__ = ["BODY_LIMIT", "app", "openapi"]

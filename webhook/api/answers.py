@@ -10,7 +10,7 @@ from webhook.model.vms import VirtualMachine
 
 
 class ProviderView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A Forklift Provider, and how much is known of it."""
+    """A Forklift Provider, and the state of its inventory."""
 
     namespace: str
     name: str
@@ -25,7 +25,7 @@ class ProviderView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Providers(msgspec.Struct, frozen=True):
-    """Those that the caller may get."""
+    """The Providers that the caller may get."""
 
     providers: tuple[ProviderView, ...]
 

@@ -1,5 +1,6 @@
 """What every request passes: its id, its caller, its share of the rate; and the one catch-all."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -10,7 +11,7 @@ from typing import Any
 from webhook.api.callers import Callers
 from webhook.api.problems import MEDIA_TYPE, Problem
 from webhook.api.routes import REST, Service
-from webhook.engine.decide import Sources
+from webhook.engine.sources import Sources
 from webhook.inventory.cluster import TokenReader
 from webhook.logs import told
 from webhook.metrics import Metrics
@@ -64,14 +65,16 @@ def app(
             address = (scope.get("client") or ("",))[0]
             caller = await callers.of(headers.get(b"authorization", b""), address)
             user = caller.username
+            callers.admit(caller)
             scope["service"] = Service(current(), caller, callers, request_id)
             await REST(scope, receive, sending)
         except Problem as problem:
             await _refuse(sending, problem, request_id)
-        except Exception:  # noqa: BLE001  the one catch-all: a fault of ours is never a traceback
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001  the one catch-all
+            # A fault of ours is never a traceback, nor what something inside has cancelled.
             _log.exception("request %s failed", request_id)
             if not code:
-                fault = Problem(500, "conversion-guard failed: see its log, by the request's id")
+                fault = Problem(500, "conversion-guard failed: search its log for the request id")
                 await _refuse(sending, fault, request_id)
         route = getattr(scope.get("route"), "path", "")
         metrics.called(route, code)

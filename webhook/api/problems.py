@@ -17,7 +17,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Right(msgspec.Struct, frozen=True):
-    """A right that an access review names; an empty namespace is every one."""
+    """A right, as in an access review; an empty namespace means all of them."""
 
     verb: str
     resource: str
@@ -32,7 +32,7 @@ class Right(msgspec.Struct, frozen=True):
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """The body of every answer that is no success."""
+    """The body of every error."""
 
     type: str = msgspec.field(default_factory=lambda: "about:blank")
     title: str

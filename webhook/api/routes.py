@@ -1,6 +1,7 @@
 """The calls of `/api/v1`, and their OpenAPI: FastAPI routes that answer with msgspec's bytes."""
 
 import asyncio
+import time
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -8,26 +9,27 @@ import msgspec
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from webhook import __version__
 from webhook.api.answers import Providers, VmDisks, Vms, age, page, provider_view, vm_view
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
 from webhook.engine.check import Candidate, Results, check, items, kind_of
-from webhook.engine.decide import Sources
 from webhook.engine.readiness import READINESS_SECONDS, Readiness, readiness
 from webhook.engine.reference import Reference, reference
-from webhook.errors import RenderImpossible, VsphereUnreachable
+from webhook.engine.sources import Sources
+from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
 from webhook.manifests.render import Rendered, Wanted
-from webhook.model.keys import MOREF, quoted
+from webhook.model.keys import MOREF, echoed
 from webhook.model.objects import PROVIDERS, User
 from webhook.model.review import JUDGED, PLAN, resource_of
 from webhook.model.vms import VirtualMachine
 
 BODY_LIMIT = 3 * 2**20
-"""Bytes: what the API server takes from its clients."""
+"""Bytes, for the server to hold: what the API server takes from its clients."""
 OBJECTS = 1000
 """In one check."""
 _CHECK_SECONDS = 60.0
@@ -39,7 +41,12 @@ _SUBDOMAIN = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 Namespace = Annotated[str, Path(pattern=_LABEL, max_length=63, examples=["openshift-mtv"])]
 Name = Annotated[str, Path(pattern=_SUBDOMAIN, max_length=253, examples=["vsphere-production"])]
 Moref = Annotated[
-    str, Path(pattern=f"^{MOREF.pattern}$", description="As vmID has it.", examples=["vm-178"])
+    str,
+    Path(
+        pattern=f"^{MOREF.pattern}$",
+        description="The VM's managed object reference, as in the label vmID.",
+        examples=["vm-178"],
+    ),
 ]
 
 
@@ -59,10 +66,10 @@ class Service(msgspec.Struct, frozen=True):
         await demand(self.sources, self.user, [Right("get", PROVIDERS, namespace, name)])
         found = self.sources.inventory.get(namespace, name)
         if found is None:
-            known = "GET /api/v1/providers lists those of the setting providerNamespaces"
-            raise Problem(404, f"no Provider {namespace}/{name} is known: {known}")
+            known = "GET /api/v1/providers lists the known ones"
+            raise Problem(404, f"Provider {namespace}/{name} is not known: {known}")
         if found.provider.type != "vsphere":
-            detail = f"Provider {found.name} is of type {found.provider.type}: no vSphere, no VMs"
+            detail = f"Provider {found.name} is of type {found.provider.type}, not vsphere: no VMs"
             raise Problem(404, detail)
         if not found.synced:
             raise Problem(503, found.trouble, headers={"Retry-After": "5"})
@@ -78,14 +85,18 @@ class Service(msgspec.Struct, frozen=True):
             try:
                 async with asyncio.timeout(5):
                     fresh = await source.reader.read(
-                        morefs=(moref,), uuids=(), names=(), user=self.user.username
+                        morefs=(moref,),
+                        uuids=(),
+                        names=(),
+                        user=self.user.username,
+                        since=time.monotonic(),
                     )
             except (VsphereUnreachable, TimeoutError) as error:
-                detail = f"{moref} is not known, and vSphere can't be asked: {error}"
+                detail = f"VM {moref} is not known, and vSphere can't answer: {error}"
                 raise Problem(503, detail, headers={"Retry-After": "5"}) from None
             vm = next((one for one in fresh if one.moref == moref), None)
         if vm is None:
-            raise Problem(404, f"{quoted(moref)} is no VM of {source.name}")
+            raise Problem(404, f"provider {source.name} has no VM {echoed(moref)}")
         return source, vm
 
 
@@ -93,7 +104,8 @@ def _service(request: Request) -> Service:
     """The request's own, once its query has no name that nobody reads."""
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     if others := sorted(set(request.query_params) - known):
-        detail = f"query.{quoted(others[0])} is none of {', '.join(sorted(known)) or 'those: none'}"
+        fix = f"use {', '.join(sorted(known))}" if known else "leave it out"
+        detail = f"query.{echoed(others[0])} is not known: {fix}"
         fault = Fault(f"query.{others[0][:64]}", "is not known")
         raise Problem(422, detail, errors=(fault,))
     service: Service = request.scope["service"]
@@ -102,15 +114,15 @@ def _service(request: Request) -> Service:
 
 Asked = Annotated[Service, Depends(_service)]
 _TEXTS = {
-    400: "The body is no JSON.",
-    401: "No token, or none that is good for this API.",
-    403: "The caller lacks a right, which `missing` names.",
-    404: "There is no such thing.",
+    400: "The body is not JSON.",
+    401: "The token is missing, or not valid for this API.",
+    403: "The caller lacks a right; `missing` names it.",
+    404: "There is no such object.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    422: "A parameter or the body is not as it must be; `errors` names each.",
-    429: "Too many requests: Retry-After says how many seconds to wait.",
-    503: "vSphere or the API server can't be asked now.",
+    422: "A parameter or the body is not valid; `errors` names each fault.",
+    429: "Too many requests; Retry-After has the seconds to wait.",
+    503: "vSphere or the API server can't answer now.",
 }
 _BODY = (400, 413, 415)
 _RATED = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
@@ -152,10 +164,11 @@ REST = FastAPI(
     telemetry={"tracing": False, "metrics": False, "logs": False},  # webhook.metrics has ours
     title="Conversion Guard",
     version=__version__,
-    summary="What vSphere says, and a verdict before the cluster gives one",
+    summary="Read the vSphere inventory, and check objects before they are applied",
     description=(
-        "Every call needs a Kubernetes bearer token of the API's own audience, "
-        "`kubectl create token NAME --audience conversion-guard`, and the rights that it names. "
+        "Every call needs a Kubernetes bearer token with the API's own audience "
+        "(`kubectl create token NAME --audience conversion-guard`), and the rights that the call "
+        "names. "
         "Errors are problem details (RFC 9457)."
     ),
     openapi_url=None,
@@ -166,11 +179,13 @@ REST = FastAPI(
 )
 
 
-@REST.get(f"{_BASE}/providers", responses=_told(Providers, "Those that the caller may get."))
+@REST.get(
+    f"{_BASE}/providers", responses=_told(Providers, "The Providers that the caller may get.")
+)
 async def list_providers(service: Asked) -> Response:
     """List the Providers.
 
-    Only those that the caller may `get`; how old the knowledge of each is, and what is wrong.
+    Only those that the caller may `get`: how old the inventory of each is, and what is wrong.
     """
     known = list(service.sources.inventory)
     rights = [Right("get", PROVIDERS, one.provider.namespace, one.provider.name) for one in known]
@@ -193,21 +208,24 @@ async def list_vms(
     namespace: Namespace,
     provider: Name,
     name: Annotated[
-        str, Query(max_length=80, description="Only VMs with this in their names, in any case.")
+        str,
+        Query(
+            max_length=80, description="Only VMs whose names contain this, in upper or lower case."
+        ),
     ] = "",
-    limit: Annotated[int, Query(ge=1, le=500, description="VMs on a page.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=500, description="VMs per page.")] = 100,
     continue_: Annotated[
         str,
         Query(
             alias="continue",
             pattern=f"^({MOREF.pattern})?$",
-            description="`continue` of the page before.",
+            description="`continue` of the previous page.",
         ),
     ] = "",
 ) -> Response:
     """List a Provider's VMs, a page at a time.
 
-    In the order of their morefs, so that no VM is missed or told twice while others come and go.
+    In the order of their morefs: no VM is left out or listed twice while others come and go.
     Needs `get` on the Provider.
     """
     source = await service.provider(namespace, provider)
@@ -225,8 +243,8 @@ async def list_disks(
 ) -> Response:
     """Show a VM's disks.
 
-    Of each the exact disk-source, and whether the new VM gets it or why not. Needs `get` on the
-    Provider.
+    For each disk the exact disk-source, and whether the new VM gets it, or why not. Needs `get` on
+    the Provider.
     """
     source, vm = await service.vm(namespace, provider, moref)
     told_at = age(source, service.sources.now())
@@ -235,7 +253,7 @@ async def list_disks(
 
 @REST.post(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/pvcs",
-    responses=_told(Rendered, "The manifests, and the disks that get none.", 403, 404, *_BODY),
+    responses=_told(Rendered, "The manifests, and the disks without one.", 403, 404, *_BODY),
     openapi_extra=_takes(_ref(Wanted)),
 )
 async def make_pvcs(
@@ -243,7 +261,7 @@ async def make_pvcs(
 ) -> Response:
     """Write the PVCs of a VM.
 
-    Manifests with the right labels, annotation and size, ready to be applied; nothing is created.
+    Manifests with the right labels, annotation and size, ready to apply; nothing is created.
     Needs `get` on the Provider.
     """
     body = await _body(request)
@@ -277,15 +295,15 @@ async def check_objects(
     request: Request,
     namespace: Annotated[
         str,
-        Query(pattern=_OR_NONE, max_length=63, description="Of objects that name none."),
+        Query(pattern=_OR_NONE, max_length=63, description="For objects without a namespace."),
     ] = "",
 ) -> Response:
-    """Judge objects before they are applied.
+    """Check objects before they are applied.
 
-    One object, a JSON array, or a List: PVCs, Plans, Migrations, Conversions; others are passed by.
-    A PVC or Plan of the list is there for what follows from it. Each gets the verdict of admission,
-    the findings, the JSON Patch and the patched object. Needs `create` on each object's kind in its
-    namespace.
+    One object, a JSON array, or a List: PVCs, Plans, Migrations, Conversions; other kinds are not
+    checked. A PVC or Plan of the list counts as present for the objects that need it. Each object
+    gets the verdict of admission, the findings, the JSON Patch and the patched object. Needs
+    `create` on each object's kind in its namespace.
     """
     body = await _body(request)
     try:
@@ -308,7 +326,7 @@ async def check_objects(
                 candidates, service.sources, user=service.user, namespace=namespace
             )
     except TimeoutError:
-        detail = f"not all was judged within {_CHECK_SECONDS:g} s: send fewer objects"
+        detail = f"not all objects were checked within {_CHECK_SECONDS:g} s: send fewer"
         raise Problem(503, detail, headers={"Retry-After": "5"}) from None
     try:
         return _json(Results(results))
@@ -321,10 +339,10 @@ async def check_objects(
     responses=_told(Readiness, "Whether a Migration would start now.", 403, 404),
 )
 async def show_readiness(service: Asked, namespace: Namespace, plan: Name) -> Response:
-    """Hold a Plan's disks against its PVCs.
+    """Compare a Plan's disks with its PVCs.
 
-    VM by VM, the proof that a Migration of it must pass. Needs `get` on the Plan; disks are told
-    to those who may `get` the Provider, and PVCs' names to those who may `list` them.
+    For each VM the check that a Migration must pass. Needs `get` on the Plan. Disks are shown to
+    those who may `get` the Provider, and the names of PVCs to those who may `list` them.
     """
     sources = service.sources
     await demand(sources, service.user, [Right("get", resource_of(PLAN), namespace, plan)])
@@ -340,7 +358,7 @@ async def show_readiness(service: Asked, namespace: Namespace, plan: Name) -> Re
 
 @REST.get(f"{_BASE}/rules", responses=_told(Reference, "All rules and defaults."))
 async def list_rules(service: Asked) -> Response:
-    """Tell what is judged and filled in: the rule reference, in the order of the rules."""
+    """List what is checked and filled in: the rule reference, in the order of the rules."""
     return Response(_RULES, media_type="application/json")
 
 
@@ -349,7 +367,7 @@ async def list_rules(service: Asked) -> Response:
     responses=_answers({"type": "object"}, "OpenAPI 3.1."),
 )
 async def show_openapi(service: Asked) -> Response:
-    """This description."""
+    """Show this description."""
     return Response(openapi(), media_type="application/json")
 
 
@@ -367,7 +385,7 @@ def _described() -> bytes:
     _, schemas = msgspec.json.schema_components(
         (*answers, ProblemDetails), ref_template="#/components/schemas/{name}"
     )
-    bearer = {"type": "http", "scheme": "bearer", "description": "A token of the API's audience."}
+    bearer = {"type": "http", "scheme": "bearer", "description": "A token with the API's audience."}
     described["components"] = {"schemas": schemas, "securitySchemes": {"bearer": bearer}}
     described["security"] = [{"bearer": []}]
     return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=2) + b"\n"
@@ -390,29 +408,27 @@ def _creates(candidates: list[Candidate], namespace: str) -> list[Right]:
     return list(rights)
 
 
-async def _body(request: Request) -> bytearray:
-    """The request's, read no further than the limit. Raises Problem."""
+async def _body(request: Request) -> bytes:
+    """The request's. Raises Problem."""
     headers = request.headers
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
-        detail = f"content-type is {quoted(content_type)}: send application/json"
+        detail = f"content-type is {echoed(content_type)}: send application/json"
         raise Problem(415, detail)
     if headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "send the body without compression")
-    body = bytearray()
-    length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) <= BODY_LIMIT:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_LIMIT:
-                break
-        else:
-            if not body:
-                raise Problem(400, "the body is empty: send JSON")
-            return body
-    # The rest stays unread, so the connection is of no further use.
-    detail = f"the body is larger than {BODY_LIMIT} bytes: split it"
-    raise Problem(413, detail, headers={"Connection": "close"})
+    try:
+        body = b"".join([piece async for piece in request.stream()])
+    except ClientDisconnect:
+        raise Problem(400, "the body ended before its end") from None  # nobody hears it
+    except BodyRefused as error:
+        # The rest stays unread, so the connection is of no further use.
+        told = {"Connection": "close"} | ({"Retry-After": "1"} if error.code == 503 else {})
+        detail = f"{error}: split it" if error.code == 413 else str(error)
+        raise Problem(error.code, detail, headers=told) from None
+    if not body:
+        raise Problem(400, "the body is empty: send JSON")
+    return body
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -420,7 +436,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def _no_json(error: Exception) -> Problem:
     why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return Problem(400, f"the body is no JSON that can be read: {why}")
+    return Problem(400, f"the body is not valid JSON: {why}")
 
 
 def _misshapen(error: msgspec.ValidationError) -> Problem:
@@ -439,8 +455,8 @@ async def _http(request: Request, error: Exception) -> Response:
     """Of Starlette's own: 404 and 405."""
     assert isinstance(error, HTTPException)  # noqa: S101
     details = {
-        404: "nothing is here: /api/v1/openapi.json tells what there is",
-        405: f"{quoted(request.method, 16)} is not allowed here",
+        404: "there is nothing at this path: /api/v1/openapi.json lists the paths",
+        405: f"{echoed(request.method, 16)} is not allowed here",
     }
     detail = details.get(error.status_code) or HTTPStatus(error.status_code).description
     headers = dict(error.headers or {})
@@ -451,7 +467,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """Of FastAPI's own: parameters that are not as they must be."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     faults = tuple(
-        Fault(".".join(map(str, one["loc"])), f"{one['msg']} (there: {quoted(one['input'])})")
+        Fault(".".join(map(str, one["loc"])), f"{one['msg']} (there: {echoed(one['input'])})")
         for one in error.errors()
     )
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
@@ -461,7 +477,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _fault(request: Request, error: Exception) -> Response:
     """Of our own; it is raised again, for the gate to log."""
     return await _problem(
-        request, Problem(500, "conversion-guard failed: its log tells why, by the request's id")
+        request, Problem(500, "conversion-guard failed: search its log for the request id")
     )
 
 

@@ -21,30 +21,35 @@ app = typer.Typer(
 )
 
 
-inventory = typer.Typer(no_args_is_help=True, help="What vSphere says, as the guard sees it.")
+inventory = typer.Typer(
+    no_args_is_help=True, help="Show the vSphere inventory as the guard reads it."
+)
 app.add_typer(inventory, name="inventory")
 
 Settings = Annotated[
     Path | None,
     typer.Option(
-        help="Settings file (YAML). Without one: the environment and the defaults.",
+        help="Settings file (YAML). Default: the environment and the built-in values.",
         envvar="CONVERSION_GUARD_SETTINGS",
     ),
 ]
 
 
 Snapshot = Annotated[
-    Path | None, typer.Option(help="What this snapshot file says, instead of the settings.")
+    Path | None, typer.Option(help="Use this snapshot file instead of the settings.")
 ]
 OfProvider = Annotated[
-    str | None, typer.Option("--provider", help="namespace/name; without one: any.")
+    str | None, typer.Option("--provider", help="Provider, as namespace/name. Default: all.")
 ]
 Kubeconfig = Annotated[
-    Path | None, typer.Option(help="Of the cluster. Without one: the settings', or as kubectl.")
+    Path | None,
+    typer.Option(help="Kubeconfig of the cluster. Default: the settings', else kubectl's."),
 ]
-Context = Annotated[str | None, typer.Option(help="Of the kubeconfig. Without one: its own.")]
-Verdicts = Annotated[Literal["table", "json", "yaml", "junit"], typer.Option(help="How to say it.")]
-Output = Annotated[Literal["table", "json", "yaml"], typer.Option(help="How to say it.")]
+Context = Annotated[
+    str | None, typer.Option(help="Context of the kubeconfig. Default: its current one.")
+]
+Verdicts = Annotated[Literal["table", "json", "yaml", "junit"], typer.Option(help="Output format.")]
+Output = Annotated[Literal["table", "json", "yaml"], typer.Option(help="Output format.")]
 
 
 def main() -> None:
@@ -80,10 +85,11 @@ def _tell_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say and end.")
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Show it and exit."),
     ] = False,
 ) -> None:
-    """Proves Forklift conversion migrations against vSphere, at the moment of kubectl apply."""
+    """Check Forklift conversion migrations against vSphere, at the moment of kubectl apply."""
 
 
 @app.command()
@@ -91,34 +97,41 @@ def serve(
     settings: Settings = None,
 ) -> None:
     """Serve the admission endpoints until SIGTERM or Ctrl-C."""
-    from webhook.runtime.compose import run
+    from webhook.runtime import signals
+
+    signals.hold()  # before anything else is even imported
+    from webhook.runtime.serve import run
 
     run(settings)
 
 
 @app.command()
 def certs(
-    folder: Annotated[Path, typer.Option(help="Where ca.crt, tls.crt and tls.key go.")] = Path(
+    folder: Annotated[Path, typer.Option(help="Folder for ca.crt, tls.crt and tls.key.")] = Path(
         "certs/dev"
     ),
-    service: Annotated[str, typer.Option(help="The Service's name.")] = "conversion-guard",
-    namespace: Annotated[str, typer.Option(help="The Service's namespace.")] = "conversion-guard",
+    service: Annotated[str, typer.Option(help="Name of the Service.")] = "conversion-guard",
+    namespace: Annotated[str, typer.Option(help="Namespace of the Service.")] = "conversion-guard",
     also: Annotated[
-        list[str] | None, typer.Option(help="A further host name or IP address; repeatable.")
+        list[str] | None, typer.Option(help="Another host name or IP address; repeatable.")
     ] = None,
 ) -> None:
-    """Make a CA and a serving certificate for development."""
+    """Create a CA and a serving certificate for development."""
     from webhook.cli.certs import run
 
     run(folder, service, namespace, also or [])
 
 
 @app.command()
-def demo() -> None:
-    """Show what is admitted, filled in and refused: a real server on an embedded snapshot."""
+def demo(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every case, not only five.")
+    ] = False,
+) -> None:
+    """Show what is allowed, filled in and denied: a real server on a made-up vCenter."""
     from webhook.cli.demo import run
 
-    raise typer.Exit(run())
+    raise typer.Exit(run(everything=everything))
 
 
 @app.command()
@@ -129,11 +142,13 @@ def audit(
     context: Context = None,
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="Only these PVCs, and the Plans for them; repeatable. Else: all."),
+        typer.Option(
+            help="Only this namespace's PVCs, and Plans for it; repeatable. Default: all."
+        ),
     ] = None,
     output: Verdicts = "table",
 ) -> None:
-    """Judge every conversion PVC, Plan and Migration on the cluster; 1 if one is not right."""
+    """Check the conversions of a cluster: PVCs, Plans, Migrations. Exit code 1 if one is wrong."""
     from webhook.cli.audit import run
     from webhook.cli.known import Where
 
@@ -146,10 +161,10 @@ def doctor(
     settings: Settings = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    namespace: Annotated[str, typer.Option(help="The guard's own.")] = "conversion-guard",
+    namespace: Annotated[str, typer.Option(help="Namespace of the guard.")] = "conversion-guard",
     output: Output = "table",
 ) -> None:
-    """Look for what is wrong with an installation, and say how to mend it; 1 if there is any."""
+    """Find what is wrong with an installation, each fault with its fix. Exit code 1 for a fault."""
     from webhook.cli.doctor import run
     from webhook.cli.known import Where
 
@@ -160,21 +175,27 @@ def doctor(
 def check(
     files: Annotated[list[str], typer.Argument(help="Files and folders; - is standard input.")],
     snapshot: Annotated[
-        Path | None, typer.Option(help="Judge by this snapshot file and the default rules.")
+        Path | None, typer.Option(help="Check against this snapshot file, with the default rules.")
     ] = None,
     settings: Settings = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     server: Annotated[
-        str | None, typer.Option(help="Ask this guard's API, https://host:port, instead.")
+        str | None, typer.Option(help="Use the API of this guard instead: https://host:port.")
     ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="Who asks the API.")] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="PEM: who signed the API's.")] = None,
-    namespace: Annotated[str, typer.Option(help="Of objects that name none.")] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token for the API.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM file with the CA of the API's certificate.")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Namespace for objects without one.")] = "",
     output: Verdicts = "table",
-    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here, too.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Also write a JUnit report to this file.")
+    ] = None,
 ) -> None:
-    """Judge manifests before anybody applies them; 1 if one is denied or undecided."""
+    """Check manifests before anybody applies them. Exit code 1 if one is denied or undecided."""
     from webhook.cli.check import run
 
     where = _where(snapshot, None if server else settings, kubeconfig, context)
@@ -183,39 +204,42 @@ def check(
         from webhook.cli.remote import Server
 
         if snapshot or kubeconfig or context:
-            raise typer.BadParameter("--server judges by what it knows itself: leave out the rest")
+            raise typer.BadParameter(
+                "--server uses what it knows itself: leave out --snapshot, --kubeconfig, --context"
+            )
         asked = Server(server, token_file, ca_file)
     raise typer.Exit(run(files, where, asked, namespace, output, junit))
 
 
 @app.command()
 def render(
-    vm: Annotated[str, typer.Argument(help="Its moref, name or path.")],
-    namespace: Annotated[str, typer.Option(help="Where the PVCs are to be.")],
+    vm: Annotated[str, typer.Argument(help="Moref, name or path of the VM.")],
+    namespace: Annotated[str, typer.Option(help="Namespace for the PVCs.")],
     snapshot: Snapshot = None,
     settings: Settings = None,
     provider: OfProvider = None,
     storage_class: Annotated[
-        str | None, typer.Option(help="Without one: the cluster's default.")
+        str | None, typer.Option(help="Storage class of every PVC. Default: the cluster's.")
     ] = None,
     volume_mode: Annotated[
-        Literal["Block", "Filesystem"], typer.Option(help="Of every PVC.")
+        Literal["Block", "Filesystem"], typer.Option(help="Volume mode of every PVC.")
     ] = "Block",
     access_mode: Annotated[
-        list[str] | None, typer.Option(help="Repeatable. Without one: what the volume mode needs.")
+        list[str] | None,
+        typer.Option(help="Access mode; repeatable. Default: what the volume mode needs."),
     ] = None,
     name: Annotated[
-        str, typer.Option(help="Of each PVC; {vm}, {moref} and {index} are filled in.")
+        str, typer.Option(help="Name of each PVC; {vm}, {moref} and {index} are filled in.")
     ] = "{vm}-disk-{index}",
     plan: Annotated[
-        str | None, typer.Option(help="A Plan beside them, with the NetworkMap of this name.")
+        str | None, typer.Option(help="Also write a Plan, with the NetworkMap of this name.")
     ] = None,
     destination: Annotated[
-        str, typer.Option(help="The Plan's destination Provider, in the source's namespace.")
+        str, typer.Option(help="Destination Provider of the Plan, in the source's namespace.")
     ] = "host",
-    output: Annotated[Literal["yaml", "json"], typer.Option(help="How to write it.")] = "yaml",
+    output: Annotated[Literal["yaml", "json"], typer.Option(help="Output format.")] = "yaml",
 ) -> None:
-    """Write the PVCs of a VM, right for kubectl apply; 1 if a disk can have none."""
+    """Write the PVCs of a VM, ready for kubectl apply. Exit code 1 if a disk can have none."""
     from webhook.cli.render import PlanWanted, run, wanted
 
     chosen = wanted(namespace, storage_class, volume_mode, access_mode or [], name)
@@ -229,10 +253,10 @@ def list_(
     snapshot: Snapshot = None,
     settings: Settings = None,
     provider: OfProvider = None,
-    name: Annotated[str, typer.Option(help="Only VMs with this in their names.")] = "",
+    name: Annotated[str, typer.Option(help="Only VMs whose names contain this.")] = "",
     output: Output = "table",
 ) -> None:
-    """List every provider's VMs."""
+    """List the VMs of every provider."""
     from webhook.cli.show import list_ as run
 
     run(_where(snapshot, settings), provider, name, output)
@@ -240,13 +264,13 @@ def list_(
 
 @inventory.command()
 def show(
-    vm: Annotated[str, typer.Argument(help="Its moref, name or path.")],
+    vm: Annotated[str, typer.Argument(help="Moref, name or path of the VM.")],
     snapshot: Snapshot = None,
     settings: Settings = None,
     provider: OfProvider = None,
     output: Output = "table",
 ) -> None:
-    """Show a VM's disks: the exact disk-source of each, and whether Forklift converts it."""
+    """Show a VM's disks. Each with its exact disk-source, and whether Forklift converts it."""
     from webhook.cli.show import show as run
 
     run(vm, _where(snapshot, settings), provider, output)
@@ -257,11 +281,11 @@ def export(
     settings: Settings = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="A file, YAML if so named, else JSON. Without one: standard output."),
+        typer.Option(help="File to write: *.yaml, else JSON. Default: standard output."),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that a first read may take.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that the first read may take.")] = 300.0,
 ) -> None:
-    """Read every vSphere provider once, and write a snapshot file that `serve` reads back."""
+    """Write a snapshot of every vSphere provider. `serve` and the other commands can use it."""
     from webhook.cli.inventory import export as run
 
     run(_where(None, settings), output, timeout)

@@ -36,7 +36,7 @@ async def _audited(where: Where, namespaces: Sequence[str]) -> tuple[Result, ...
                 sources,
                 migrations=there.migration_uids,
                 claims=there.claim_uids,
-                told=progress.of("judged", len(everything)).more,
+                told=progress.of("checked", len(everything)).more,
             )
 
 
@@ -49,4 +49,4 @@ def _summary(results: Sequence[Result]) -> str:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         if total:
             parts.append(f"{total} {kind}{'s' if total > 1 else ''}: {verdicts}")
-    return "; ".join(parts) or "nothing there is meant for a conversion"
+    return "; ".join(parts) or "nothing in the cluster is meant for a conversion"

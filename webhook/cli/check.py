@@ -24,7 +24,7 @@ def run(
 ) -> int:
     """The exit code: 1 if anything is denied or undecided. Raises GuardError."""
     if where == Where() and server is None:
-        message = "what to judge by? Give --snapshot FILE, --settings FILE or --server URL"
+        message = "nothing to check against: give --snapshot FILE, --settings FILE or --server URL"
         raise SettingsInvalid(message)
     candidates = list(read(files))
     if server is not None:

@@ -1,10 +1,9 @@
 """What a command rests on, once it has asked: vSphere read whole, and the cluster as it stands."""
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +11,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from webhook.cli.progress import Progress
-from webhook.engine.decide import Sources
 from webhook.engine.policy import Policy
-from webhook.errors import SettingsInvalid, VsphereUnreachable
-from webhook.inventory.provider import Inventory, ProviderInventory
-from webhook.inventory.snapshot import SnapshotReader, load_snapshot
+from webhook.engine.sources import Sources
+from webhook.errors import SettingsInvalid
+from webhook.inventory.provider import Inventory
+from webhook.inventory.snapshot import load_snapshot
 
 if TYPE_CHECKING:
     from webhook.cluster import Cluster, Picture
     from webhook.settings import Settings
 
 FIRST_READ = 300.0  # seconds
-_LOOK = 0.1  # seconds between two looks at how far the reads are
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -42,15 +40,9 @@ class Where(msgspec.Struct, frozen=True):
 def settings_of(path: Path | None) -> "Settings":
     """Of a file and the environment. Raises SettingsInvalid."""
     # Here, not above: pydantic is slow to import, and a snapshot needs none of it.
-    from webhook.rules import DEFAULTS, RULES
-    from webhook.settings import load
+    from webhook.runtime import settings_file
 
-    return load(
-        path,
-        os.environ,
-        rules=frozenset(rule.id for rule in RULES),
-        defaults=frozenset(default.id for default in DEFAULTS),
-    )
+    return settings_file.settings_of(path)
 
 
 def snapshot_of(path: Path) -> Inventory:
@@ -64,13 +56,13 @@ async def inventory_of(where: Where, timeout: float = FIRST_READ) -> Inventory:
     if where.snapshot is not None:
         return snapshot_of(where.snapshot)
     if where.settings is None and not where.names_cluster:
-        raise SettingsInvalid("where to look? Give --snapshot FILE or --settings FILE")
+        raise SettingsInvalid("no inventory to read: give --snapshot FILE or --settings FILE")
     settings = settings_of(where.settings)
     with Progress() as progress:
         if not _in_reach(where, settings):
-            return await read(settings, None, progress, timeout)
+            return await _read(settings, None, progress, timeout)
         async with cluster_of(where, settings) as cluster:
-            return await read(settings, cluster, progress, timeout)
+            return await _read(settings, cluster, progress, timeout)
 
 
 @asynccontextmanager
@@ -90,7 +82,7 @@ async def sources_of(
             yield sources
         return
     with Progress() as progress:
-        inventory = await read(settings, None, progress)
+        inventory = await _read(settings, None, progress)
     yield Sources(inventory, policy_of(settings), time.monotonic)
 
 
@@ -109,7 +101,7 @@ async def standing(
             if where.snapshot is not None:
                 inventory = snapshot_of(where.snapshot)
             else:
-                inventory = await read(settings, cluster, progress, some=some)
+                inventory = await _read(settings, cluster, progress, some=some)
         yield (
             Sources(inventory, policy_of(settings), time.monotonic, picture.followed, picture),
             picture,
@@ -139,7 +131,13 @@ async def cluster_of(where: Where, settings: "Settings") -> AsyncIterator["Clust
         yield cluster
 
 
-async def read(
+def _in_reach(where: Where, settings: "Settings") -> bool:
+    """Whether a cluster is named: a kubeconfig that merely lies there is not meant."""
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    return where.names_cluster or settings.kubeconfig is not None or in_pod
+
+
+async def _read(
     settings: "Settings",
     cluster: "Cluster | None",
     progress: Progress,
@@ -147,67 +145,9 @@ async def read(
     *,
     some: bool = False,
 ) -> Inventory:
-    """What every vSphere provider of the settings and the cluster says, as it was just now.
+    from webhook.runtime.reading import read
 
-    Raises VsphereUnreachable where one of them (with `some`: all) can't be read.
-    """
-    from webhook.runtime import sources
+    def heard(provider: str, vms: int) -> None:
+        progress.of(f"VMs of {provider}").at(vms)
 
-    inventory, live = sources.known(settings)
-    with ExitStack() as running:
-        for source in live:
-            source.start()
-            running.callback(source.stop)
-        following = None
-        if cluster is not None:
-            from webhook.cluster import ProviderWatch
-
-            places = settings.provider_namespaces
-            watch = ProviderWatch(cluster, places, inventory, sources.connector(settings))
-            await watch.ask()
-            following = asyncio.create_task(watch.run())
-        try:
-            async with asyncio.timeout(timeout):
-                while _waiting(inventory):
-                    for one in inventory.vsphere():
-                        progress.of(f"VMs of {one.name}").at(one.read_so_far)
-                    await asyncio.sleep(_LOOK)
-        except TimeoutError:
-            whys = [f"namespace {name}: {why()}" for name, why in inventory.unlisted.items()]
-            whys += [one.trouble for one in inventory.vsphere() if not one.synced]
-            raise VsphereUnreachable("; ".join(whys)) from None
-        else:
-            # Who stops following the cluster forgets its Providers.
-            inventory = Inventory(inventory)
-        finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-    everyone = list(inventory.vsphere())
-    if not everyone:
-        raise VsphereUnreachable("there is no vSphere provider in the settings or the cluster")
-    lost = [one.trouble for one in everyone if not one.synced]
-    if lost and (not some or len(lost) == len(everyone)):
-        raise VsphereUnreachable("; ".join(lost))
-    return Inventory(map(_still, inventory))
-
-
-def _in_reach(where: Where, settings: "Settings") -> bool:
-    """Whether a cluster is named: a kubeconfig that merely lies there is not meant."""
-    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    return where.names_cluster or settings.kubeconfig is not None or in_pod
-
-
-def _waiting(inventory: Inventory) -> bool:
-    return bool(inventory.unlisted) or any(not source.settled for source in inventory.vsphere())
-
-
-def _still(known: ProviderInventory) -> ProviderInventory:
-    """As it was read: a moment ago, so that its word is as fresh as another read's would be."""
-    still = ProviderInventory(known.provider, SnapshotReader(known.vms))
-    still.remote, still.url, still.vms = known.remote, known.url, known.vms
-    if known.synced:
-        still.heard(known.heard_at)
-    if known.unreachable_since is not None:
-        still.lost(known.cause, known.unreachable_since)
-    return still
+    return await read(settings, cluster, heard, timeout, some=some)

@@ -1,8 +1,9 @@
 """One VM by its name, for the commands that look at VMs."""
 
 from webhook.errors import VmUnknown
+from webhook.facts.lookup import look_up
 from webhook.inventory.provider import Inventory, ProviderInventory
-from webhook.model.keys import quoted
+from webhook.model.keys import echoed
 from webhook.model.vms import VirtualMachine
 
 
@@ -13,14 +14,16 @@ def find(
     asked = [one for one in inventory.vsphere() if provider in (None, one.name)]
     if not asked:
         known = ", ".join(one.name for one in inventory.vsphere()) or "none"
-        raise VmUnknown(f"provider {quoted(provider)} is none of those that are known: {known}")
+        raise VmUnknown(f"provider {echoed(provider)} is not known: choose one of {known}")
     by_moref = [(one, vm) for one in asked if (vm := one.vms.by_moref(name)) is not None]
-    found = by_moref or [(one, vm) for one in asked for vm in one.vms.by_name(name)]
+    found = by_moref or [(one, vm) for one in asked for vm in look_up("", name, one.vms).vms]
     if len(found) == 1:
         return found[0]
     if found:
         which = ", ".join(f"{vm.moref} of {one.name}" for one, vm in found)
-        raise VmUnknown(f"{quoted(name)} is several VMs ({which}): give moref and --provider")
-    near = [str(vm) for one in asked for vm in one.vms.like_name(name)]
+        raise VmUnknown(
+            f"{echoed(name)} names several VMs ({which}): give the moref and --provider"
+        )
+    near = [str(vm) for one in asked for vm in one.vms.near(name)]
     hint = f"did you mean {' or '.join(near)}?" if near else "see `conversion-guard inventory list`"
-    raise VmUnknown(f"{quoted(name)} is no VM of {', '.join(one.name for one in asked)}: {hint}")
+    raise VmUnknown(f"{', '.join(one.name for one in asked)} has no VM {echoed(name)}: {hint}")

@@ -43,7 +43,7 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
         results = msgspec.json.decode(answer, type=Results).results
     except msgspec.DecodeError as error:
         raise ServerUnreachable(
-            f"{server.url}: its answer is no list of results: {error}"
+            f"{server.url}: its answer is not a list of results: {error}"
         ) from None
     if len(results) != len(everything):
         raise ServerUnreachable(
@@ -64,7 +64,7 @@ def _post(server: Server, path: str, body: bytes) -> bytes:
     try:
         port = parts.port or 443
     except ValueError:
-        raise SettingsInvalid(f"--server {server.url}: the port is no number") from None
+        raise SettingsInvalid(f"--server {server.url}: the port is not a number") from None
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {_token(server)}"}
     connection = http.client.HTTPSConnection(
         parts.hostname, port, timeout=_PATIENCE, context=_tls(server.ca_file)
@@ -97,7 +97,7 @@ def _told(answer: bytes) -> str:
     try:
         problem = msgspec.json.decode(answer, type=_Problem)
     except msgspec.DecodeError:
-        return "with no word why: is this the guard's API?"
+        return "without a reason: is this the guard's API?"
     said = problem.detail or problem.title
     return "".join(c if c.isprintable() else " " for c in said[:1000])
 
@@ -106,15 +106,15 @@ def _token(server: Server) -> str:
     if server.token_file is None:
         raise SettingsInvalid(
             "--server needs --token-file: `kubectl create token ACCOUNT "
-            "--audience conversion-guard > FILE` makes one"
+            "--audience conversion-guard > FILE` creates one"
         )
     try:
         token = server.token_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not text"
         raise SettingsInvalid(f"--token-file {server.token_file}: {why}") from None
     if not token.isascii() or not token.isprintable() or " " in token or not token:
-        raise SettingsInvalid(f"--token-file {server.token_file}: holds no token")
+        raise SettingsInvalid(f"--token-file {server.token_file}: contains no token")
     return token
 
 
@@ -122,6 +122,6 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
-        raise SettingsInvalid(f"--ca-file {ca_file}: is no PEM certificate") from None
+        raise SettingsInvalid(f"--ca-file {ca_file}: is not a PEM certificate") from None
     except OSError as error:
         raise SettingsInvalid(f"--ca-file {ca_file}: {error.strerror}") from None

@@ -10,6 +10,7 @@ from webhook.cli.look_up import find
 from webhook.errors import RenderImpossible
 from webhook.manifests import files, render
 from webhook.manifests.render import Wanted
+from webhook.model.keys import quoted
 
 
 def wanted(
@@ -67,5 +68,5 @@ def run(
     else:
         sys.stdout.write(files.write(objects))
     for disk in rendered.left_out:
-        sys.stderr.write(f"conversion-guard: no PVC for {disk.disk_source}: {disk.why}\n")
+        sys.stderr.write(f"conversion-guard: no PVC for {quoted(disk.disk_source)}: {disk.why}\n")
     return 1 if rendered.left_out else 0

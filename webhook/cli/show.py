@@ -13,6 +13,7 @@ from webhook.cli.look_up import find
 from webhook.cli.output import dump
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
+from webhook.model.keys import quoted
 from webhook.model.vms import VirtualMachine
 
 
@@ -92,4 +93,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 def _printable(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    text = str(value)  # somebody may paste it: what can't be seen is escaped, in quotes
+    return text if text.isprintable() else quoted(text)

@@ -4,11 +4,13 @@ from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
 from webhook.cluster.events import PlanEvents
 from webhook.cluster.objects import reflectors
+from webhook.cluster.paths import ApiPath
 from webhook.cluster.picture import Picture
-from webhook.cluster.providers import FoundProvider, ProviderWatch, found_in, reach
+from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
 
 __all__ = [
+    "ApiPath",
     "CertificateStore",
     "Cluster",
     "ClusterForbidden",
@@ -18,6 +20,7 @@ __all__ = [
     "Picture",
     "PlanEvents",
     "ProviderWatch",
+    "Source",
     "found_in",
     "reach",
     "reflectors",

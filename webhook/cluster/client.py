@@ -5,17 +5,17 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
 from kubernetes.aio import client, config
 
-from webhook.errors import ClusterUnreachable
+from webhook.cluster.paths import ApiPath
+from webhook.errors import ClusterUnreachable, GuardError
 
-SILENCE = 90.0
-"""Seconds without a byte after which a peer is dead: bookmarks come every 60 s."""
-_PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE)
+SILENCE = 10.0
+"""Seconds without a byte after which a peer is dead."""
 _PIECE = 2**16
 _PAGE = 500  # objects
 _GOODBYE = 0.25  # seconds
@@ -60,19 +60,33 @@ class _List(msgspec.Struct):
 
 
 _list = msgspec.json.Decoder(_List)
+_UNREADABLE = msgspec.DecodeError, UnicodeDecodeError, RecursionError
+
+T = TypeVar("T")
+
+
+def decoded(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:
+    """What an answer says. Raises ClusterUnreachable where it isn't of that shape."""
+    try:
+        return decoder.decode(raw)
+    except _UNREADABLE as error:
+        why = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
+        raise ClusterUnreachable(f"the API server's answer can't be read: {why}") from None
 
 
 class Cluster:
     """An API server and the right to ask it. Use `open`."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, silence: float) -> None:
         self._api = api
         self._given_up = False
+        self.silence = silence
+        """Seconds that the API server may leave anything without an answer."""
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, kubeconfig: Path | None, context: str | None = None
+        cls, kubeconfig: Path | None, context: str | None = None, silence: float = SILENCE
     ) -> AsyncIterator["Cluster"]:
         """By a kubeconfig file (or several, as in KUBECONFIG) and a context in it, or by the pod's
         own service account. Raises ClusterUnreachable."""
@@ -88,10 +102,15 @@ class Cluster:
                     context=context,
                     client_configuration=configuration,
                 )
-        except (config.ConfigException, OSError, TypeError) as error:
-            raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {error}") from None
-        api = client.ApiClient(configuration)
-        cluster = cls(api)
+            api = client.ApiClient(configuration)
+        except GuardError:
+            raise
+        except Exception as error:  # noqa: BLE001  ssl's, yaml's, whatever the package stumbles over
+            why = f"it can't be used ({type(error).__name__})"
+            if isinstance(error, config.ConfigException | OSError):
+                why = str(error).partition("\n")[0]
+            raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {why}") from None
+        cluster = cls(api, silence)
         try:
             async with api:
                 yield cluster
@@ -101,7 +120,7 @@ class Cluster:
             if cluster._given_up:
                 await asyncio.sleep(_GOODBYE)
 
-    async def get(self, path: str, **query: str) -> bytes:
+    async def get(self, path: ApiPath, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
         for pause in _BUSY_PAUSES:
             try:
@@ -110,44 +129,51 @@ class Cluster:
                 await asyncio.sleep(pause)
         return await self._get(path, query)
 
-    async def _get(self, path: str, query: Mapping[str, str]) -> bytes:
-        async with self.stream(path, **query) as pieces:
+    async def _get(self, path: ApiPath, query: Mapping[str, str]) -> bytes:
+        async with self._call("GET", path.text, query) as pieces:
             return b"".join([piece async for piece in pieces])
 
-    async def pages(self, path: str, **query: str) -> AsyncIterator[Page]:
-        """What `path` lists, some hundred objects at a time. Raises as `get` does, and DecodeError.
+    async def version(self) -> bytes:
+        """What the API server says of itself, as JSON. Raises as `get` does."""
+        async with self._call("GET", "/version", {}) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def pages(self, path: ApiPath, **query: str) -> AsyncIterator[Page]:
+        """What `path` lists, some hundred objects at a time. Raises as `get` does.
 
         The last page's version is the one to watch from.
         """
         query["limit"] = str(_PAGE)
         while True:
-            listed = _list.decode(await self.get(path, **query))
+            listed = decoded(_list, await self.get(path, **query))
             yield Page(listed.items, listed.metadata.resource_version)
             if not listed.metadata.continue_:
                 return
             query["continue"] = listed.metadata.continue_
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
+    async def post(self, path: ApiPath, body: Mapping[str, Any]) -> bytes:
         """The answer to one POST of JSON. Raises as `get` does."""
-        async with self._call("POST", path, {}, body) as pieces:
+        async with self._call("POST", path.text, {}, body) as pieces:
             return b"".join([piece async for piece in pieces])
 
-    async def put(self, path: str, body: Mapping[str, Any]) -> bytes:
+    async def put(self, path: ApiPath, body: Mapping[str, Any]) -> bytes:
         """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""
-        async with self._call("PUT", path, {}, body) as pieces:
+        async with self._call("PUT", path.text, {}, body) as pieces:
             return b"".join([piece async for piece in pieces])
 
-    async def apply(self, path: str, body: Mapping[str, Any], manager: str) -> bytes:
+    async def apply(self, path: ApiPath, body: Mapping[str, Any], manager: str) -> bytes:
         """The answer to one server-side apply: what `manager` applies is `manager`'s. Raises as
         `get` does."""
-        query = {"fieldManager": manager, "force": "true"}
-        async with self._call("PATCH", path, query, body, "application/apply-patch+yaml") as pieces:
+        query, kind = {"fieldManager": manager, "force": "true"}, "application/apply-patch+yaml"
+        async with self._call("PATCH", path.text, query, body, kind) as pieces:
             return b"".join([piece async for piece in pieces])
 
     @asynccontextmanager
-    async def stream(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer to one GET, piece by piece."""
-        async with self._call("GET", path, query) as pieces:
+    async def stream(
+        self, path: ApiPath, silence: float, **query: str
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer to one GET, piece by piece; `silence` is this one's own."""
+        async with self._call("GET", path.text, query, silence=silence) as pieces:
             yield pieces
 
     @asynccontextmanager
@@ -158,20 +184,28 @@ class Cluster:
         query: Mapping[str, str],
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
+        silence: float | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type
-        call = await self._api.param_serialize(
-            method=method,
-            resource_path=path,
-            query_params=list(query.items()),
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
+        patience = aiohttp.ClientTimeout(
+            total=None, sock_connect=self.silence, sock_read=silence or self.silence
         )
         try:
-            answer = await self._api.call_api(*call, _request_timeout=_PATIENCE)
+            call = await self._api.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list(query.items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+        except Exception as error:  # noqa: BLE001  it reads the account's token, in one of many ways
+            why = f"the account's token can't be read: {type(error).__name__}"
+            raise ClusterUnreachable(why) from None
+        try:
+            answer = await self._api.call_api(*call, _request_timeout=patience)
         except asyncio.CancelledError:
             self._given_up = True
             raise
@@ -203,7 +237,7 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
         async for piece in response.content.iter_chunked(_PIECE):
             yield piece
     except TimeoutError:
-        raise ClusterUnreachable("the API server fell silent") from None
+        raise ClusterUnreachable("the API server stopped answering") from None
     except Exception as error:  # noqa: BLE001  see above
         raise _told(error) from None
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterConflict, ClusterMissing
+from webhook.cluster.client import Cluster, ClusterConflict, ClusterMissing, decoded
+from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.errors import ClusterUnreachable
 
 SAME_SECONDS = 300.0
@@ -71,7 +71,7 @@ class PlanEvents:
                 self._count("sent")
             except (ClusterConflict, ClusterMissing):  # another replica's, or the Plan is gone
                 self._count("spared")
-            except (ClusterUnreachable, msgspec.DecodeError) as error:
+            except ClusterUnreachable as error:
                 self._count("failed")
                 _log.warning("an Event on a Plan was not sent: %s", error)
             await asyncio.sleep(PACE)
@@ -80,12 +80,9 @@ class PlanEvents:
         """Raises ClusterUnreachable, and ClusterConflict where there is the same already."""
         if self.cluster is None:
             raise ClusterUnreachable("the cluster has not been reached yet")
-        place, name = quote(namespace, safe=""), quote(plan, safe="")
-        raw = await self.cluster.get(
-            f"/apis/forklift.konveyor.io/v1beta1/namespaces/{place}/plans/{name}"
-        )
-        event = _event(namespace, plan, _plan.decode(raw).metadata.uid, rules, time.time())
-        await self.cluster.post(f"/apis/events.k8s.io/v1/namespaces/{place}/events", event)
+        raw = await self.cluster.get(ApiPath(FORKLIFT, "plans", namespace=namespace, name=plan))
+        event = _event(namespace, plan, decoded(_plan, raw).metadata.uid, rules, time.time())
+        await self.cluster.post(ApiPath("events.k8s.io/v1", "events", namespace=namespace), event)
 
 
 def _event(
@@ -102,11 +99,11 @@ def _event(
         "type": "Warning",
         "reason": "MigrationRefused",
         "action": "Admission",
-        "note": f"A Migration of this Plan was refused by {', '.join(rules)}",
+        "note": f"A Migration of this Plan was denied by {', '.join(rules)}",
         "reportingController": "conversion-guard.io/conversion-guard",
         "reportingInstance": socket.gethostname()[:128],
         "regarding": {
-            "apiVersion": "forklift.konveyor.io/v1beta1",
+            "apiVersion": FORKLIFT,
             "kind": "Plan",
             "namespace": namespace,
             "name": plan,

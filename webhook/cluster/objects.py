@@ -1,13 +1,14 @@
-"""What is kept of PVCs, storage classes and namespaces, and the reflectors that keep it."""
+"""What is kept of PVCs, storage classes, namespaces and Plans, and the reflectors that keep it."""
 
 import sys
 from typing import Any
 
 import msgspec
 
-from webhook.cluster.client import Cluster
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector
-from webhook.inventory.cluster import Followed
+from webhook.inventory.cluster import ARCHIVED, Followed
 from webhook.model.keys import DISK_SOURCE, ENFORCE, NOT_READY, VM_ID, VM_UUID
 from webhook.model.objects import Claim, StorageClass
 
@@ -24,12 +25,17 @@ class _Annotations(msgspec.Struct):
     not_ready: str | None = msgspec.field(default=None, name=NOT_READY)
 
 
+class _Owner(msgspec.Struct):
+    kind: str = ""
+
+
 class _Metadata(msgspec.Struct, rename="camel"):
     name: str
     namespace: str
     labels: _Labels = msgspec.field(default_factory=_Labels)
     annotations: _Annotations = msgspec.field(default_factory=_Annotations)
     deletion_timestamp: str | None = None
+    owner_references: tuple[_Owner, ...] = ()
 
 
 class _Storage(msgspec.Struct):
@@ -75,14 +81,25 @@ class _Namespace(msgspec.Struct):
     metadata: _Plain
 
 
+class _PlanSpec(msgspec.Struct):
+    type: str = ""
+    archived: bool = False
+
+
+class _Plan(msgspec.Struct):
+    metadata: _Metadata
+    spec: _PlanSpec = msgspec.field(default_factory=_PlanSpec)
+
+
 _pvc = msgspec.json.Decoder(_Pvc)
 _storage_class = msgspec.json.Decoder(_StorageClass)
 _namespace = msgspec.json.Decoder(_Namespace)
+_plan = msgspec.json.Decoder(_Plan)
 
 
 def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
-    """`namespace/name` and what is kept of a PVC's JSON. Raises msgspec.DecodeError."""
-    pvc = _pvc.decode(raw)
+    """`namespace/name` and what is kept of a PVC's JSON. Raises ClusterUnreachable."""
+    pvc = decoded(_pvc, raw)
     metadata, spec, status = pvc.metadata, pvc.spec, pvc.status
     kept = Claim(
         # Thousands of PVCs share a namespace, and a VM's PVCs its moref and uuid.
@@ -99,13 +116,15 @@ def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
         not_ready=metadata.annotations.not_ready,
         populated=spec.data_source is not None or spec.data_source_ref is not None,
         terminating=metadata.deletion_timestamp is not None,
+        read_only=spec.access_modes == ("ReadOnlyMany",),
+        owned=any(owner.kind == "VirtualMachine" for owner in metadata.owner_references),
     )
     return f"{kept.namespace}/{kept.name}", kept
 
 
 def storage_class(raw: bytes | msgspec.Raw) -> tuple[str, StorageClass]:
     """The name, and what is kept of a storage class's JSON."""
-    found = _storage_class.decode(raw)
+    found = decoded(_storage_class, raw)
     return found.metadata.name, StorageClass(
         found.metadata.name,
         default=found.metadata.annotations.get(_DEFAULT_CLASS) == "true",
@@ -115,18 +134,28 @@ def storage_class(raw: bytes | msgspec.Raw) -> tuple[str, StorageClass]:
 
 def enforced(raw: bytes | msgspec.Raw) -> tuple[str, str]:
     """A namespace's name, and its label conversion-guard.io/enforce."""
-    metadata = _namespace.decode(raw).metadata
+    metadata = decoded(_namespace, raw).metadata
     return metadata.name, metadata.labels.get(ENFORCE, "")
+
+
+def plan_type(raw: bytes | msgspec.Raw) -> tuple[str, str]:
+    """`namespace/name` and the type of a Plan's JSON, or ARCHIVED."""
+    plan = decoded(_plan, raw)
+    kind = ARCHIVED if plan.spec.archived else sys.intern(plan.spec.type)
+    return f"{plan.metadata.namespace}/{plan.metadata.name}", kind
+
+
+PVCS = ApiPath("v1", "persistentvolumeclaims")
+CLASSES = ApiPath("storage.k8s.io/v1", "storageclasses")
+NAMESPACES = ApiPath("v1", "namespaces")
 
 
 def reflectors(cluster: Cluster, followed: Followed) -> tuple[Reflector[Any], ...]:
     """What keeps `followed`; run each."""
-    pvcs, classes = "/api/v1/persistentvolumeclaims", "/apis/storage.k8s.io/v1/storageclasses"
     labels = f"{VM_ID},{VM_UUID}"
     return (
-        Reflector(cluster, pvcs, claim, followed.claims, labelSelector=labels),
-        Reflector(cluster, classes, storage_class, followed.classes),
-        Reflector(
-            cluster, "/api/v1/namespaces", enforced, followed.enforced, labelSelector=ENFORCE
-        ),
+        Reflector(cluster, PVCS, claim, followed.claims, labelSelector=labels),
+        Reflector(cluster, CLASSES, storage_class, followed.classes),
+        Reflector(cluster, NAMESPACES, enforced, followed.enforced, labelSelector=ENFORCE),
+        Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans),
     )

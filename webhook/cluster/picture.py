@@ -7,8 +7,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
-from webhook.cluster.objects import claim, enforced, storage_class
+from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
+from webhook.cluster.objects import (
+    CLASSES,
+    NAMESPACES,
+    claim,
+    enforced,
+    plan_type,
+    storage_class,
+)
+from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reader import LiveReader
 from webhook.errors import ObjectMalformed
 from webhook.inventory.cluster import Followed, Table
@@ -18,7 +26,6 @@ from webhook.model.objects import Claim, KubeObject, User
 
 _log = logging.getLogger("webhook.cluster")
 
-_FORKLIFT = "forklift.konveyor.io/v1beta1"
 _KEYS = VM_ID.encode(), VM_UUID.encode(), DISK_SOURCE.encode()
 
 T = TypeVar("T")
@@ -77,17 +84,12 @@ class Picture:
         """List what is there. `heard` is told of every page how many objects it had.
 
         `namespaces` are those whose PVCs count, with every Plan that converts into one of them;
-        without any: all. Raises ClusterUnreachable, msgspec.DecodeError.
+        without any: all. Raises ClusterUnreachable.
         """
         picture = cls(cluster, namespaces)
         followed = picture.followed
-        await picture._side(
-            "/apis/storage.k8s.io/v1/storageclasses", storage_class, followed.classes
-        )
-        followed.classes.synced = True
-        await picture._side(
-            "/api/v1/namespaces", enforced, followed.enforced, labelSelector=ENFORCE
-        )
+        await picture._side(CLASSES, storage_class, followed.classes)
+        await picture._side(NAMESPACES, enforced, followed.enforced, labelSelector=ENFORCE)
         await picture._list_pvcs(heard)
         await picture._list_forklifts(heard)
         return picture
@@ -103,6 +105,11 @@ class Picture:
         if not self._namespaces or namespace in self._namespaces:
             return tuple(self._claims.get(namespace, ()))
         return await self._once("claims", namespace, self._live.claims)
+
+    async def siblings(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        """See ClusterReader."""
+        there = await self.claims(namespace)
+        return tuple(claim for claim in there if claim.vm == (namespace, vm_id, vm_uuid))
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         """See ClusterReader."""
@@ -128,7 +135,7 @@ class Picture:
         return answer
 
     async def _side(
-        self, path: str, decode: Callable[[Any], tuple[str, T]], kept: Table[T], **query: str
+        self, path: ApiPath, decode: Callable[[Any], tuple[str, T]], kept: Table[T], **query: str
     ) -> None:
         """What rules look at beside PVCs: a tenant may have no right to it, and do without."""
         try:
@@ -138,19 +145,19 @@ class Picture:
         except ClusterForbidden as error:
             if not self._namespaces:
                 raise
-            _log.warning("judged without it: %s", error)
+            _log.warning("checked without it: %s", error)
+        kept.heard(None)
 
     async def _list_pvcs(self, heard: Callable[[int], None]) -> None:
-        places = [f"/api/v1/namespaces/{place}" for place in self._namespaces] or ["/api/v1"]
-        for place in places:
-            async for page in self._cluster.pages(f"{place}/persistentvolumeclaims"):
+        for path in _places("v1", "persistentvolumeclaims", self._namespaces):
+            async for page in self._cluster.pages(path):
                 for raw in page.items:
                     self._put_pvc(bytes(raw))
                 heard(len(page.items))
-        self.followed.claims.synced = True
+        self.followed.claims.heard(None)
 
     def _put_pvc(self, raw: bytes) -> None:
-        metadata = _any.decode(raw).metadata
+        metadata = decoded(_any, raw).metadata
         self.claim_uids.add(metadata.uid)
         if not any(key in raw for key in _KEYS):
             return
@@ -165,14 +172,16 @@ class Picture:
 
     async def _list_forklifts(self, heard: Callable[[int], None]) -> None:
         async for raw in self._everywhere("plans", heard):
-            plan = _whole(raw, _FORKLIFT, "Plan")
+            plan = _whole(raw, FORKLIFT, "Plan")
             self._plans[_name(plan)] = plan
+            self.followed.plans.put(*plan_type(raw))
+        self.followed.plans.heard(None)
         self.plans = [plan for plan in self._plans.values() if self._counts(plan)]
         counted = {_name(plan) for plan in self.plans}
         async for raw in self._everywhere("migrations", heard):
             if self.migration_uids is not None:
-                self.migration_uids.add(_any.decode(raw).metadata.uid)
-            migration = _whole(raw, _FORKLIFT, "Migration")
+                self.migration_uids.add(decoded(_any, raw).metadata.uid)
+            migration = _whole(raw, FORKLIFT, "Migration")
             if not (migration.get("status") or {}).get("completed"):
                 named = Migration.of(migration).plan
                 self._started.add((named.namespace, named.name))
@@ -180,7 +189,7 @@ class Picture:
                     self.migrations.append(migration)
         try:
             async for raw in self._everywhere("conversions", heard):
-                conversion = _whole(raw, _FORKLIFT, "Conversion")
+                conversion = _whole(raw, FORKLIFT, "Conversion")
                 if _by_hand(conversion) and self._in(_name(conversion)[0]):
                     self.conversions.append(conversion)
         except ClusterMissing:
@@ -190,17 +199,17 @@ class Picture:
         self, plural: str, heard: Callable[[int], None]
     ) -> AsyncIterator[msgspec.Raw]:
         """All of the cluster, or of the namespaces that count where no more may be listed."""
-        places = [""]
+        paths = _places(FORKLIFT, plural)
         try:
-            await self._cluster.get(f"/apis/{_FORKLIFT}/{plural}", limit="1")
+            await self._cluster.get(paths[0], limit="1")
         except ClusterForbidden:
             if not self._namespaces:
                 raise
-            places = [f"namespaces/{place}/" for place in self._namespaces]
+            paths = _places(FORKLIFT, plural, self._namespaces)
             if plural == "migrations":
                 self.migration_uids = None
-        for place in places:
-            async for page in self._cluster.pages(f"/apis/{_FORKLIFT}/{place}{plural}"):
+        for path in paths:
+            async for page in self._cluster.pages(path):
                 for raw in page.items:
                     yield raw
                 heard(len(page.items))
@@ -213,13 +222,17 @@ class Picture:
             plan = Plan.of(obj)
         except ObjectMalformed:
             return True  # that is what there is to be said of it
-        judged = plan.type == "conversion" and not plan.archived
-        return judged and self._in(plan.namespace, plan.target_namespace)
+        return plan.judged and self._in(plan.namespace, plan.target_namespace)
+
+
+def _places(api: str, plural: str, namespaces: Collection[str] = ()) -> list[ApiPath]:
+    """In each of these namespaces; without any, in the whole cluster."""
+    return [ApiPath(api, plural, namespace=place) for place in namespaces] or [ApiPath(api, plural)]
 
 
 def _whole(raw: bytes | msgspec.Raw, version: str, kind: str) -> KubeObject:
     """A list's items don't say what they are."""
-    obj = _object.decode(raw)
+    obj = decoded(_object, raw)
     obj["apiVersion"], obj["kind"] = version, kind
     return obj
 

@@ -4,16 +4,18 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterMissing
+from webhook.cluster.client import Cluster, ClusterMissing, decoded
+from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector
-from webhook.errors import ClusterUnreachable
+from webhook.errors import ClusterUnreachable, GuardError, NameInvalid
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.model.objects import Provider
 
@@ -21,6 +23,15 @@ _log = logging.getLogger("webhook.cluster")
 
 SECRET_SECONDS = 30.0
 """How often a Secret is read again: the guard may only `get` it, so it can't be watched."""
+
+
+Run = Callable[[], Coroutine[Any, Any, None]]
+Keep = Callable[[str, Run], Coroutine[Any, Any, None]]
+"""Runs a part of this, by its name, until cancelled: anew whenever it ends."""
+
+
+async def _once(_: str, run: Run) -> None:
+    await run()
 
 
 class FoundProvider(msgspec.Struct, frozen=True):
@@ -90,8 +101,10 @@ class ProviderWatch:
         inventory: Inventory,
         connect: Callable[[FoundProvider, ProviderInventory], Source],
         secret_seconds: float = SECRET_SECONDS,
+        keep: Keep = _once,
     ) -> None:
         self._cluster = cluster
+        self._keep = keep
         self._inventory = inventory
         self._connect = connect
         self._secret_seconds = secret_seconds
@@ -108,7 +121,7 @@ class ProviderWatch:
             for namespace in namespaces
         }
         for namespace, reflector in self._reflectors.items():
-            inventory.unlisted[namespace] = reflector.why
+            inventory.unlisted[namespace] = reflector
 
     async def ask(self) -> None:
         """For who can't wait for better days: raises ClusterUnreachable where `run` would wait."""
@@ -120,7 +133,7 @@ class ProviderWatch:
         try:
             async with asyncio.TaskGroup() as group:
                 for namespace, reflector in self._reflectors.items():
-                    group.create_task(reflector.run())
+                    group.create_task(self._keep("providers", reflector.run))
                     group.create_task(self._listed(namespace, reflector))
         finally:
             for key in list(self._followers):
@@ -146,7 +159,8 @@ class ProviderWatch:
         inventory = ProviderInventory(Provider(namespace, name, found.spec.type))
         inventory.remote = found.spec.type == "openshift" and bool(found.spec.url)
         self._inventory.put(inventory)
-        follower = asyncio.create_task(self._follow(found.spec, inventory), name=f"provider {key}")
+        follow = partial(self._follow, found.spec, inventory)
+        follower = asyncio.create_task(self._keep("provider", follow), name=f"provider {key}")
         self._followers[key] = found.spec, follower
 
     def drop(self, key: str) -> None:
@@ -162,42 +176,40 @@ class ProviderWatch:
 
     async def _follow(self, spec: ProviderSpec, inventory: ProviderInventory) -> None:
         """Keep a source as the Provider and its Secret say, until cancelled."""
-        if spec.type != "vsphere":
-            return  # known by its type, which is all that a rule asks
+        if spec.type != "vsphere":  # known by its type, which is all that a rule asks
+            await asyncio.Event().wait()
         known: FoundProvider | None = None
         source: Source | None = None
         try:
             while True:
                 try:
                     now = await reach(self._cluster, inventory.provider.namespace, spec)
-                except ClusterUnreachable as error:
-                    # What is known of the Secret stays good while the API server is away.
-                    if known is None and inventory.cause != str(error):
-                        inventory.lost(str(error), datetime.now(UTC))
-                        _log.warning("%s", inventory.trouble)
-                else:
                     if now != known:
                         if source is not None:
                             await asyncio.to_thread(source.stop)
+                            source = known = None
                         # It may read a large file of what an earlier run knew.
                         source = await asyncio.to_thread(self._connect, now, inventory)
-                        known = now
                         source.start()
+                        known = now
+                except Exception as error:  # noqa: BLE001  whatever it is, the next look may be better
+                    why = str(error) if isinstance(error, GuardError) else type(error).__name__
+                    # What is known of the Secret stays good while the API server is away.
+                    if known is None and inventory.cause != why:
+                        inventory.lost(why, datetime.now(UTC))
+                        _log.warning("%s", inventory.trouble)
                 await asyncio.sleep(self._secret_seconds)
-        except Exception as error:  # noqa: BLE001  one bad Provider must not end the others
-            _log.exception("provider %s: following it failed", inventory.name)
-            inventory.lost(type(error).__name__, datetime.now(UTC))
         finally:
             if source is not None:
                 await asyncio.to_thread(source.stop)
 
 
 class _Namespace:
-    """One namespace's share of the watch, as a reflector's store."""
+    """One namespace's share of the watch, as a reflector's store. Its age doesn't matter: what
+    counts is each Provider's own."""
 
     def __init__(self, watch: ProviderWatch, namespace: str) -> None:
         self._watch, self._namespace = watch, namespace
-        self.synced = False
 
     def put(self, key: str, value: _Provider) -> None:
         self._watch.put(key, value)
@@ -208,20 +220,24 @@ class _Namespace:
     def keys(self) -> set[str]:
         return self._watch.keys(self._namespace)
 
+    def heard(self, at: float) -> None:
+        pass
+
 
 async def reach(cluster: Cluster, namespace: str, spec: ProviderSpec) -> FoundProvider:
     """The Provider with its Secret. Raises ClusterUnreachable: what is wrong with either."""
-    address = urlsplit(spec.url)
-    if address.scheme != "https" or address.path.rstrip("/") != "/sdk" or address.username:
+    if not _is_vsphere(spec.url):
         raise ClusterUnreachable("its spec.url is not https://<host>/sdk")
     # Another namespace's Secret would let whoever makes a Provider send its password anywhere.
     if spec.secret.namespace not in ("", namespace):
         raise ClusterUnreachable("its Secret is in another namespace, and is not read")
-    path = f"/api/v1/namespaces/{namespace}/secrets/{spec.secret.name}"
     try:
-        data = _secret.decode(await cluster.get(path)).data or {}
+        path = ApiPath("v1", "secrets", namespace=namespace, name=spec.secret.name)
+        data = decoded(_secret, await cluster.get(path)).data or {}
+    except NameInvalid as error:
+        raise NameInvalid(f"its spec.secret.name: {error}") from None
     except ClusterMissing:
-        raise ClusterUnreachable(f"its Secret {spec.secret.name} is not there") from None
+        raise ClusterUnreachable(f"its Secret {spec.secret.name} does not exist") from None
     values = {key: _text(value) for key, value in data.items()}
     if missing := [key for key in ("user", "password") if not values.get(key)]:
         raise ClusterUnreachable(f"its Secret has no {' and no '.join(missing)}")
@@ -234,23 +250,31 @@ async def reach(cluster: Cluster, namespace: str, spec: ProviderSpec) -> FoundPr
     )
 
 
+def _is_vsphere(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        return False
+    return address.scheme == "https" and address.path.rstrip("/") == "/sdk" and not address.username
+
+
 async def found_in(cluster: Cluster, namespace: str = "") -> dict[Provider, ProviderSpec]:
     """The Providers of a namespace, or of all. Raises ClusterUnreachable."""
     found = {}
-    async for page in cluster.pages(_path(namespace)):
-        for one in map(_provider.decode, page.items):
+    async for page in cluster.pages(_path(namespace or None)):
+        for raw in page.items:
+            one = decoded(_provider, raw)
             metadata, spec = one.metadata, one.spec
             found[Provider(metadata.namespace, metadata.name, spec.type)] = spec
     return found
 
 
-def _path(namespace: str) -> str:
-    place = f"namespaces/{namespace}/" if namespace else ""
-    return f"/apis/forklift.konveyor.io/v1beta1/{place}providers"
+def _path(namespace: str | None) -> ApiPath:
+    return ApiPath(FORKLIFT, "providers", namespace=namespace)
 
 
-def _decode(raw: Any) -> tuple[str, _Provider] | None:
-    found = _provider.decode(raw)
+def _decode(raw: Any) -> tuple[str, _Provider]:
+    found = decoded(_provider, raw)
     return f"{found.metadata.namespace}/{found.metadata.name}", found
 
 

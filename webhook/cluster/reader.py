@@ -1,22 +1,24 @@
 """Questions to the API server whose answers must be current."""
 
 import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
+from cachetools import TTLCache
 
-from webhook.cluster.client import Cluster, ClusterMissing
+from webhook.cluster.client import Cluster, ClusterMissing, decoded
 from webhook.cluster.objects import claim
-from webhook.errors import ClusterUnreachable
+from webhook.cluster.paths import FORKLIFT, ApiPath, labelled
+from webhook.errors import ClusterUnreachable, NameInvalid
 from webhook.model.keys import VM_ID, VM_UUID
 from webhook.model.objects import Claim, KubeObject, User
 
-_FORKLIFT = "/apis/forklift.konveyor.io/v1beta1"
 _ACCESS_SECONDS = 10.0
-_ACCESSES = 10_000
+_ACCESS_PATIENCE = 1.0  # seconds: who isn't known by then isn't trusted
+_ACCESSES = 2_000  # of 1.5 KiB each: what more than 200 new callers a second ask is asked again
+_AUTHENTICATION = "authentication.k8s.io/v1"
+_AUTHORIZATION = "authorization.k8s.io/v1"
 
 
 class _List(msgspec.Struct):
@@ -72,12 +74,12 @@ class _Migrations(msgspec.Struct):
     items: list[_Migration] = []
 
 
-class _Access(msgspec.Struct):
+class _Allowed(msgspec.Struct):
     allowed: bool = False
 
 
 class _AccessReview(msgspec.Struct):
-    status: _Access = msgspec.field(default_factory=_Access)
+    status: _Allowed = msgspec.field(default_factory=_Allowed)
 
 
 class _UserInfo(msgspec.Struct):
@@ -104,78 +106,72 @@ _pods = msgspec.json.Decoder(_Pods)
 _access = msgspec.json.Decoder(_AccessReview)
 _token = msgspec.json.Decoder(_TokenReview)
 
-_Asked = tuple[User, str, str, str, str]
+_Access = tuple[User, str, str, str, str]
 
 
 class LiveReader:
     """A ClusterReader and TokenReader. Without `cluster` it can't be asked yet."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, why: Callable[[], str] = lambda: "the cluster has not been read yet"
+    ) -> None:
+        """`why` tells why it can't be asked, until then."""
         self.cluster: Cluster | None = None
-        self._accesses: dict[bytes, tuple[float, asyncio.Future[bool]]] = {}
+        self._why = why
+        self._accesses: TTLCache[bytes, asyncio.Future[bool]] = TTLCache(_ACCESSES, _ACCESS_SECONDS)
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         """See ClusterReader. In one piece, and from the API server itself, not from its cache."""
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/persistentvolumeclaims"
-        raw = await self._asked().get(path, labelSelector=f"{VM_ID},{VM_UUID}")
-        return tuple(claim(item)[1] for item in _list.decode(raw).items)
+        return await self._claims(namespace, f"{VM_ID},{VM_UUID}")
+
+    async def siblings(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        """See ClusterReader."""
+        selector = labelled(**{VM_ID: vm_id, VM_UUID: vm_uuid})
+        return await self._claims(namespace, selector) if selector else ()
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         """See ClusterReader."""
-        place = f"namespaces/{quote(namespace, safe='')}/plans/{quote(name, safe='')}"
         try:
-            return _object.decode(await self._asked().get(f"{_FORKLIFT}/{place}"))
-        except ClusterMissing:
+            path = ApiPath(FORKLIFT, "plans", namespace=namespace, name=name)
+            return decoded(_object, await self._asked().get(path))
+        except (ClusterMissing, NameInvalid):
             return None
 
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader. A Migration may be in another namespace than its Plan."""
-        raw = await self._asked().get(f"{_FORKLIFT}/migrations")
+        raw = await self._asked().get(ApiPath(FORKLIFT, "migrations"))
         return any(
             migration.status.completed is None
             and migration.spec.plan.name == name
             and (migration.spec.plan.namespace or migration.metadata.namespace) == namespace
-            for migration in _migrations.decode(raw).items
+            for migration in decoded(_migrations, raw).items
         )
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+        path = ApiPath("v1", "pods", namespace=namespace)
         raw = await self._asked().get(path, fieldSelector="status.phase=Running")
         return {
             volume.persistent_volume_claim.claim_name: pod.metadata.name
-            for pod in _pods.decode(raw).items
+            for pod in decoded(_pods, raw).items
             for volume in pod.spec.volumes
             if volume.persistent_volume_claim
         }
 
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
         """See ClusterReader. An answer serves for ten seconds, and all who ask meanwhile."""
-        key = msgspec.json.encode((user, verb, resource, namespace, name))
-        now = time.monotonic()
-        at, answer = self._accesses.get(key, (0.0, None))
-        if answer is None or now - at > _ACCESS_SECONDS or _failed(answer):
-            if len(self._accesses) >= _ACCESSES:
-                self._accesses.clear()
-            answer = asyncio.ensure_future(self._may(user, verb, resource, namespace, name))
-            self._accesses[key] = now, answer
+        key = user, verb, resource, namespace, name
+        known = msgspec.json.encode(key)
+        answer = self._accesses.get(known)
+        if answer is None:
+            answer = self._accesses[known] = asyncio.ensure_future(self._may(known, key))
         # A caller that gives up must not take the answer from the others.
         return await asyncio.shield(answer)
 
-    async def user(self, token: str, audience: str) -> User | None:
-        """See TokenReader. A token of no audience, which the API server takes as its own, is of no
-        other: a stolen one is of no use here, nor one of ours there."""
-        path = "/apis/authentication.k8s.io/v1/tokenreviews"
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
-        spec = {"token": token, "audiences": [audience]}
-        raw = await self._asked().post(path, review | {"spec": spec})
-        status = _token.decode(raw).status
-        if not status.authenticated or audience not in status.audiences:
-            return None
-        who = status.user
-        return User(who.username, who.uid, who.groups, who.extra, proven=True)
-
-    async def _may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+    async def allowed(
+        self, user: User, verb: str, resource: str, namespace: str, name: str
+    ) -> bool:
+        """What `may` asks for. Raises ClusterUnreachable: for those who would rather know."""
         plural, _, group = resource.partition(".")
         attributes = {"verb": verb, "group": group, "resource": plural}
         spec: dict[str, Any] = {
@@ -185,16 +181,38 @@ class LiveReader:
             "extra": user.extra,
             "resourceAttributes": attributes | {"namespace": namespace, "name": name},
         }
-        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        review = {"apiVersion": _AUTHORIZATION, "kind": "SubjectAccessReview"}
+        path = ApiPath(_AUTHORIZATION, "subjectaccessreviews")
         raw = await self._asked().post(path, review | {"spec": spec})
-        return _access.decode(raw).status.allowed
+        return decoded(_access, raw).status.allowed
+
+    async def user(self, token: str, audience: str) -> User | None:
+        """See TokenReader. A token of no audience, which the API server takes as its own, is of no
+        other: a stolen one is of no use here, nor one of ours there."""
+        path = ApiPath(_AUTHENTICATION, "tokenreviews")
+        review = {"apiVersion": _AUTHENTICATION, "kind": "TokenReview"}
+        spec = {"token": token, "audiences": [audience]}
+        raw = await self._asked().post(path, review | {"spec": spec})
+        status = decoded(_token, raw).status
+        if not status.authenticated or audience not in status.audiences:
+            return None
+        who = status.user
+        return User(who.username, who.uid, who.groups, who.extra, proven=True)
+
+    async def _may(self, known: bytes, key: _Access) -> bool:
+        try:
+            async with asyncio.timeout(_ACCESS_PATIENCE):
+                return await self.allowed(*key)
+        except (ClusterUnreachable, TimeoutError):
+            self._accesses.pop(known, None)  # no answer: the next one asks again
+            return False
+
+    async def _claims(self, namespace: str, selector: str) -> tuple[Claim, ...]:
+        path = ApiPath("v1", "persistentvolumeclaims", namespace=namespace)
+        raw = await self._asked().get(path, labelSelector=selector)
+        return tuple(claim(item)[1] for item in decoded(_list, raw).items)
 
     def _asked(self) -> Cluster:
         if self.cluster is None:
-            raise ClusterUnreachable("the cluster has not been reached yet")
+            raise ClusterUnreachable(self._why())
         return self.cluster
-
-
-def _failed(answer: asyncio.Future[bool]) -> bool:
-    return answer.done() and (answer.cancelled() or answer.exception() is not None)

@@ -1,19 +1,37 @@
-"""A copy of some objects of the cluster, kept current: list in pages, watch, begin again."""
+"""A copy of some objects of the cluster, kept current: list in pages, watch, begin again.
+
+No watch lasts longer than a part of the silence that is allowed, so that each proves by its own
+end that it was alive: a connection that has died on its way, behind whatever proxies, can be told
+from one where nothing happens. (The API server's bookmarks come once a minute, if at all.)
+"""
 
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterGone
-from webhook.errors import ClusterUnreachable
+from webhook.cluster.client import (
+    Cluster,
+    ClusterForbidden,
+    ClusterGone,
+    ClusterMissing,
+    decoded,
+)
+from webhook.cluster.paths import ApiPath
+from webhook.errors import ClusterUnreachable, GuardError
 
 _log = logging.getLogger("webhook.cluster")
 
-_WATCH_SECONDS = 240, 290  # at random, so that not all watches of all replicas end together
+_WATCH = 0.6
+"""A watch's length as a share of the silence: what is left is for the next one to be asked for."""
+_GRACE = 0.2
+"""Beyond its length, as such a share: one that has died then leaves time for another to tell."""
+_FIRST_SECONDS = 1
+"""After a list or a failure: soon to know whether it works."""
 _PAUSES = 0.2, 30.0  # seconds, doubling
 _EVENT_LIMIT = 2**23  # bytes; etcd holds no object of more than 1.5 MiB
 
@@ -22,25 +40,35 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Store(Protocol[T_contra]):
-    """Where the copy is kept."""
+    """Where the copy is kept, by `namespace/name`, or by the name of what is in no namespace."""
 
     def put(self, key: str, value: T_contra) -> None: ...
 
-    def drop(self, key: str) -> None: ...
+    def drop(self, key: str) -> None:
+        """What isn't there is no error."""
+        ...
 
     def keys(self) -> set[str]: ...
 
-    synced: bool
-    """Set once the first list is whole."""
+    def heard(self, at: float) -> None:
+        """The copy was whole and right at this time.monotonic()."""
+        ...
 
 
 class _ObjectMeta(msgspec.Struct, rename="camel"):
+    name: str = ""
+    namespace: str = ""
     resource_version: str = ""
 
 
 class _Object(msgspec.Struct):
     metadata: _ObjectMeta = msgspec.field(default_factory=_ObjectMeta)
     code: int = 0
+
+    @property
+    def key(self) -> str:
+        metadata = self.metadata
+        return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
 
 
 class _Event(msgspec.Struct):
@@ -55,15 +83,15 @@ _event = msgspec.json.Decoder(_Event)
 class Reflector(Generic[T]):
     """Copies what `path` lists, with `query` (such as a labelSelector), into `store`.
 
-    `decode` makes a key and a value of an object's JSON, or None of one that isn't wanted.
-    `synced` is set once the first list is whole; until then `why` says why it isn't.
+    `decode` makes the key and a value of an object's JSON; an object that it can't read is left
+    out. `synced` is set once the first list is whole; until then `why` says why it isn't.
     """
 
     def __init__(
         self,
         cluster: Cluster,
-        path: str,
-        decode: Callable[[bytes | msgspec.Raw], tuple[str, T] | None],
+        path: ApiPath,
+        decode: Callable[[bytes | msgspec.Raw], tuple[str, T]],
         store: Store[T],
         **query: str,
     ) -> None:
@@ -71,49 +99,71 @@ class Reflector(Generic[T]):
         self._decode, self._store = decode, store
         self._version = ""
         self._failures = 0
+        self._proved = False
+        """Whether the last that was asked for has come."""
+        self._left_out: set[str] = set()
         self.synced = asyncio.Event()
         self._cause = "the first list has not finished"
+        self.passing = True
+        """Whether what is wrong may end by itself, which a right or a kind that isn't there does
+        not."""
+
+    @property
+    def resource(self) -> str:
+        """What it copies, such as `namespaces`."""
+        return str(self._path).rpartition("/")[2]
 
     def why(self) -> str:
         """What is wrong now, for a person; empty where nothing is."""
         return self._cause
 
     async def run(self) -> None:
-        """Until cancelled: nothing that the API server does ends it."""
+        """Until cancelled: nothing that the API server does ends it. Once more, it lists anew."""
+        self._version = ""
         while True:
             try:
                 if not self._version:
                     self._version = await self._list()
-                    self._cause, self._store.synced = "", True
-                    self.synced.set()
                 await self._watch()
+                continue
             except ClusterGone:
                 self._version = ""
-                self._failures += 1
-            except (ClusterUnreachable, msgspec.DecodeError) as error:
-                self._failures += 1
-                if str(error) != self._cause:
-                    self._cause = str(error)
-                    _log.warning("%s: %s", self._path, error)
-            if self._failures:
-                pause = min(_PAUSES[1], _PAUSES[0] * 2 ** min(self._failures, 10))
-                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  no secret
+            except ClusterUnreachable as error:
+                passing = not isinstance(error, ClusterForbidden | ClusterMissing)
+                self._failed(str(error), passing)
+            except (
+                Exception
+            ) as error:  # nobody's but ours: who runs this counts it, and runs it anew
+                self._failed(_told(error), passing=True)
+                raise
+            self._proved = False
+            self._failures += 1
+            pause = min(_PAUSES[1], _PAUSES[0] * 2 ** min(self._failures, 10))
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  no secret
 
     async def _list(self) -> str:
         """Everything there is now, and nothing else. Returns the version to watch from."""
+        began = time.monotonic()
         gone = self._store.keys()
         version = ""
         async for page in self._cluster.pages(self._path, **self._query):
             for raw in page.items:
-                gone.discard(self._put(raw))
+                gone.discard(self._put(raw, _seen(raw)))
             version = page.version
         for key in gone:
             self._store.drop(key)
+        self._store.heard(began)
+        self._cause, self.passing = "", True
+        self.synced.set()
         return version
 
     async def _watch(self) -> None:
-        """Follow until the API server ends it. One that brings nothing at all is a failure."""
-        seconds = random.randint(*_WATCH_SECONDS)  # noqa: S311  no secret
+        """Follow until the API server ends it, which must be in time."""
+        silence, seconds, began = self._cluster.silence, _FIRST_SECONDS, time.monotonic()
+        patience = silence
+        if self._proved:
+            seconds = max(_FIRST_SECONDS, int(silence * _WATCH))
+            patience = seconds + silence * _GRACE
         query = {
             **self._query,
             "watch": "true",
@@ -121,28 +171,65 @@ class Reflector(Generic[T]):
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        self._failures += 1
-        async with self._cluster.stream(self._path, **query) as pieces:
+        came = False
+        async with self._cluster.stream(self._path, patience, **query) as pieces:
             async for line in _lines(pieces):
-                event = _event.decode(line)
-                seen = _object.decode(event.object)
-                if event.type == "ERROR":  # comes with HTTP 200
-                    if seen.code == 410:
-                        raise ClusterGone("the watch is too old")
-                    raise ClusterUnreachable(f"the watch ended with {seen.code}")
-                if event.type in ("ADDED", "MODIFIED"):
-                    self._put(event.object)
-                elif event.type == "DELETED" and (found := self._decode(event.object)):
-                    self._store.drop(found[0])
-                self._version = seen.metadata.resource_version or self._version
-                self._failures, self._cause = 0, ""
+                self._follow(decoded(_event, line))
+                self._heard()
+                came = True
+        if time.monotonic() - began >= seconds / 2:
+            self._heard()
+        elif not came:
+            raise ClusterUnreachable("the watch ended at once")
 
-    def _put(self, raw: msgspec.Raw) -> str:
-        found = self._decode(raw)
-        if found is None:
+    def _follow(self, event: _Event) -> None:
+        seen = _seen(event.object)
+        if event.type == "ERROR":  # comes with HTTP 200
+            if seen.code == 410:
+                raise ClusterGone("the watch is too old")
+            raise ClusterUnreachable(f"the watch ended with {seen.code}")
+        if event.type in ("ADDED", "MODIFIED"):
+            self._put(event.object, seen)
+        elif event.type == "DELETED":
+            self._store.drop(seen.key)
+        self._version = seen.metadata.resource_version or self._version
+
+    def _heard(self) -> None:
+        self._store.heard(time.monotonic())
+        self._failures, self._proved, self._cause, self.passing = 0, True, "", True
+
+    def _put(self, raw: msgspec.Raw, seen: _Object) -> str:
+        """Keep an object and return its key. One that can't be read is left out, and what was known
+        of it isn't true any more."""
+        try:
+            key, value = self._decode(raw)
+            self._store.put(key, value)
+        except Exception as error:  # noqa: BLE001  one bad object must not hide all the others
+            self._store.drop(seen.key)
+            if seen.key not in self._left_out:
+                self._left_out.add(seen.key)
+                name, why = seen.key or "an object without a name", _told(error)
+                _log.warning("%s: %s is left out: %s", self._path, name, why)
             return ""
-        self._store.put(*found)
-        return found[0]
+        self._left_out.discard(key)
+        return key
+
+    def _failed(self, cause: str, passing: bool) -> None:
+        self.passing = passing
+        if cause != self._cause:
+            self._cause = cause
+            _log.warning("%s: %s", self._path, cause)
+
+
+def _seen(raw: msgspec.Raw) -> _Object:
+    try:
+        return decoded(_object, raw)
+    except ClusterUnreachable:
+        return _Object()
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, GuardError) else type(error).__name__
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

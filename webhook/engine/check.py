@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.engine.decide import Sources, decide, repair
+from webhook.engine.judge import decide
 from webhook.engine.listed import Listed
-from webhook.model.keys import MARK, PRIME, UUID, Action, quoted
+from webhook.engine.repair import repair
+from webhook.engine.sources import Sources
+from webhook.model.keys import MARK, PRIME, UUID, Action, echoed
 from webhook.model.objects import KubeObject, Metadata, Pvc, User
 from webhook.model.review import (
     CONVERSION,
@@ -61,14 +63,14 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What no webhook can repair or see; never a reason to refuse."""
+    """What no webhook can repair or see; never a reason to deny."""
 
     field: str
     message: str
     expected: str | None = None
 
 
-Answer = Literal["admitted", "denied", "undecided", "skipped", "passed-by"]
+Answer = Literal["admitted", "denied", "undecided", "skipped", "not-checked"]
 
 
 class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -81,9 +83,9 @@ class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     file: str | msgspec.UnsetType = msgspec.UNSET
     line: int | msgspec.UnsetType = msgspec.UNSET
     verdict: Answer
-    """`skipped`: one of Forklift's own. `passed-by`: of a kind that nobody here judges."""
+    """`skipped`: one of Forklift's own. `not-checked`: of a kind without rules."""
     message: str = ""
-    """Why it is undecided, skipped or passed by."""
+    """Why it is undecided, skipped or not checked."""
     findings: tuple[Found, ...] = ()
     """Denials, warnings and what only the audit log has."""
     warnings: tuple[str, ...] = ()
@@ -176,15 +178,15 @@ def _marks(
     unowned = migrations is not None and mark not in migrations
     if isinstance(mark, str) and UUID.fullmatch(mark) and unowned:
         message = (
-            f"is {quoted(mark)}, the uid of no Migration that is there, and by it admission "
-            "takes the PVC for Forklift's own: if it isn't, remove the label"
+            f"is {echoed(mark)}, which is not the uid of any Migration, but makes admission skip "
+            "the PVC as Forklift's own: if it isn't, remove the label"
         )
         yield Note(f"metadata.labels[{MARK}]", message)
     name = metadata.get("name") or ""
     if name.startswith(PRIME) and name.removeprefix(PRIME) not in claims:
         message = (
-            f"{quoted(name)} is named as a populator's own, after the uid of no PVC that is there: "
-            "if it is a vendor's, give it another name, for Forklift counts but never matches it"
+            f"{echoed(name)} is the name of a populator's own PVC, but no PVC has that uid: if it "
+            "is a vendor's, give it another name, because Forklift counts but never matches it"
         )
         yield Note("metadata.name", message)
 
@@ -211,8 +213,9 @@ async def _check(
         if faults := tuple(_malformed(candidate.object)):
             return _result(candidate, Denied(faults, findings=faults))
         if kind not in _ORDER:
-            message = f"nobody judges {candidate.object['apiVersion']} {kind} here"
-            return _result(candidate, "passed-by", message)
+            there = echoed(f"{candidate.object['apiVersion']} {kind}")
+            message = f"there is no rule for {there}"
+            return _result(candidate, "not-checked", message)
         given = _narrow(candidate.object, namespace)
         known = msgspec.structs.replace(
             sources, followed=listed.followed, cluster=listed.reader(kind, given)
@@ -271,17 +274,17 @@ def kind_of(candidate: Candidate) -> Kind:
 def _malformed(obj: Any) -> Iterator[Cause]:
     """What the API server refuses of any object before it asks a webhook."""
     if not isinstance(obj, dict):
-        yield Cause("", "is no object: write one with apiVersion and kind", *_OBJECT)
+        yield Cause("", "is not an object: write one with apiVersion and kind", *_OBJECT)
         return
     for field in ("apiVersion", "kind"):
         if not isinstance(obj.get(field), str) or not obj[field]:
-            yield Cause(field, "is missing, or no string", "FieldValueRequired", "object")
+            yield Cause(field, "is missing, or is not a string", "FieldValueRequired", "object")
     metadata = obj.get("metadata")
     for part in ("labels", "annotations"):
         pairs = metadata.get(part) if isinstance(metadata, dict) else None
         for key, value in pairs.items() if isinstance(pairs, dict) else ():
             if not isinstance(value, str | None):
-                there = msgspec.json.encode(value).decode() if _plain(value) else "no string"
+                there = msgspec.json.encode(value).decode() if _plain(value) else "not a string"
                 message = f"is {there}, which the API server refuses: write it in quotes"
                 yield Cause(f"metadata.{part}[{key}]", message, *_OBJECT)
 

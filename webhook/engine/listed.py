@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from webhook.errors import ClusterUnreachable
+from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import Claims, ClusterReader, Followed
 from webhook.model.forklift import Migration, Plan
-from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, quoted
+from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, echoed, quoted
 from webhook.model.objects import Claim, KubeObject, Pvc, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
@@ -29,6 +29,7 @@ class Listed:
         self.followed.claims = _Over(self._known)
         if followed is not None:
             self.followed.classes, self.followed.enforced = followed.classes, followed.enforced
+            self.followed.plans = followed.plans
 
     def add(self, kind: Kind, obj: KubeObject) -> None:
         """From now on it is there."""
@@ -48,14 +49,14 @@ class Listed:
         """What a verdict on `obj` takes for granted or leaves out: field and message."""
         if kind == PLAN and self._blind(kind, obj):
             namespace = Plan.of(obj).target_namespace
-            message = f"no PVC of {quoted(namespace)} is in the list, and no cluster can be asked"
-            yield PLAN_VMS_FIELD, f"the disks are not proved: {message}"
+            message = f"the list has no PVC of {echoed(namespace)}, and there is no cluster to ask"
+            yield PLAN_VMS_FIELD, f"the disks are not checked: {message}"
         if kind == MIGRATION:
             named = Migration.of(obj).plan
             plan = self._plans.get((named.namespace, named.name))
             if plan is not None and Plan.of(plan).target_namespace in self._assumed:
-                message = "the PVCs of the list are taken as bound and whole"
-                yield MIGRATION_PLAN_FIELD, f"{message}: the cluster looks again at its creation"
+                message = "the PVCs of the list count as bound and complete"
+                yield MIGRATION_PLAN_FIELD, f"{message}: they are checked again when it is created"
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         """See ClusterReader."""
@@ -64,17 +65,26 @@ class Listed:
             there = await self._cluster.claims(namespace)
             return (*(claim for claim in there if claim.name not in own), *own.values())
         if not own:
-            why = f"none of namespace {namespace} is in the list"
-            raise ClusterUnreachable(f"{why}, and no cluster can be asked")
+            why = f"the list has none of namespace {echoed(namespace)}"
+            raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
         return tuple(own.values())
+
+    async def siblings(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        """See ClusterReader."""
+        there: tuple[Claim, ...] = ()
+        if self._cluster is not None:
+            there = await self._cluster.siblings(namespace, vm_id, vm_uuid)
+        own = self._claims.get(namespace, {})
+        same = (claim for claim in own.values() if claim.vm == (namespace, vm_id, vm_uuid))
+        return (*(claim for claim in there if claim.name not in own), *same)
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         """See ClusterReader."""
         if (found := self._plans.get((namespace, name))) is not None:
             return found
         if self._cluster is None:
-            why = f"Plan {namespace}/{name} is not in the list"
-            raise ClusterUnreachable(f"{why}, and no cluster can be asked")
+            why = f"Plan {quoted(f'{namespace}/{name}')} is not in the list"
+            raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
         return await self._cluster.plan(namespace, name)
 
     async def started(self, namespace: str, name: str) -> bool:
@@ -96,10 +106,11 @@ class Listed:
             return False
         if kind == CONVERSION:
             return not self._claims
-        spec = obj.get("spec")
-        namespace = spec.get("targetNamespace") if isinstance(spec, dict) else None
-        judged = isinstance(spec, dict) and spec.get("type") == "conversion"
-        return judged and namespace not in self._claims
+        try:
+            plan = Plan.of(obj)
+        except ObjectMalformed:
+            return False  # nothing is asked for it
+        return plan.judged and plan.target_namespace not in self._claims
 
     def _claim(self, obj: KubeObject) -> Claim | None:
         """What is kept of a PVC with both labels. One that says nothing of its volume is as the
@@ -129,6 +140,8 @@ class Listed:
             not_ready=not_ready if isinstance(not_ready, str) else None,
             populated=spec.get("dataSource") is not None or spec.get("dataSourceRef") is not None,
             terminating=known is not None and known.terminating,
+            read_only=pvc.access_modes == ("ReadOnlyMany",),
+            owned="VirtualMachine" in pvc.owners,
         )
 
 
@@ -138,6 +151,10 @@ class _Over(Claims):
     def __init__(self, base: Claims | None) -> None:
         super().__init__()
         self._base = base
+        self.heard(None)
+
+    def age(self, now: float) -> float:
+        return super().age(now) if self._base is None else self._base.age(now)
 
     def of(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
         own = super().of(namespace, vm_id, vm_uuid)

@@ -1,10 +1,11 @@
 """What the operator chose, and what comes of it for one object: the action of each rule."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from webhook.facts.rule import AnyRule
+from webhook.facts.rule import Rule
 from webhook.model.keys import MILDEST_FIRST, Action
 from webhook.model.objects import Pvc
 
@@ -17,16 +18,19 @@ class NamespacePolicy(msgspec.Struct, frozen=True):
     rules: Mapping[str, Action] = {}
 
 
+_BOUND = "pv.kubernetes.io/bind-completed"
+
+
 class PastConversion(msgspec.Struct, frozen=True):
     """The marks of a PVC whose conversion is over: its source VM may be long gone."""
 
-    owner_kinds: frozenset[str] = frozenset({"VirtualMachine"})
+    owner_kinds: frozenset[str] = frozenset({"VirtualMachine", "DataVolume"})
     annotations: frozenset[str] = frozenset({"restore.kubevirt.io/name"})
     labels: frozenset[str] = frozenset({"velero.io/restore-name"})
 
-    def marks(self, pvc: Pvc) -> bool:
-        """Whether `pvc` has one of them."""
-        return not (
+    def marks(self, pvc: Pvc, *, created: bool) -> bool:
+        """Whether `pvc` has one of them. Bound as soon as it is created is the copy of another."""
+        return (created and _BOUND in pvc.annotations) or not (
             self.owner_kinds.isdisjoint(pvc.owners)
             and self.annotations.isdisjoint(pvc.annotations)
             and self.labels.isdisjoint(pvc.labels)
@@ -44,6 +48,8 @@ class Policy(msgspec.Struct, frozen=True):
     """deny or warn."""
     max_age: float = 3600.0
     """Seconds past which what is known of a provider decides nothing."""
+    stale: float = 10.0
+    """Seconds past which what is followed of the cluster decides nothing."""
     trust_network: bool = False
     """Whether only the API server can reach the guard, so that userInfo is who it says."""
     ignore_providers: frozenset[str] = frozenset()
@@ -68,7 +74,7 @@ class Enforcement(msgspec.Struct, frozen=True):
     at_most: Action = "deny"
     """A cap that nothing lifts: warn for a PVC that is past its conversion."""
 
-    def action(self, rule: AnyRule) -> Action:
+    def action(self, rule: Rule[Any]) -> Action:
         """What is done about a finding of `rule`."""
         action = self.policy.actions.get(rule.id, rule.action)
         if self.namespace is None and self.label is None and self.at_most == "deny":

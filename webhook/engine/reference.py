@@ -20,7 +20,7 @@ VERBS = {"deny": "Denies", "warn": "Warns", "audit": "Records"}
 
 
 class RuleText(msgspec.Struct, frozen=True):
-    """A rule, as docs/rules.md has it."""
+    """A rule, as in docs/rules.md."""
 
     id: str
     kind: str

@@ -1,14 +1,26 @@
-"""What a rule sees of each kind of object."""
+"""What a rule sees of each kind of object: frozen, and without what the caller may not know.
+
+`told` in a docstring means: there only where the audience may know it (webhook.facts.audience).
+"""
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
+from webhook.facts.diskset import DiskSet
+from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
 from webhook.model.objects import Claim, Provider, Pvc, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
+
+Identity = Literal["incomplete", "unknown", "unread", "differs", "case", "instance", "same"]
+"""How vmID and vmUUID fit one provider's VM of that moref. `incomplete`: not both are there.
+`unknown`: no VM has that moref; to a caller who may not know the provider that is `differs`, too.
+`unread`: vSphere can't tell now. `case`, `instance`, `same`: the VM is proven."""
+
+Owner = tuple[Provider, VirtualMachine]
 
 
 class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,56 +28,76 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     pvc: Pvc
     old: Pvc | None = None
+    identity: Identity = "incomplete"
     provider: Provider | None = None
-    """The provider that was asked; None while none is known."""
+    """Told: the provider that was asked."""
     vm: VirtualMachine | None = None
-    """The VM whose moref the claim's vmID is."""
-    proven: bool = False
-    """The claim names that VM and one of its uuids: to its author the VM is no secret."""
-    visible_vm: VirtualMachine | None = None
-    """That VM, if its disks may be spoken of."""
-    same_uuid: tuple[VirtualMachine, ...] = ()
-    """The provider's VMs that have the claim's vmUUID as their config.uuid or instanceUuid."""
-    elsewhere: tuple[tuple[Provider, VirtualMachine], ...] = ()
-    """The same, of the other providers."""
+    """Told: the VM whose moref the claim's vmID is."""
     matching: tuple[Disk, ...] = ()
-    """The disks of `visible_vm` that Forklift would match with the claim's disk-source."""
+    """The disks of `vm` that Forklift would match with the claim's disk-source."""
     twins: tuple[VirtualMachine, ...] = ()
-    """Other VMs of the provider with the same config.uuid, such as clones."""
+    """Told: other VMs of the provider with the same config.uuid, such as clones."""
+    same_moref: tuple[Owner, ...] = ()
+    """Told, and then complete: the VMs of all providers that have the claim's vmID."""
+    same_uuid: tuple[Owner, ...] = ()
+    """Told, and then complete: those that have its vmUUID as config.uuid or instanceUuid."""
     siblings: tuple[Claim, ...] = ()
     """Other PVCs of the namespace that name the same VM, and aren't being deleted."""
     classes: Mapping[str, StorageClass] | None = None
     """The cluster's storage classes; None where they aren't known."""
     storage: Decimal | None = None
     """spec.resources.requests.storage in bytes; None where it is no quantity."""
-    trusted: bool = False
-    """Whether this caller may be told what the object itself doesn't prove."""
-    complete: bool = True
-    """Whether every provider was asked, so that "the only one" means it."""
 
     @property
     def disk(self) -> Disk | None:
         """The one disk of the VM that Forklift would match with the claim."""
         return self.matching[0] if len(self.matching) == 1 else None
 
-
-class PlanVmFacts(msgspec.Struct, frozen=True):
-    """One entry of spec.vms, and the VMs that it may mean: several only where it goes by name."""
-
-    entry: PlanVm
-    found: tuple[VirtualMachine, ...]
-    near: tuple[VirtualMachine, ...] = ()
-    """VMs that may be meant where none was found; empty unless the caller may know them."""
-    namesakes: tuple[VirtualMachine, ...] = ()
-    """Other VMs of that name in the same datacenter."""
+    @property
+    def proven(self) -> bool:
+        """Whether the claim names that VM and one of its uuids: to its author it is no secret."""
+        return self.identity in ("case", "instance", "same")
 
     @property
-    def vm(self) -> VirtualMachine | None:
-        """The one VM that is meant, where it is to be judged and can be read."""
-        if not self.entry.judged or len(self.found) != 1:
-            return None
-        vm = self.found[0]
-        return None if vm.template or vm.trouble else vm
+    def certain(self) -> bool:
+        """Whether the claim can mean no other VM than `vm`, of whatever provider."""
+        return self.proven or (self.vm is not None and len(self.same_moref) == 1)
+
+
+class PlanVmFacts(msgspec.Struct, frozen=True):
+    """One entry of spec.vms, looked up (webhook.facts.lookup)."""
+
+    entry: PlanVm
+    outcome: Outcome
+    """To a caller who may not know the provider `none` stands for `several` and `template`, too."""
+    told: bool = True
+    """Whether the caller may know what the provider has."""
+    judged: bool = True
+    """Whether this request sets or changes what a rule reads of it, and it will run."""
+    is_new: bool = True
+    """Whether this request adds or changes the entry itself."""
+    label: str = ""
+    """The entry in words: its own; or, told, the VM's moref and name."""
+    twin: int | None = None
+    """The index of an earlier entry, or one that was there before, which means the same VM."""
+    vm: VirtualMachine | None = None
+    """Told: the one VM that is meant, where it can be read."""
+    back_on: bool = False
+    """Whether the VM's conversion has failed, and it is running again."""
+    name_of_another: bool = False
+    """Whether the entry's name is that of another VM than its id."""
+    unread: bool = False
+    """Whether vSphere can't tell the VM's disks now."""
+    trouble: str = ""
+    """Told: why."""
+    candidates: tuple[VirtualMachine, ...] = ()
+    """Told: the VMs that a name of several may mean."""
+    near: tuple[VirtualMachine, ...] = ()
+    """Told: VMs that may be meant where none was found."""
+    namesakes: tuple[VirtualMachine, ...] = ()
+    """Told: other VMs of that name in the same datacenter."""
+    disks: DiskSet | None = None
+    """The VM's disks against its PVCs; None where either can't be had."""
 
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,29 +108,36 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider | None = None
     """The source provider, with its type; None where it isn't known."""
     vms: tuple[PlanVmFacts, ...] = ()
-    claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
-    """The target namespace's PVCs that carry both labels, as they are now, by vmID and vmUUID; None
-    where nobody can be asked for them, and where they are in another cluster."""
-    classes: Mapping[str, StorageClass] | None = None
     remote: bool = False
     """Whether the destination is another cluster: the PVCs are there."""
     started: bool = False
     """Whether a Migration that hasn't ended names the Plan."""
-    trusted: bool = False
-    may_list: bool = False
-    """Whether this caller may know the names of the target namespace's PVCs."""
 
-    def claims_of(self, vm: VirtualMachine) -> tuple[Claim, ...]:
-        """Those that name this VM, as Forklift selects them: both labels, byte for byte."""
-        return (self.claims or {}).get((vm.moref, vm.uuid), ())
+    def judging(self, *, everything: bool) -> "PlanFacts":
+        """With all entries to be judged, or only those that this request adds or changes."""
+        if everything:
+            return self
+        vms = tuple(
+            vm if vm.is_new else msgspec.structs.replace(vm, judged=False) for vm in self.vms
+        )
+        return msgspec.structs.replace(self, vms=vms)
+
+    @property
+    def known(self) -> tuple[tuple[PlanVmFacts, VirtualMachine], ...]:
+        """The entries to be judged whose VM may be told."""
+        return tuple((one, one.vm) for one in self.vms if one.judged and one.vm is not None)
 
 
 class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A Migration, and the Plan that it starts with everything that a Plan's rules see."""
 
     plan: PlanFacts
-    mounted: Mapping[str, str] = {}
-    """PVCs of the target namespace that running pods mount: claim name to pod name."""
+
+    @property
+    def running(self) -> tuple[tuple[PlanVmFacts, DiskSet], ...]:
+        """The entries that will run, whose disks could be held against their PVCs."""
+        vms = (one for one in self.plan.vms if one.judged)
+        return tuple((one, one.disks) for one in vms if one.disks is not None)
 
 
 class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,14 +146,15 @@ class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
     conversion: Conversion
     named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
     """Each of spec.disks; None for one that carries no labels or isn't there. All None where
-    nobody can be asked."""
+    the cluster can't be asked."""
     provider: Provider | None = None
-    vm: VirtualMachine | None = None
-    proven: bool = False
-    classes: Mapping[str, StorageClass] | None = None
-    trusted: bool = False
-    may_list: bool = False
+    """Told: the provider that was asked."""
+    outcome: Literal["one", "none", "template", "unread"] = "none"
+    """What the PVCs' labels mean: `one` VM whose moref and config.uuid they have."""
+    trouble: str = ""
+    disks: DiskSet | None = None
+    """That VM's disks against the PVCs."""
 
 
 Facts = PvcFacts | PlanFacts | MigrationFacts | ConversionFacts
-F = TypeVar("F", PvcFacts, PlanFacts, MigrationFacts, ConversionFacts)
+F = TypeVar("F", bound=Facts)

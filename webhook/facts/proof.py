@@ -32,11 +32,13 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     unbound: tuple[Claim, ...] = ()
     terminating: tuple[Claim, ...] = ()
     not_ready: tuple[Claim, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    """All that Forklift counts."""
 
     @property
     def whole(self) -> bool:
         """Whether every disk has its one PVC, with everything in its place."""
-        return self == Proof(matched=self.matched)
+        return self == Proof(matched=self.matched, claims=self.claims)
 
 
 def prove(vm: VirtualMachine, claims: Sequence[Claim]) -> Proof:
@@ -50,6 +52,7 @@ def prove(vm: VirtualMachine, claims: Sequence[Claim]) -> Proof:
     matched = tuple((disk, by_source[disk.source]) for disk in disks if disk.source in by_source)
     return Proof(
         matched=matched,
+        claims=tuple(counted),
         missing=tuple(disk for disk in disks if disk.source not in by_source),
         wrong=tuple(claim for claim in looked_at if claim.source not in sources),
         duplicate=tuple(claim for claim in looked_at if times[claim.source] > 1),

@@ -1,4 +1,4 @@
-"""What a rule is, and what it finds: frozen facts in, findings out.
+"""What a rule is: frozen facts in, findings out.
 
 A rule is a pure function; so is a default, which yields patch operations.
 """
@@ -9,31 +9,11 @@ from typing import Generic
 import msgspec
 
 from webhook.facts.facts import ConversionFacts, F, MigrationFacts, PlanFacts, PvcFacts
+from webhook.facts.finding import Finding, Unknown
 from webhook.model.keys import Action
-from webhook.model.review import PatchOp, Reason
+from webhook.model.review import PatchOp
 
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong: a field path, and a sentence that says what would be right.
-
-    `at_most` caps the rule's action, where a case is milder than the rule.
-    """
-
-    field: str
-    message: str
-    reason: Reason = "FieldValueInvalid"
-    at_most: Action = "deny"
-    certain: bool = False
-    """Whether it holds whatever vSphere says, though its rule asks vSphere."""
-    expected: str | None = None
-    """The one right value, where there is one; never more than the message tells."""
-
-
-class Unknown(msgspec.Struct, frozen=True):
-    """One thing that can't be told now, and why: it makes the verdict undecided, never a denial."""
-
-    field: str
-    message: str
+__all__ = ["AnyRule", "Default", "Finding", "Rule", "Unknown"]
 
 
 class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
@@ -46,6 +26,8 @@ class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     check: Callable[[F], Iterator[Finding | Unknown]]
     asks_vsphere: bool = True
     """Whether its findings rest on the inventory, so that a denial needs a fresh read."""
+    asks_cluster: bool = False
+    """Whether they rest on what is followed of the cluster, so that a denial needs a live one."""
     action: Action = "deny"
     gate: bool = False
     """Whether it proves a whole disk set: a namespace's label doesn't lower it by itself."""

@@ -5,6 +5,7 @@ A guard that restarts while a vCenter is away so goes on knowing what it knew, a
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 import threading
@@ -23,6 +24,8 @@ from webhook.inventory.snapshot import dump_piecewise, load_snapshot
 SAVE_SECONDS = 60.0
 AGE_SECONDS = 300.0
 """How much older than the truth a file may say that it is, where nothing else has changed."""
+_LONGEST = 200
+"""Characters of a file's name: most file systems take 255 bytes."""
 
 _log = logging.getLogger("webhook")
 
@@ -46,7 +49,8 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._states: dict[ProviderInventory, _State] = {}
-        self._trouble = ""
+        self._troubles: set[str] = set()
+        """Of the last time: each is told once."""
         self._saving = threading.Lock()
 
     def recall(self, provider: ProviderInventory) -> None:
@@ -54,13 +58,14 @@ class Cache:
 
         A file that can't be read is as good as none, and the log says so.
         """
-        file = self._file(provider)
-        if provider.synced or not file.exists():
+        if provider.synced:
             return
+        file = self._file(provider)
         try:
             known = load_snapshot(file, wall=datetime.now(UTC), monotonic=time.monotonic())
         except SnapshotInvalid as error:
-            _log.warning("cacheDir: what an earlier run knew is left aside: %s", error)
+            if not isinstance(error.__cause__, FileNotFoundError):
+                _log.warning("cacheDir: the inventory of an earlier run is ignored: %s", error)
             return
         for one in known:
             if (one.provider, one.url) == (provider.provider, provider.url):
@@ -85,6 +90,7 @@ class Cache:
     def save(self, providers: Collection[ProviderInventory], patience: float = AGE_SECONDS) -> None:
         """Write the files of those that have changed, or have got older than `patience`."""
         with self._saving:
+            troubles = set()
             for provider in providers:
                 now = _state(provider)
                 saved = self._states.get(provider)
@@ -92,13 +98,16 @@ class Cache:
                     continue
                 try:
                     self._write(provider)
-                except OSError as error:
-                    if str(error) != self._trouble:
-                        self._trouble = str(error)
-                        _log.error("cacheDir: %s: %s", error.filename, error.strerror)
-                    return
-                self._states[provider], self._trouble = now, ""
+                except OSError as error:  # of this one: the next may have better luck
+                    troubles.add(f"{error.filename}: {error.strerror}")
+                except Exception as error:  # noqa: BLE001  likewise, whatever it holds
+                    troubles.add(f"{provider.name}: {type(error).__name__}")
+                else:
+                    self._states[provider] = now
             self._states = {p: state for p, state in self._states.items() if p in providers}
+            for trouble in sorted(troubles - self._troubles):
+                _log.error("cacheDir: %s", trouble)
+            self._troubles = troubles
 
     def _write(self, provider: ProviderInventory) -> None:
         file = self._file(provider)
@@ -116,7 +125,10 @@ class Cache:
         part.replace(file)
 
     def _file(self, provider: ProviderInventory) -> Path:
-        return self._folder / f"{quote(provider.name, safe='')}.json"
+        name = quote(provider.name, safe="")
+        if len(name) > _LONGEST:
+            name = f"{name[:_LONGEST]}.{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        return self._folder / f"{name}.json"
 
 
 def _state(provider: ProviderInventory) -> _State:

@@ -1,9 +1,11 @@
-"""What is known of the cluster: labelled PVCs, storage classes, namespaces; and who can be asked.
+"""What is known of the cluster: labelled PVCs, storage classes, namespaces, Plans; and who can be
+asked.
 
 What is followed is written by reflectors and read by reviews, in one event loop; what must be
 current is asked for.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Generic, Protocol, TypeVar
 
@@ -12,13 +14,37 @@ from webhook.model.objects import Claim, KubeObject, StorageClass, User
 T = TypeVar("T")
 
 
-class Claims:
+ARCHIVED = "archived"
+"""What is kept of a Plan that is: its type doesn't matter any more."""
+
+
+class Aged:
+    """Something that is followed, and how long ago it was certainly as it is kept."""
+
+    def __init__(self) -> None:
+        self._heard_at: float | None = -math.inf
+
+    def heard(self, at: float | None) -> None:
+        """It was whole and right at `at` (seconds of time.monotonic; None: it is for good)."""
+        self._heard_at = at
+
+    def age(self, now: float) -> float:
+        """Seconds since the API server proved that this is so; inf before the first whole list."""
+        return 0.0 if self._heard_at is None else max(0.0, now - self._heard_at)
+
+    @property
+    def synced(self) -> bool:
+        """Whether it has ever been listed whole."""
+        return self._heard_at != -math.inf
+
+
+class Claims(Aged):
     """PVCs by `namespace/name`, and by the VM that they name."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._claims: dict[str, Claim] = {}
         self._vms: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        self.synced = False
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -52,12 +78,12 @@ class Claims:
         return tuple(self._claims[key] for key in self._vms.get((namespace, vm_id, vm_uuid), ()))
 
 
-class Table(Generic[T]):
-    """Followed objects by key. `synced` is set once the first list is whole."""
+class Table(Aged, Generic[T]):
+    """Followed objects by key."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._values: dict[str, T] = {}
-        self.synced = False
 
     def keys(self) -> set[str]:
         """Of all there are."""
@@ -80,18 +106,35 @@ class Table(Generic[T]):
 
 
 class Followed:
-    """What the guard keeps of a cluster, current within moments."""
+    """What the guard keeps of a cluster: each table current within moments, or older than that by
+    its own word (`age`)."""
 
     def __init__(self) -> None:
         self.claims = Claims()
         self.classes: Table[StorageClass] = Table()
         self.enforced: Table[str] = Table()
         """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
+        self.plans: Table[str] = Table()
+        """Every Plan, `namespace/name`, to its spec.type; empty where unset, or ARCHIVED."""
 
     @property
     def unlisted(self) -> int:
         """How many of these have not been listed whole yet."""
-        return sum(not kept.synced for kept in (self.claims, self.classes, self.enforced))
+        tables: tuple[Aged, ...] = self.claims, self.classes, self.enforced, self.plans
+        return sum(not kept.synced for kept in tables)
+
+
+class Unlisted(Protocol):
+    """Something that isn't known whole yet."""
+
+    def why(self) -> str:
+        """What is in the way, for a person."""
+        ...
+
+    @property
+    def passing(self) -> bool:
+        """Whether waiting helps: a right that isn't there doesn't come by itself."""
+        ...
 
 
 class Announcer(Protocol):
@@ -103,10 +146,14 @@ class Announcer(Protocol):
 
 
 class ClusterReader(Protocol):
-    """Asks the API server, now. Every method raises ClusterUnreachable."""
+    """Asks the API server, now. Every method but `may` raises ClusterUnreachable."""
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
-        """The namespace's PVCs that carry both labels."""
+        """The namespace's PVCs that carry both labels. Raises NameInvalid, too."""
+        ...
+
+    async def siblings(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
+        """The namespace's PVCs with just these labels, as they are now. Raises NameInvalid, too."""
         ...
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
@@ -118,11 +165,16 @@ class ClusterReader(Protocol):
         ...
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
-        """The namespace's PVCs that running pods mount: claim name to pod name."""
+        """The namespace's PVCs that running pods mount: claim name to pod name. Raises NameInvalid,
+        too."""
         ...
 
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
-        """Whether the API server lets `user` do it. `resource` is `name` or `name.group`."""
+        """Whether the API server lets `user` do it. `resource` is `name` or `name.group`.
+
+        False, too, where it doesn't answer within a second or so: who can't be known isn't
+        trusted. Raises nothing.
+        """
         ...
 
 

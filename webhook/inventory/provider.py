@@ -1,9 +1,11 @@
 """One provider: its VMs, how old that knowledge is, and whom to ask afresh; and all of them."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal, Protocol, get_args
 
+from webhook.inventory.cluster import Unlisted
 from webhook.inventory.index import Index
 from webhook.model.objects import Provider
 from webhook.model.vms import VirtualMachine
@@ -19,15 +21,21 @@ class Reader(Protocol):
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
-        afresh: bool = False,
+        since: float,
     ) -> tuple[VirtualMachine, ...]:
-        """Every VM with one of these morefs, uuids (either kind) or last names, as it is now.
+        """Every VM with one of these morefs, uuids (either kind) or names, as it is now.
 
-        A VM that isn't in the answer isn't there. All arguments have passed their strict patterns;
-        `user` is on whose behalf; with `afresh` an answer of some seconds ago won't do. Raises
-        VsphereUnreachable; is cancelled at the review's deadline.
+        A VM that isn't in the answer isn't there. A name may be a path: every VM of its last name
+        is meant. All arguments have passed their strict patterns; `user` is on whose behalf, and
+        `since` is when the request came, in seconds of time.monotonic(): no answer is older. Raises
+        VsphereUnreachable, TooManyReads; is cancelled at the review's deadline.
         """
         ...
+
+
+def last_names(names: Iterable[str]) -> set[str]:
+    """Of names that may be paths, every name that a VM which is meant by one may have."""
+    return {name for path in names for name in (path, path.rpartition("/")[2]) if name}
 
 
 ProviderState = Literal["first-read", "known", "recalled", "unreachable"]
@@ -44,7 +52,8 @@ _READS = (
 class ProviderInventory:
     """One provider: its VMs, how old that knowledge is, and whom to ask afresh.
 
-    A source calls `heard` after each answer and `lost` when it can't get one.
+    A source calls `whole` after a first read, `heard` after each answer to what is new since, empty
+    ones included, and `lost` when it can't get one.
     """
 
     def __init__(self, provider: Provider, reader: Reader | None = None) -> None:
@@ -60,6 +69,9 @@ class ProviderInventory:
         self.heard_at: float | None = None
         self.recalled = False
         """Whether what is known comes from an earlier run: this one has read nothing yet."""
+        self.silence = math.inf
+        """Seconds without an answer from which on what follows vSphere can't be taken as alive;
+        infinite for what isn't followed."""
         self.url = ""
         """Where it is read; empty for what isn't live."""
         self.reads: dict[tuple[str, str], int] = dict.fromkeys(_READS, 0)
@@ -67,9 +79,13 @@ class ProviderInventory:
         self.read_so_far = 0
         """VMs of a first read that still runs: progress, for a person to see."""
 
-    def heard(self, at: float | None) -> None:
+    def whole(self, at: float | None) -> None:
         """The index is whole and right as of `at` (seconds of time.monotonic; None: for good)."""
         self.heard_at, self.synced, self.recalled = at, True, False
+
+    def heard(self, at: float | None) -> None:
+        """The same, and what tells of changes is alive: it has just answered."""
+        self.whole(at)
         self.unreachable_since, self.cause = None, ""
 
     def recall(self, known: "ProviderInventory") -> None:
@@ -85,6 +101,11 @@ class ProviderInventory:
     def age(self, now: float) -> float:
         """Seconds since vSphere last said that this is so; 0 for a snapshot without a time."""
         return 0.0 if self.heard_at is None else max(0.0, now - self.heard_at)
+
+    def silent(self, now: float) -> bool:
+        """Whether changes may have been missed: nothing has been heard for longer than `silence`,
+        though nothing has failed either."""
+        return self.age(now) > self.silence
 
     @property
     def state(self) -> ProviderState:
@@ -102,13 +123,17 @@ class ProviderInventory:
 
     @property
     def trouble(self) -> str:
-        """Why this provider can't be asked, for a person: `… is unreachable since … (…)`."""
+        """Why this provider can't be asked, for a person: `… has been unreachable since … (…)`."""
         if self.unreachable_since is None and self.recalled:
             return f"provider {self.name} has not been read since the guard started"
         if self.unreachable_since is None:
             return f"provider {self.name} is not known yet: {self.cause}"
-        since = self.unreachable_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return f"provider {self.name} is unreachable since {since} ({self.cause})"
+        return self.out_of_reach(self.unreachable_since, self.cause)
+
+    def out_of_reach(self, since: datetime, cause: str) -> str:
+        """The same of one read that has failed."""
+        at = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"provider {self.name} has been unreachable since {at} ({cause})"
 
 
 class Inventory:
@@ -116,7 +141,7 @@ class Inventory:
 
     def __init__(self, providers: Iterable[ProviderInventory] = ()) -> None:
         self._providers = {(p.provider.namespace, p.provider.name): p for p in providers}
-        self.unlisted: dict[str, Callable[[], str]] = {}
+        self.unlisted: dict[str, Unlisted] = {}
         """Namespaces whose Providers are not all known yet, each with why."""
 
     def get(self, namespace: str, name: str) -> ProviderInventory | None:
@@ -129,7 +154,8 @@ class Inventory:
         self._providers.pop((namespace, name), None)
 
     def __iter__(self) -> Iterator[ProviderInventory]:
-        return iter(tuple(self._providers.values()))
+        """By name: which of them was found first is no matter to any answer."""
+        return iter([one for _, one in sorted(self._providers.items())])
 
     def vsphere(self) -> Iterator[ProviderInventory]:
         """The providers whose VMs count here."""

@@ -9,10 +9,13 @@ import msgspec
 
 from webhook.errors import SnapshotInvalid
 from webhook.inventory.index import Index
-from webhook.inventory.provider import ProviderInventory
-from webhook.model.keys import quoted
+from webhook.inventory.provider import ProviderInventory, last_names
+from webhook.model.keys import echoed
 from webhook.model.objects import Provider
 from webhook.model.vms import Folder, VirtualMachine
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""As far as the clock of who wrote a file may be ahead."""
 
 
 class _SnapshotProvider(
@@ -44,10 +47,10 @@ class SnapshotReader:
         uuids: Collection[str],
         names: Collection[str],
         user: str = "",
-        afresh: bool = False,
+        since: float,
     ) -> tuple[VirtualMachine, ...]:
         found = {vm.moref: vm for uuid in uuids for vm in self._index.by_uuid(uuid)}
-        found |= {vm.moref: vm for name in names for vm in self._index.by_name(name)}
+        found |= {vm.moref: vm for name in last_names(names) for vm in self._index.named(name)}
         found |= {m: vm for m in morefs if (vm := self._index.by_moref(m)) is not None}
         return tuple(found.values())
 
@@ -56,7 +59,9 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
     """The providers of a snapshot file, YAML or JSON, all of them synced.
 
     A provider with `readAt` is as old as that says at `wall` (`monotonic` is the same moment on the
-    monotonic clock); one without it is taken as current for good. Raises SnapshotInvalid.
+    monotonic clock); one without it is taken as current for good. No age is below 0: what is ahead
+    by no more than clocks may differ is of now, and what is further ahead is refused, for it would
+    seem fresh until then. Raises SnapshotInvalid.
     """
     try:
         text = path.read_bytes()
@@ -66,7 +71,7 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
         else:
             snapshot = msgspec.convert(msgspec.yaml.decode(text), _Snapshot)
     except OSError as error:
-        raise SnapshotInvalid(f"{path}: {error.strerror}") from None
+        raise SnapshotInvalid(f"{path}: {error.strerror}") from error
     except msgspec.DecodeError as error:  # ValidationError too: both name the place
         raise SnapshotInvalid(f"{path}: {error}") from None
     providers = []
@@ -74,11 +79,16 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
         provider = ProviderInventory(Provider(entry.namespace, entry.name, entry.type))
         provider.vms = Index(entry.vms, entry.folders)
         if len(provider.vms) != len(entry.vms):
-            raise SnapshotInvalid(f"{path}: provider {quoted(provider.provider)} has a moref twice")
+            raise SnapshotInvalid(f"{path}: provider {echoed(provider.provider)} has a moref twice")
         provider.reader = SnapshotReader(provider.vms)
         provider.url = entry.url
-        age = None if entry.read_at is None else (wall - entry.read_at).total_seconds()
-        provider.heard(None if age is None else monotonic - age)
+        age = None if entry.read_at is None else wall - entry.read_at
+        if age is not None and age < -CLOCKS_DIFFER:
+            raise SnapshotInvalid(
+                f"{path}: provider {echoed(provider.provider)}: readAt is in the future: set the"
+                " clock of who wrote it right, and write it anew"
+            )
+        provider.heard(None if age is None else monotonic - max(0.0, age.total_seconds()))
         providers.append(provider)
     return tuple(providers)
 

@@ -141,7 +141,7 @@ def _json(text: str, file: str) -> Candidate | None:
         if len(made) < len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise ManifestInvalid(f'{file}: the key "{twice}" is there twice')
+            raise ManifestInvalid(f'{file}: the key "{twice}" occurs twice')
         return made
 
     try:
@@ -160,7 +160,7 @@ def _size(node: yaml.Node, file: str, known: dict[int, int], depth: int) -> int:
     where = f"{file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
     if (size := known.get(id(node))) is not None:
         if not size:
-            raise ManifestInvalid(f"{where}: an alias to what it stands in")
+            raise ManifestInvalid(f"{where}: an alias to what contains it")
         return size
     if depth > _DEPTH:
         raise ManifestInvalid(f"{where}: is nested more than {_DEPTH} deep")
@@ -173,9 +173,9 @@ def _size(node: yaml.Node, file: str, known: dict[int, int], depth: int) -> int:
         if isinstance(entry, tuple) and isinstance(key := entry[0], yaml.ScalarNode):
             if key.value in seen and key.value != "<<":
                 at = f"{file}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
-                raise ManifestInvalid(f'{at}: the key "{key.value}" is there twice')
+                raise ManifestInvalid(f'{at}: the key "{key.value}" occurs twice')
             seen.add(key.value)
     if size > _NODES:
-        raise ManifestInvalid(f"{where}: its aliases stand for more than {_NODES} values")
+        raise ManifestInvalid(f"{where}: its aliases expand to more than {_NODES} values")
     known[id(node)] = size
     return size

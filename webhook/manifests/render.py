@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from webhook.errors import RenderImpossible
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
+from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, echoed, quoted
 from webhook.model.objects import Provider
-from webhook.model.vms import Disk, VirtualMachine
+from webhook.model.vms import ATTACHED_BUSES, Disk, VirtualMachine
 
 VolumeMode = Literal["Block", "Filesystem"]
 AccessMode = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
@@ -23,11 +23,10 @@ _NAME_LIMIT = 63
 _NO_NAME = re.compile(r"[^a-z0-9]+", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
 # Forklift: web/vsphere/vm.go. A disk on any other bus is counted, and falls out of the new VM.
-_ATTACHED = frozenset({"scsi", "sata", "ide", "nvme"})
 
 
 class DiskView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """One disk, and what becomes of it."""
+    """One disk, and whether it is converted."""
 
     disk_source: str
     """What the annotation forklift.konveyor.io/disk-source must say."""
@@ -57,7 +56,7 @@ DnsSubdomain = Annotated[
 
 
 class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What the manifests are to be like."""
+    """How the manifests should be."""
 
     namespace: DnsLabel
     storage_class: DnsSubdomain | None = None
@@ -70,7 +69,7 @@ class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Rendered(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The PVCs of a VM, and the disks that get none."""
+    """The PVCs of a VM, and the disks without one."""
 
     pvcs: tuple[dict[str, Any], ...]
     left_out: tuple[DiskView, ...] = ()
@@ -100,7 +99,7 @@ def _why_not(vm: VirtualMachine, disk: Disk) -> str:
         return f"Forklift does not list a disk that is backed by {disk.backing}"
     if _ambiguous(vm, disk.disk_source):
         return "Forklift can't tell its file from another disk's: rename one of them in vSphere"
-    if disk.bus not in _ATTACHED:
+    if disk.bus not in ATTACHED_BUSES:
         bus = f"on {disk.bus.upper()}" if disk.bus else "on no known controller"
         return f"Forklift counts it, then drops it: it is {bus}"
     return "its capacity is not known" if disk.capacity <= 0 else ""
@@ -129,7 +128,7 @@ def pvcs(vm: VirtualMachine, wanted: Wanted) -> Rendered:
     names = [pvc["metadata"]["name"] for pvc in made]
     if len(set(names)) < len(names):
         raise RenderImpossible(
-            f"the name {quoted(wanted.name)} is the same for several disks: put {{index}} into it"
+            f"the name {echoed(wanted.name)} is the same for several disks: add {{index}} to it"
         )
     return Rendered(pvcs=tuple(made), left_out=tuple(left_out))
 
@@ -221,7 +220,9 @@ def _named(vm: VirtualMachine, template: str, more: Mapping[str, str]) -> str:
         short = f"{fields['vm'][: -excess - len(vm.moref) - 1]}-{vm.moref}"
         name = _filled(template, fields | {"vm": short})
     if not name or len(name) > _NAME_LIMIT:
-        message = f"{quoted(template)} makes {quoted(name)}, which is no name of 1 to 63 characters"
+        message = (
+            f"{echoed(template)} makes {echoed(name)}, which is not a name of 1 to 63 characters"
+        )
         raise RenderImpossible(f"{message}: shorten it")
     return name
 
@@ -236,7 +237,7 @@ def _filled(template: str, fields: Mapping[str, str]) -> str:
     def fill(match: "re.Match[str]") -> str:
         if match[1] not in fields:
             known = ", ".join(f"{{{field}}}" for field in fields)
-            raise RenderImpossible(f"{quoted(match[0])} in a name is none of {known}")
+            raise RenderImpossible(f"{echoed(match[0])} in a name is not one of {known}")
         return fields[match[1]]
 
     return dns_name(_FIELD.sub(fill, template))

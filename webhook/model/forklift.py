@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from webhook.model.keys import (
+    CONVERSION_DESTINATION_FIELD,
     CONVERSION_DISKS_FIELD,
     CONVERSION_VM_FIELD,
     DESTINATION_PROVIDER_FIELD,
@@ -14,6 +15,7 @@ from webhook.model.keys import (
     PLAN_TYPE_FIELD,
     PLAN_VMS_FIELD,
     POWER_STATE_FIELD,
+    RESUME_FIELD,
     SOURCE_PROVIDER_FIELD,
     STATIC_IPS_FIELD,
     STORAGE_MAP_FIELD,
@@ -32,8 +34,6 @@ class PlanVm(msgspec.Struct, frozen=True):
     name: str = ""
     root_disk: str = ""
     """rootDisk, such as `/dev/sdb`."""
-    judged: bool = True
-    """False for an entry that this UPDATE left alone, and for a VM that is already migrated."""
 
     @property
     def field(self) -> str:
@@ -64,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True):
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
+    failed: frozenset[str] = frozenset()
+    """Those whose migration has failed: a resumed conversion runs these again."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
     spec: Mapping[str, Any] = {}
@@ -91,10 +93,16 @@ class Plan(msgspec.Struct, frozen=True):
             vms=tuple(
                 _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
-            succeeded=frozenset(_succeeded(obj.get("status"))),
+            succeeded=frozenset(_ended(obj.get("status"), "Succeeded")),
+            failed=frozenset(_ended(obj.get("status"), "Failed")),
             executing=_has(mapping(obj.get("status")), "Executing"),
             spec=spec,
         )
+
+    @property
+    def judged(self) -> bool:
+        """Whether it converts VMs: warm and cold migrations are nobody's concern here."""
+        return self.type == "conversion" and not self.archived
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -132,9 +140,14 @@ class Migration(msgspec.Struct, frozen=True):
         return cls(plan, spec.get("resumeConversion") is True)
 
     @property
+    def judged(self) -> bool:
+        """Whether it starts a Plan."""
+        return bool(self.plan.name)
+
+    @property
     def fields(self) -> Mapping[str, Any]:
         """Each of MIGRATION_FIELDS: what a rule says that it reads."""
-        return {MIGRATION_PLAN_FIELD: self.plan}
+        return {MIGRATION_PLAN_FIELD: self.plan, RESUME_FIELD: self.resumes}
 
 
 class ConversionDisk(msgspec.Struct, frozen=True):
@@ -156,7 +169,11 @@ class Conversion(msgspec.Struct, frozen=True):
     vm_id: str = ""
     """spec.vm.id. It names no provider: the VM is known by what its PVCs say."""
     namespace: str = ""
-    """spec.targetNamespace, else its own."""
+    """spec.targetNamespace: where the pod runs. Forklift refuses a Conversion without one."""
+    home: str = ""
+    """Its own namespace."""
+    destination: Provider = Provider("", "", "")
+    """spec.destination: the cluster of the PVCs; empty for this one."""
     disks: tuple[ConversionDisk, ...] = ()
 
     @classmethod
@@ -164,20 +181,28 @@ class Conversion(msgspec.Struct, frozen=True):
         """The Conversion in `obj`. Raises ObjectMalformed where a needed field has another type."""
         spec = mapping(obj.get("spec"), "spec")
         own = (obj.get("metadata") or Metadata()).get("namespace") or ""
-        namespace = text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or own
         disks = []
         for index, entry in enumerate(listed(spec, CONVERSION_DISKS_FIELD)):
             field = f"{CONVERSION_DISKS_FIELD}[{index}]"
             disk = mapping(entry, field)
-            place = text(disk.get("namespace"), f"{field}.namespace") or namespace
+            place = text(disk.get("namespace"), f"{field}.namespace") or ""
             name = text(disk.get("name"), f"{field}.name") or ""
             disks.append(ConversionDisk(index, place, name))
+        destination = mapping(spec.get("destination"), CONVERSION_DESTINATION_FIELD)
         return cls(
             type=text(spec.get("type"), "spec.type") or "",
             vm_id=text(mapping(spec.get("vm"), CONVERSION_VM_FIELD).get("id"), "spec.vm.id") or "",
-            namespace=namespace,
+            namespace=text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or "",
+            home=own,
+            destination=_reference(destination, CONVERSION_DESTINATION_FIELD),
             disks=tuple(disks),
         )
+
+    @property
+    def judged(self) -> bool:
+        """Whether it converts the disks of PVCs in place. Of type Remote, virt-v2v writes the disks
+        itself: their PVCs need no labels."""
+        return self.type == "InPlace"
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -186,6 +211,8 @@ class Conversion(msgspec.Struct, frozen=True):
             "spec.type": self.type,
             CONVERSION_VM_FIELD: self.vm_id,
             CONVERSION_DISKS_FIELD: self.disks,
+            CONVERSION_DESTINATION_FIELD: self.destination,
+            TARGET_NAMESPACE_FIELD: self.namespace,
         }
 
 
@@ -205,12 +232,12 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
     )
 
 
-def _succeeded(status: object) -> list[str]:
+def _ended(status: object, condition: str) -> list[str]:
     # The status is Forklift's own and lenient reading is right: it only ever spares an entry.
     done = []
     vms = mapping(mapping(status).get("migration")).get("vms")
     for vm in map(mapping, vms if isinstance(vms, list) else ()):
-        if _has(vm, "Succeeded"):
+        if _has(vm, condition):
             done.append(str(vm.get("id")))
     return done
 

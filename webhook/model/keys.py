@@ -23,11 +23,13 @@ DISK_SOURCE_FIELD = f"metadata.annotations[{DISK_SOURCE}]"
 DISK_SOURCE_LABEL_FIELD = f"metadata.labels[{DISK_SOURCE}]"
 THREE_KEYS = frozenset({VM_ID_FIELD, VM_UUID_FIELD, DISK_SOURCE_FIELD})
 PVC_FIELDS = THREE_KEYS | {DISK_SOURCE_LABEL_FIELD}
+NAME_FIELD = "metadata.name"
 STORAGE_FIELD = "spec.resources.requests.storage"
 SOURCE_PROVIDER_FIELD = "spec.provider.source"
 DESTINATION_PROVIDER_FIELD = "spec.provider.destination"
 MIGRATION_PLAN_FIELD = "spec.plan"
-MIGRATION_FIELDS = frozenset({MIGRATION_PLAN_FIELD})
+RESUME_FIELD = "spec.resumeConversion"
+MIGRATION_FIELDS = frozenset({MIGRATION_PLAN_FIELD, RESUME_FIELD})
 PLAN_TYPE_FIELD = "spec.type"
 TARGET_NAMESPACE_FIELD = "spec.targetNamespace"
 PLAN_VMS_FIELD = "spec.vms"
@@ -41,7 +43,16 @@ STORAGE_CLASS_FIELD = "spec.storageClassName"
 ACCESS_MODES_FIELD = "spec.accessModes"
 CONVERSION_VM_FIELD = "spec.vm"
 CONVERSION_DISKS_FIELD = "spec.disks"
-CONVERSION_FIELDS = frozenset({"spec.type", CONVERSION_VM_FIELD, CONVERSION_DISKS_FIELD})
+CONVERSION_DESTINATION_FIELD = "spec.destination"
+CONVERSION_FIELDS = frozenset(
+    {
+        "spec.type",
+        CONVERSION_VM_FIELD,
+        CONVERSION_DISKS_FIELD,
+        CONVERSION_DESTINATION_FIELD,
+        TARGET_NAMESPACE_FIELD,
+    }
+)
 PLAN_FIELDS = frozenset(
     {
         PLAN_TYPE_FIELD,
@@ -82,11 +93,31 @@ def is_blank(text: str | None) -> bool:
     return text is None or not text.strip(_GO_SPACE)
 
 
-def quoted(text: object, limit: int = 120) -> str:
-    """`text` for a message: in double quotes, printable, and short, whatever somebody wrote there.
+def quoted(text: object) -> str:
+    r"""`text` exactly, to be pasted: a double-quoted scalar of YAML and JSON, never cut.
 
-    >>> quoted("vm-178")
-    '"vm-178"'
+    What can't be seen is escaped: control characters, line separators, marks of direction, and any
+    blank but the usual one.
+
+    >>> quoted('the "a"')
+    '"the \\"a\\""'
     """
-    plain = "".join(c if c.isprintable() and c not in '"<>&' else "?" for c in str(text)[:limit])
-    return f'"{plain}…"' if len(str(text)) > limit else f'"{plain}"'
+    plain = str(text)
+    if plain.isprintable() and '"' not in plain and "\\" not in plain:  # as nearly all are
+        return f'"{plain}"'
+    return f'"{"".join(map(_escaped, plain))}"'
+
+
+def echoed(text: object, limit: int = 120) -> str:
+    """What a user wrote, as `quoted` has it, but cut after `limit` characters: nobody pastes it."""
+    shown = quoted(str(text)[:limit])
+    return f'{shown[:-1]}…"' if len(str(text)) > limit else shown
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be", "surrogatepass").hex()  # beyond U+FFFF JSON wants two
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

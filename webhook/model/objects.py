@@ -151,6 +151,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     populated: bool = False
     """It has a dataSource or dataSourceRef: a populator may fill it when its first pod comes."""
     terminating: bool = False
+    read_only: bool = False
+    """ReadOnlyMany is its only access mode: a conversion writes."""
+    owned: bool = False
+    """A VirtualMachine owns it: its conversion is over."""
 
     @property
     def matchable(self) -> bool:

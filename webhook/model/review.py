@@ -1,13 +1,15 @@
 """The AdmissionReview codec: bytes to a Review, a verdict to bytes. No policy here."""
 
 import base64
+import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from webhook.errors import ReviewMalformed
-from webhook.model.keys import Action, quoted
+from webhook.model.keys import Action, echoed
 from webhook.model.objects import KubeObject, User
 
 Reason = Literal[
@@ -25,7 +27,8 @@ class PatchOp(msgspec.Struct, frozen=True):
 
 API_VERSION = "admission.k8s.io/v1"
 
-# ADMISSION.md, row 9: the API server cuts warnings at 256 runes once all of them pass 4,096.
+# The API server cuts each warning to 256 runes once all of them together pass 4,096.
+_NUMBERS = re.compile(r"(\d+)", re.ASCII)
 _WARNING_LIMIT = 256
 _WARNINGS_LIMIT = 2048
 _AUDIT_LIMIT = 1024
@@ -42,6 +45,13 @@ class Cause(msgspec.Struct, frozen=True):
     """What is done about it."""
     expected: str | None = None
     """The one right value of the field, where it is known."""
+    entry: int | None = None
+    """The index in the Plan's spec.vms that a Migration's finding is about."""
+
+    def place(self) -> list[str | int]:
+        """Where a reader expects it: by field, with spec.vms[2] before spec.vms[10]."""
+        parts = _NUMBERS.split(self.field)
+        return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
     def __str__(self) -> str:
         return f"{self.message} (conversion-guard: {self.rule})"
@@ -87,6 +97,8 @@ class Denied(msgspec.Struct, frozen=True):
     audit: Audit = {}
     findings: tuple[Cause, ...] = ()
     """The causes and everything milder."""
+    plan: tuple[str, str] | None = None
+    """Namespace and name of the Plan whose Migration it is, where the caller may speak of it."""
 
 
 class Undecided(msgspec.Struct, frozen=True):
@@ -207,6 +219,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _only_uid = msgspec.json.Decoder(_OnlyUid)
 _object = msgspec.json.Decoder(KubeObject | None)
 _encoder = msgspec.json.Encoder()
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
@@ -217,9 +230,9 @@ def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
     """
     try:
         envelope = _envelope.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ReviewMalformed(
-            f"the body is no AdmissionReview: {_plain(error)}", _uid(body)
+            f"the body is not an AdmissionReview: {_plain(error)}", _uid(body)
         ) from None
     request = envelope.request
     if request is None:
@@ -227,12 +240,12 @@ def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
     if not request.uid:
         raise ReviewMalformed("the AdmissionReview's request has no uid")
     if envelope.api_version != API_VERSION or envelope.kind != "AdmissionReview":
-        there = quoted(f"{envelope.api_version} {envelope.kind}")
+        there = echoed(f"{envelope.api_version} {envelope.kind}")
         message = f"the body is {there}: send {API_VERSION} AdmissionReview"
         raise ReviewMalformed(message, request.uid)
     expected = _RESOURCES.get(request.kind)
     if expected is not None and request.resource != expected:
-        there = quoted(request.resource.resource)
+        there = echoed(request.resource.resource)
         message = f"request.resource {there} is not the resource of kind {request.kind}"
         raise ReviewMalformed(message, request.uid)
     user = request.user_info
@@ -258,7 +271,7 @@ def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
 def _decode(raw: msgspec.Raw, where: str, request: _Request) -> KubeObject | None:
     try:
         obj: KubeObject | None = _object.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ReviewMalformed(f"request.{where}: {_plain(error)}", request.uid) from None
     if obj is None:
         if where == "object" or request.operation == "UPDATE":
@@ -266,8 +279,8 @@ def _decode(raw: msgspec.Raw, where: str, request: _Request) -> KubeObject | Non
         return None
     api_version = "/".join(filter(None, (request.kind.group, request.kind.version)))
     if (obj.get("apiVersion"), obj.get("kind")) != (api_version, request.kind.kind):
-        there = quoted(f"{obj.get('apiVersion')} {obj.get('kind')}")
-        message = f"request.{where} is {there}, request.kind {api_version} {request.kind}"
+        there = echoed(f"{obj.get('apiVersion')} {obj.get('kind')}")
+        message = f"request.{where} is {there}, but request.kind is {api_version} {request.kind}"
         raise ReviewMalformed(message, request.uid)
     return obj
 
@@ -275,7 +288,7 @@ def _decode(raw: msgspec.Raw, where: str, request: _Request) -> KubeObject | Non
 def _uid(body: bytes | bytearray) -> str | None:
     try:
         found = _only_uid.decode(body).request
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return None
     return (found and found.uid) or None
 
@@ -325,7 +338,7 @@ def _status(code: int, reason: str, message: str) -> dict[str, Any]:
 def _invalid(review: Review, causes: tuple[Cause, ...]) -> dict[str, Any]:
     listed = "; ".join(f"{cause.field}: {cause}" for cause in causes)
     name = review.name or _generated(review)
-    message = f"{review.kind} {quoted(name)} is invalid: {listed}"
+    message = f"{review.kind} {echoed(name)} is invalid: {listed}"
     return _status(422, "Invalid", message) | {
         "details": {
             "group": review.kind.group,
@@ -358,12 +371,32 @@ def _bounded(warnings: Sequence[str]) -> list[str]:
     bounded: list[str] = []
     room = _WARNINGS_LIMIT
     for position, text in enumerate(warnings):
-        if len(text) > _WARNING_LIMIT:
-            start, _, rule = text.rpartition(" (")  # the rule's id stays readable
-            text = f"{start[: _WARNING_LIMIT - len(rule) - 4]}… ({rule}"
+        text = _shortened(text)
         if len(text) > room:
             bounded.append(f"+{len(warnings) - position} more")
             break
         room -= len(text)
         bounded.append(text)
     return bounded
+
+
+def _shortened(text: str) -> str:
+    """At most 256 characters. What the message begins with, an echo of what was sent, gives way
+    first; any other quotation is whole or left out, for somebody may paste it."""
+    if (excess := len(text) - _WARNING_LIMIT) <= 0:
+        return text
+    if match := _ECHO.match(text):
+        sent = json.loads(match[2])
+        shorter = echoed(sent, max(len(sent) - excess - 1, 1))
+        text = f"{match[1]}{shorter}{text[match.end() :]}"
+    if len(text) <= _WARNING_LIMIT:
+        return text
+    start, mark, rule = text.rpartition(" (conversion-guard: ")  # the rule's id stays readable
+    start, end = (start, f"{mark}{rule}") if mark else (text, "")
+    room = _WARNING_LIMIT - len(end) - 1
+    cuts = (m.start() for m in _QUOTATION.finditer(start) if m.start() < room < m.end())
+    return f"{start[: next(cuts, room)]}…{end}"
+
+
+_QUOTATION = re.compile(r'"(?:[^"\\]|\\.)*"')
+_ECHO = re.compile(rf"(\S+: )({_QUOTATION.pattern})")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from webhook.errors import ObjectMalformed
-from webhook.model.keys import quoted
+from webhook.model.keys import echoed
 
 
 def mapping(value: object, field: str | None = None) -> Mapping[str, Any]:
@@ -36,7 +36,7 @@ def kind_of(value: object) -> str:
         case int() | float():
             return "a number"
         case str():
-            return f"the string {quoted(value)}"
+            return f"the string {echoed(value)}"
         case list():
             return "a list"
         case dict():

@@ -10,6 +10,7 @@ from webhook.model.keys import quoted
 _SNAPSHOT_SUFFIX = re.compile(r"-\d\d\d\d\d\d.vmdk", re.ASCII)
 
 # Forklift: vsphere/model.go, updateDisks. Any other backing is left out of the VM's disks there.
+ATTACHED_BUSES = frozenset({"scsi", "sata", "ide", "nvme"})
 LISTED_BACKINGS = frozenset({"FlatVer1", "FlatVer2", "RawDiskMappingVer1", "RawDiskVer2"})
 
 
@@ -61,6 +62,14 @@ class Disk(
         return source if trim_backing_file(source) == source else self.file
 
     @property
+    def attached(self) -> bool:
+        """Whether Forklift gives it to the conversion: it orders disks by bus, and drops the rest.
+
+        Source: Forklift's web/vsphere/vm.go.
+        """
+        return self.listed and self.bus in ATTACHED_BUSES
+
+    @property
     def listed(self) -> bool:
         """Whether Forklift counts this disk at all."""
         return self.backing in LISTED_BACKINGS
@@ -91,6 +100,14 @@ class VirtualMachine(
     """guest.toolsRunningStatus."""
     ip_address: str = ""
     disks: tuple[Disk, ...] = ()
+
+    @property
+    def ghost(self) -> bool:
+        """Whether Forklift leaves this VM out of its lists, as it does what has no identity.
+
+        Source: Forklift's web/vsphere/vm.go, List.
+        """
+        return not self.uuid and not self.instance_uuid
 
     @property
     def trouble(self) -> str | None:

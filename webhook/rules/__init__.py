@@ -7,8 +7,13 @@ from webhook.facts.facts import PlanFacts, PvcFacts
 from webhook.facts.rule import AnyRule, Default
 from webhook.rules import (
     conversion_disks,
+    migration_access_mode,
     migration_disks,
     migration_pvc_in_use,
+    migration_pvc_name,
+    migration_pvc_owner,
+    migration_resume,
+    migration_unscheduled,
     plan_disk_order,
     plan_disks,
     plan_guest_tools,
@@ -32,6 +37,7 @@ from webhook.rules import (
     pvc_identity,
     pvc_instance_uuid,
     pvc_metadata,
+    pvc_name,
     pvc_shared_disk,
     pvc_storage_class,
     pvc_uuid_unique,
@@ -42,6 +48,7 @@ from webhook.rules import (
 
 RULES: tuple[AnyRule, ...] = (
     pvc_metadata.RULE,
+    pvc_name.RULE,
     pvc_vm.RULE,
     pvc_disk_source.RULE,
     pvc_disk_claimed.RULE,
@@ -66,6 +73,11 @@ RULES: tuple[AnyRule, ...] = (
     plan_vm_name.RULE,
     migration_disks.RULE,
     migration_pvc_in_use.RULE,
+    migration_pvc_name.RULE,
+    migration_pvc_owner.RULE,
+    migration_access_mode.RULE,
+    migration_unscheduled.RULE,
+    migration_resume.RULE,
     conversion_disks.RULE,
 )
 

@@ -1,61 +1,62 @@
-"""Every VM that a Migration will shut down has all of its disks, each as one bound PVC.
+"""Every VM that a Migration will shut down has one bound PVC for each of its disks.
 
-Reads:   spec.plan, and of that Plan the VMs that Forklift will run: not those that succeeded before
+Reads:   spec.plan, and of that Plan the VMs that Forklift will run: not those that have succeeded
 Asks:    the cluster, for the Plan and the PVCs in its target namespace;
-         vSphere for each VM, afresh
+         vSphere, with a fresh read, for each VM
 Accepts: one bound PVC of at least the disk's size for each disk
-Denies:  a disk without a PVC, a PVC whose disk-source is no disk of the VM, two for one disk, one
-         that Forklift counts but leaves out, one that is too small, not bound, being deleted or
-         marked `conversion-guard.io/not-ready`; a VM that isn't there, is a template, or can't be
-         read
+Denies:  a VM of which Forklift attaches no disk; a disk without a PVC; a PVC whose disk-source is
+         not a disk of the VM, two for one disk, one that Forklift counts but leaves out, one that
+         is too small, not bound, being deleted or marked `conversion-guard.io/not-ready`; a VM
+         that doesn't exist, is a template, or can't be read
 """
 
 from collections.abc import Iterator
 
-from webhook.facts.facts import MigrationFacts, PlanFacts, PlanVmFacts
-from webhook.facts.proof import prove
+from msgspec.structs import replace
+
+from webhook.facts.facts import MigrationFacts, PlanVmFacts
 from webhook.facts.rule import Finding, Rule, Unknown
-from webhook.facts.telling import Reader, told
-from webhook.model.keys import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, quoted
+from webhook.model.keys import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, echoed
+from webhook.model.objects import Provider
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
     plan = facts.plan
     if plan.provider is None:
-        message = (
-            f"the Plan's provider {quoted(plan.plan.source)} is not known here: name one of a "
+        message = f"the Plan's provider {echoed(plan.plan.source)} is not known: name one in a"
+        yield Unknown(
+            MIGRATION_PLAN_FIELD, f"{message} namespace that the setting providerNamespaces lists"
         )
-        yield Unknown(MIGRATION_PLAN_FIELD, f"{message}namespace in the setting providerNamespaces")
     elif plan.provider.type != "vsphere":
-        kind = quoted(plan.provider.type)
-        message = f"the Plan's provider {plan.provider} is of type {kind}: name a vSphere one there"
+        there = f"the Plan's provider {plan.provider} is of type {echoed(plan.provider.type)}"
+        message = f"{there}: name a vSphere provider in the Plan"
         yield Finding(MIGRATION_PLAN_FIELD, message, certain=True)
     else:
         for vm_facts in plan.vms:
-            if vm_facts.entry.judged:
-                yield from _check_vm(plan, vm_facts)
+            if vm_facts.judged:
+                for found in _check_vm(plan.provider, vm_facts):
+                    yield replace(found, entry=vm_facts.entry.index)
 
 
-def _check_vm(plan: PlanFacts, vm_facts: PlanVmFacts) -> Iterator[Finding]:
-    entry, found = vm_facts.entry, vm_facts.found
-    there = f"{PLAN_VMS_FIELD}[{entry.index}] {quoted(entry.id or entry.name)}"
-    if len(found) != 1:
-        what = "is no VM" if not found else f"is the name of {len(found)} VMs"
-        message = f"{there} {what} of provider {plan.provider}: correct the Plan"
-        yield Finding(MIGRATION_PLAN_FIELD, message)
-    elif found[0].template:
-        yield Finding(MIGRATION_PLAN_FIELD, f"{there} is a template: take it out of the Plan")
-    elif trouble := found[0].trouble:
-        yield Finding(MIGRATION_PLAN_FIELD, f"{there} {trouble}: bring it back first")
-    elif plan.claims is not None:
-        reader = Reader(plan.trusted, plan.may_list)
-        proof, namespace = (
-            prove(found[0], plan.claims_of(found[0])),
-            quoted(plan.plan.target_namespace),
-        )
-        yield from told(
-            proof, found[0], MIGRATION_PLAN_FIELD, namespace, reader, plan.classes, strict=True
-        )
+def _check_vm(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]:
+    entry = vm_facts.entry
+    there = f"{PLAN_VMS_FIELD}[{entry.index}] {echoed(entry.id or entry.name)}"
+    faults = {
+        "none": f"is not one VM of provider {provider}: correct the Plan",
+        "several": f"is the name of several VMs of provider {provider}: write the id in the Plan",
+        "template": "is a template: remove it from the Plan",
+    }
+    if fault := faults.get(vm_facts.outcome):
+        yield Finding(MIGRATION_PLAN_FIELD, f"{there} {fault}")
+    elif vm_facts.unread:
+        why = vm_facts.trouble or "can't be read in vSphere now"
+        yield Finding(MIGRATION_PLAN_FIELD, f"{there} {why}: fix that first")
+    elif vm_facts.disks is None:
+        fix = "write spec.targetNamespace in the Plan"
+        yield Finding(MIGRATION_PLAN_FIELD, f"{there} has no namespace for its PVCs: {fix}")
+    else:
+        yield from vm_facts.disks.attached(MIGRATION_PLAN_FIELD)
+        yield from vm_facts.disks.findings(MIGRATION_PLAN_FIELD, strict=True)
 
 
 RULE = Rule(

@@ -1,11 +1,11 @@
-"""Nothing permutes the disks of a VM on their way through the conversion.
+"""The disks of a VM keep their order through the conversion.
 
 Reads:   spec.vms, and only entries that this request adds or changes
 Asks:    vSphere, for the VM's disks and their controllers
 Accepts: up to ten disks on one kind of controller; several kinds with rootDisk
 Records: more than ten disks (the conversion sorts them by name: disk10 before disk2); disks on
-         several kinds of controllers without rootDisk, for the first one boots: SATA, IDE, SCSI,
-         NVMe. Both are read in Forklift's code, not yet seen
+         several kinds of controllers without rootDisk, where the first one boots: SATA, IDE, SCSI,
+         NVMe. Both come from reading Forklift's code, and were not yet observed
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,11 @@ _ORDERED = 10
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
-    for vm_facts in facts.vms:
-        vm = vm_facts.vm
-        if vm is None:
-            continue
+    for vm_facts, vm in facts.known:
         listed = [disk for disk in vm.disks if disk.listed]
         if len(listed) > _ORDERED:
-            message = f"check the disks' order after the conversion: {quoted(vm.moref)} has"
-            yield Finding(vm_facts.entry.field, f"{message} more than {_ORDERED}")
+            message = f"check the order of the disks after the conversion: {quoted(vm.moref)} has"
+            yield Finding(vm_facts.entry.field, f"{message} more than {_ORDERED} disks")
         if len({disk.bus for disk in listed}) > 1 and not vm_facts.entry.root_disk:
             fix = 'write rootDisk, such as "/dev/sda"'
             message = f"{fix}: {quoted(vm.moref)} has disks on several kinds of controllers"

@@ -3,7 +3,8 @@
 Reads:   spec.vms, and only entries that this request adds or changes
 Asks:    vSphere, for guest.toolsRunningStatus
 Accepts: a VM whose Tools run, or that is off
-Warns:   of a running VM without: Forklift shuts the guest down through them, and fails
+Warns:   of a suspended VM, which Forklift can't shut down; of a running VM without Tools: Forklift
+         needs them to shut the guest down, and fails
 """
 
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ _RUNNING = frozenset({"guestToolsRunning", "guestToolsExecutingScripts"})
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
-    for vm_facts in facts.vms:
-        vm = vm_facts.vm
-        if vm and vm.power_state == "poweredOn" and vm.tools not in _RUNNING:
+    for vm_facts, vm in facts.known:
+        if vm.power_state == "suspended":
+            fix = "resume it before the Migration"
+            message = f"{fix}: Forklift can't shut {quoted(vm.moref)} down while it is suspended"
+            yield Finding(vm_facts.entry.field, message)
+        elif vm.power_state == "poweredOn" and vm.tools not in _RUNNING:
             fix = "start VMware Tools in the guest"
-            message = f"{fix}: Forklift shuts {quoted(vm.moref)} down through them"
+            message = f"{fix}: Forklift needs them to shut {quoted(vm.moref)} down"
             yield Finding(vm_facts.entry.field, message)
 
 

@@ -15,7 +15,7 @@ from webhook.model.keys import NETWORK_MAP_FIELD, PLAN_TYPE_FIELD
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
     if not facts.plan.has_network_map:
-        message = "name a NetworkMap: Forklift doesn't run the Plan without"
+        message = "name a NetworkMap: Forklift doesn't run the Plan without one"
         yield Finding(NETWORK_MAP_FIELD, message, "FieldValueRequired")
 
 

@@ -2,7 +2,7 @@
 
 Reads:   spec.provider.destination
 Asks:    the cluster, for that Provider
-Accepts: the cluster itself, an openshift Provider without a URL
+Accepts: this cluster: an openshift Provider without a URL
 Warns:   of another cluster: its PVCs can't be seen from here
 """
 
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import DESTINATION_PROVIDER_FIELD, PLAN_TYPE_FIELD, quoted
+from webhook.model.keys import DESTINATION_PROVIDER_FIELD, PLAN_TYPE_FIELD, echoed
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
     if facts.remote:
         fix = "run Conversion Guard in the cluster of the PVCs, too"
-        name = quoted(facts.plan.destination)
+        name = echoed(facts.plan.destination)
         message = f"{fix}: {name} is another cluster, whose PVCs can't be checked here"
         yield Finding(DESTINATION_PROVIDER_FIELD, message)
 

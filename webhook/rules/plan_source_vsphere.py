@@ -3,14 +3,14 @@
 Reads:   spec.provider.source
 Asks:    the known providers, for its type
 Accepts: a provider of type vsphere
-Denies:  any other type: Forklift can convert in place only what comes from vSphere
+Denies:  any other type: Forklift converts in place only what comes from vSphere
 """
 
 from collections.abc import Iterator
 
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule, Unknown
-from webhook.model.keys import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, quoted
+from webhook.model.keys import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, echoed
 
 
 def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
@@ -23,12 +23,12 @@ def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
     elif provider is None:
         yield Unknown(
             SOURCE_PROVIDER_FIELD,
-            f"provider {quoted(named)} is not known here: name one of a namespace in "
-            "the setting providerNamespaces",
+            f"provider {echoed(named)} is not known: name one in a namespace that the setting "
+            "providerNamespaces lists",
         )
     elif provider.type != "vsphere":
         fix = 'name a provider of type "vsphere", or choose another spec.type'
-        message = f"{quoted(named)} is of type {quoted(provider.type)}: {fix}"
+        message = f"{echoed(named)} is of type {echoed(provider.type)}: {fix}"
         yield Finding(SOURCE_PROVIDER_FIELD, message)
 
 

@@ -1,4 +1,4 @@
-"""A VM whose IP addresses are to be kept is running, so that they can be known.
+"""A VM whose IP addresses are to be kept is running: only then does vSphere know them.
 
 Reads:   spec.vms, and only entries that this request adds or changes; spec.preserveStaticIPs
 Asks:    vSphere, for the VM's power state
@@ -16,9 +16,8 @@ from webhook.model.keys import PLAN_VM_FIELDS, STATIC_IPS_FIELD, quoted
 def check(facts: PlanFacts) -> Iterator[Finding]:
     if not facts.plan.preserves_ips:
         return
-    for vm_facts in facts.vms:
-        vm = vm_facts.vm
-        if vm and vm.power_state != "poweredOn":
+    for vm_facts, vm in facts.known:
+        if vm.power_state == "poweredOff":
             fix = "start it, or write preserveStaticIPs: false"
             message = f"{fix}: the IP addresses of {quoted(vm.moref)} aren't known while it is off"
             yield Finding(vm_facts.entry.field, message)

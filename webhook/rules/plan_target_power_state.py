@@ -1,4 +1,4 @@
-"""A power state that YAML made a boolean becomes the word again.
+"""A power state that YAML reads as a boolean becomes the word again.
 
 Reads:  spec.targetPowerState, spec.vms[].targetPowerState
 Fills:  true with "on", false with "off": `on` and `off` are booleans in YAML 1.1, and the CRD
@@ -19,8 +19,9 @@ def fill(facts: PlanFacts) -> Iterator[PatchOp]:
     spec = facts.plan.spec
     if isinstance(state := spec.get("targetPowerState"), bool):
         yield PatchOp("add", ("spec", "targetPowerState"), _WORDS[state])
-    for index, vm in enumerate(spec.get("vms") or ()):
-        if isinstance(state := vm.get("targetPowerState"), bool):
+    vms = spec.get("vms")
+    for index, vm in enumerate(vms if isinstance(vms, list) else ()):
+        if isinstance(vm, dict) and isinstance(state := vm.get("targetPowerState"), bool):
             yield PatchOp("add", ("spec", "vms", index, "targetPowerState"), _WORDS[state])
 
 

@@ -14,12 +14,11 @@ from webhook.model.keys import PLAN_VM_FIELDS, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
-    for vm_facts in facts.vms:
-        vm = vm_facts.vm
-        unseen = [disk for disk in vm.disks if not disk.listed] if vm else []
-        if vm and unseen:
-            which = f" ({quoted(unseen[0].source)})" if facts.trusted else ""
-            fix = "move it to a flat disk, or the new VM lacks it"
+    for vm_facts, vm in facts.known:
+        unseen = [disk for disk in vm.disks if not disk.listed]
+        if unseen:
+            which = f" ({quoted(unseen[0].source)})"
+            fix = "move the disk to a flat one, or the new VM lacks it"
             there = f"a disk of {quoted(vm.moref)} is backed by {unseen[0].backing}{which}"
             yield Finding(vm_facts.entry.field, f"{fix}: {there}")
 

@@ -2,85 +2,79 @@
 
 Reads:   spec.vms, and only entries that this request adds or changes
 Asks:    vSphere, for the VM by id, else by name or path, as Forklift looks it up
-Accepts: a VM by its id, or by a name or path that is unique; with a warning, an id whose name has
-         changed, and a VM that can't be read just now
-Denies:  an unknown id or name, a name of several VMs, a template, the same VM twice
+Accepts: a VM by its id, or by a name or path that is unique; with a warning, an id whose name is
+         not known any more, and a VM that can't be read at the moment
+Denies:  an unknown id or name, a name of several VMs, an id beside the name of another VM, a
+         template, the same VM twice
 """
 
 from collections.abc import Iterator
 
 from webhook.facts.facts import PlanFacts, PlanVmFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import PLAN_VM_FIELDS, PLAN_VMS_FIELD, quoted
-from webhook.model.vms import VirtualMachine
+from webhook.model.keys import PLAN_VM_FIELDS, PLAN_VMS_FIELD, echoed, quoted
+from webhook.model.objects import Provider
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
     if facts.provider is None or facts.provider.type != "vsphere":
-        return  # plan-source-vsphere's to say
-    first_of: dict[str, int] = {}
+        return  # plan-source-vsphere reports it
     for vm_facts in facts.vms:
-        if vm_facts.entry.judged:
-            yield from _check_entry(facts, vm_facts, first_of)
-        if len(vm_facts.found) == 1:
-            first_of.setdefault(vm_facts.found[0].moref, vm_facts.entry.index)
+        if vm_facts.judged:
+            yield from _check_entry(facts.provider, vm_facts)
 
 
-def _check_entry(
-    facts: PlanFacts, vm_facts: PlanVmFacts, first_of: dict[str, int]
-) -> Iterator[Finding]:
-    entry, found = vm_facts.entry, vm_facts.found
-    # Forklift finds a template by its id only, and then fails once the source is shut down.
-    candidates = found if entry.id else tuple(vm for vm in found if not vm.template)
+def _check_entry(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]:
+    entry, there = vm_facts.entry, echoed(vm_facts.entry.id or vm_facts.entry.name)
+    field = f"{entry.field}.{'id' if entry.id else 'name'}"
     if not entry.id and not entry.name:
-        yield Finding(entry.field, 'is empty: write id: "vm-42", or a name', "FieldValueRequired")
-    elif not found:
-        yield _not_found(facts, vm_facts)
-    elif not candidates or candidates[0].template:
+        message = 'is empty: write an id, such as "vm-42", or a name'
+        yield Finding(entry.field, message, "FieldValueRequired")
+    elif vm_facts.outcome == "none":
+        yield Finding(field, _not_found(provider, there, vm_facts))
+    elif vm_facts.outcome == "template":
         fix = "name a VM, or convert the template to one"
-        yield Finding(_field(vm_facts), f"{_there(vm_facts)} is a template: {fix}")
-    elif len(candidates) > 1:
-        which = f" ({', '.join(vm.moref for vm in candidates[:8])})" if facts.trusted else ""
-        message = f"{_there(vm_facts)} is the name of {len(candidates)} VMs{which}: write the id"
-        yield Finding(_field(vm_facts), message, "FieldValueDuplicate")
-    elif (first := first_of.get(candidates[0].moref)) is not None:
-        message = f"{_there(vm_facts)} is the VM of {PLAN_VMS_FIELD}[{first}] again: remove one"
-        yield Finding(_field(vm_facts), message, "FieldValueDuplicate")
-    else:
-        yield from _check_vm(facts, vm_facts, candidates[0])
-
-
-def _check_vm(facts: PlanFacts, vm_facts: PlanVmFacts, vm: VirtualMachine) -> Iterator[Finding]:
-    entry = vm_facts.entry
-    if trouble := vm.trouble:
-        message = f"{_there(vm_facts)} {trouble}: bring it back before you start the Migration"
-        yield Finding(_field(vm_facts), message, at_most="warn")
-    if entry.id and entry.name and entry.name != vm.name:
-        fix = f"write {quoted(vm.name)}" if facts.trusted else "look it up"
+        yield Finding(field, f"{there} is a template: {fix}")
+    elif vm_facts.outcome == "several":
+        which = f" ({', '.join(vm.moref for vm in vm_facts.candidates[:8])})"
+        count = len(vm_facts.candidates)
+        message = f"{there} is the name of {count} VMs{which}: write the id"
+        yield Finding(field, message, "FieldValueDuplicate")
+    elif vm_facts.twin is not None:
+        message = f"{there} is the same VM as {PLAN_VMS_FIELD}[{vm_facts.twin}]: remove one"
+        yield Finding(field, message, "FieldValueDuplicate")
+    elif vm_facts.trouble:
+        message = f"{there} {vm_facts.trouble}: fix that before you start the Migration"
+        yield Finding(field, message, at_most="warn")
+    vm = vm_facts.vm
+    if vm_facts.name_of_another:
+        fix = f"write {quoted(vm.name)}, or the id of the VM that you mean" if vm else _NAME_FIX
         message = (
-            f"{fix}: {quoted(entry.name)} is not the name of {quoted(entry.id)} (the id counts)"
+            f"{echoed(entry.name)} is not the VM {echoed(entry.id)}, which Forklift shuts down"
         )
-        expected = vm.name if facts.trusted else None
-        yield Finding(f"{entry.field}.name", message, at_most="warn", expected=expected)
+        yield Finding(f"{entry.field}.name", f"{message}: {fix}")
+    elif vm and entry.id and entry.name and entry.name != vm.name:
+        message = (
+            f"write {quoted(vm.name)}: {echoed(entry.name)} is not the name of "
+            f"{echoed(entry.id)} (Forklift uses the id)"
+        )
+        yield Finding(f"{entry.field}.name", message, at_most="warn", expected=vm.name)
 
 
-def _not_found(facts: PlanFacts, vm_facts: PlanVmFacts) -> Finding:
-    what = "a VM" if vm_facts.entry.id else "the name or path of a VM"
+_NAME_FIX = "write the name of the VM with that id, or leave the name out"
+
+
+def _not_found(provider: Provider, there: str, vm_facts: PlanVmFacts) -> str:
+    if not vm_facts.told:
+        fix = 'write the id of a VM, such as "vm-42", as vSphere shows it'
+        return f"{there} is not one VM of provider {provider} that can be converted: {fix}"
+    what = "VM" if vm_facts.entry.id else "VM with the name or path"
     if vm_facts.near:
         near = " or ".join(str(vm) for vm in vm_facts.near)
         fix = f"did you mean {near}?"
     else:
         fix = 'write the id that vSphere shows, such as "vm-42"'
-    message = f"{_there(vm_facts)} is not {what} of provider {facts.provider}: {fix}"
-    return Finding(_field(vm_facts), message)
-
-
-def _field(vm_facts: PlanVmFacts) -> str:
-    return f"{vm_facts.entry.field}.{'id' if vm_facts.entry.id else 'name'}"
-
-
-def _there(vm_facts: PlanVmFacts) -> str:
-    return quoted(vm_facts.entry.id or vm_facts.entry.name)
+    return f"provider {provider} has no {what} {there}: {fix}"
 
 
 RULE = Rule(

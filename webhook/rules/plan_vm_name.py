@@ -3,8 +3,8 @@
 Reads:   spec.vms, and only entries that this request adds or changes
 Asks:    vSphere, for VMs of the same name
 Accepts: a name that one VM of the datacenter has
-Records: a name that another one has, too: the conversion fetches the VM's description by its name,
-         which is read in Forklift's code, not yet seen
+Records: a name that another VM has, too: the conversion fetches the VM's description by its name.
+         This comes from reading Forklift's code, and was not yet observed
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,9 @@ from webhook.model.keys import PLAN_VM_FIELDS, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
-    for vm_facts in facts.vms:
-        vm = vm_facts.vm
-        if vm and vm_facts.namesakes:
-            who = f" ({vm_facts.namesakes[0]})" if facts.trusted else ""
+    for vm_facts, vm in facts.known:
+        if vm_facts.namesakes:
+            who = f" ({vm_facts.namesakes[0]})"
             fix = "rename one of the two"
             message = f"{fix}: another VM of the datacenter has the name of {quoted(vm.moref)}{who}"
             yield Finding(vm_facts.entry.field, message)

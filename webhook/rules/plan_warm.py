@@ -1,9 +1,9 @@
-"""A conversion Plan isn't a warm one as well.
+"""A conversion Plan isn't also a warm migration.
 
 Reads:   spec.type, spec.warm
 Asks:    nothing
 Accepts: spec.warm absent or false
-Denies:  true: Forklift takes any Plan with it for a warm one, and asks for changed block tracking
+Denies:  true: Forklift treats any such Plan as a warm one, and asks for changed block tracking
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from webhook.model.keys import PLAN_TYPE_FIELD, WARM_FIELD
 def check(facts: PlanFacts) -> Iterator[Finding]:
     if facts.plan.warm:
         fix = "write false, or leave it out; for a warm migration write type: warm"
-        message = f"is true: Forklift takes this Plan for a warm one as well: {fix}"
+        message = f"is true: Forklift treats this Plan as a warm one, too: {fix}"
         yield Finding(WARM_FIELD, message, "FieldValueForbidden")
 
 

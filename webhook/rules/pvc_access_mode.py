@@ -1,6 +1,6 @@
 """A Block PVC can be mounted by two nodes, so that its VM can be live-migrated.
 
-Reads:   spec.accessModes, spec.volumeMode, when a claim to a disk is made
+Reads:   spec.accessModes, spec.volumeMode, when the PVC claims a disk
 Asks:    nothing
 Accepts: Block with ReadWriteMany, and any Filesystem
 Warns:   of Block without ReadWriteMany

@@ -1,17 +1,18 @@
 """A PVC is at least as large as the disk that it stands for.
 
-Reads:   spec.resources.requests.storage, when a claim to a disk is made; not when a PVC is expanded
+Reads:   spec.resources.requests.storage, when the PVC claims a disk; not when it is expanded
 Asks:    vSphere, for that disk's capacity
 Accepts: a request of at least the disk's bytes; with a warning, a smaller one of a PVC that is
-         tied to a volume by name, and a Filesystem without 6 % of room for the file system itself
+         bound to a volume by name, and a Filesystem without 6 % of room for the file system itself
 Denies:  any other smaller request
 """
 
+import math
 from collections.abc import Iterator
 
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import STORAGE_FIELD, THREE_KEYS, Action, quoted
+from webhook.model.keys import STORAGE_FIELD, THREE_KEYS, Action, echoed
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
@@ -19,7 +20,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     if disk is None or size is None:
         return
     if size < disk.capacity:
-        there = f"{quoted(pvc.storage)} ({size:f} bytes)"
+        there = f"{echoed(pvc.storage)} ({math.ceil(size)} bytes)"
         expected = _quantity(disk.capacity)
         fix = f'write at least "{expected}"'
         message = f"{there} is less than the {disk.capacity} bytes of the disk: {fix}"
@@ -27,7 +28,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         yield Finding(STORAGE_FIELD, message, at_most=at_most, expected=expected)
     elif pvc.volume_mode == "Filesystem" and size * 100 < disk.capacity * 106:
         roomy = _quantity(disk.capacity * 106 // 100 + 1)
-        message = f'write "{roomy}": a file system needs about 6 % beside the disk image'
+        message = f'write "{roomy}": a file system needs about 6 % more than the disk image'
         yield Finding(STORAGE_FIELD, message, at_most="warn", expected=roomy)
 
 

@@ -1,4 +1,4 @@
-"""A PVC's disk is on a bus that Forklift attaches.
+"""A PVC's disk is on a bus whose disks Forklift attaches.
 
 Reads:   the three keys
 Asks:    vSphere, for the controller of that disk
@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, quoted
-
-# Forklift: web/vsphere/vm.go, the order of disks. A disk on any other bus falls out there.
-_ATTACHED = frozenset({"scsi", "sata", "ide", "nvme"})
+from webhook.model.vms import ATTACHED_BUSES
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
     disk = facts.disk
-    if disk is not None and disk.bus not in _ATTACHED:
+    if disk is not None and disk.bus not in ATTACHED_BUSES:
         bus = f"on {disk.bus.upper()}" if disk.bus else "on no known controller"
         fix = "move the disk to a SCSI controller: Forklift counts it, then drops it"
         yield Finding(DISK_SOURCE_FIELD, f"{fix}; {quoted(disk.source)} is {bus}")

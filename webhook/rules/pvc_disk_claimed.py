@@ -1,16 +1,24 @@
 """A disk is claimed by one PVC of a namespace.
 
 Reads:   the three keys
-Asks:    the cluster, for the other PVCs of the namespace that carry the labels
+Asks:    the cluster, for the other PVCs of the namespace that have the labels
 Accepts: a disk that no other PVC claims, or one that is being deleted
-Denies:  a second claim: Forklift would count both, and attach whichever comes last
+Denies:  a second claim: Forklift would count both, and attach the one that comes last
 """
 
 from collections.abc import Iterator
 
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, VM_ID, VM_UUID, is_blank, quoted
+from webhook.model.keys import (
+    DISK_SOURCE_FIELD,
+    THREE_KEYS,
+    VM_ID,
+    VM_UUID,
+    echoed,
+    is_blank,
+    quoted,
+)
 from webhook.model.vms import trim_backing_file
 
 
@@ -22,12 +30,17 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     for other in facts.siblings:
         if other.source == wanted:
             release = f"kubectl label pvc {other.name} -n {other.namespace} {VM_ID}- {VM_UUID}-"
-            message = f"{quoted(source)} is claimed by PVC {quoted(other.name)} already"
-            fix = f"name another disk, or release that one: {release}"
+            message = f"{echoed(source)} is already claimed by PVC {quoted(other.name)}"
+            fix = f"name another disk, or release that PVC: {release}"
             yield Finding(DISK_SOURCE_FIELD, f"{message}: {fix}", "FieldValueDuplicate")
             return
 
 
 RULE = Rule(
-    id="pvc-disk-claimed", facts=PvcFacts, reads=THREE_KEYS, check=check, asks_vsphere=False
+    id="pvc-disk-claimed",
+    facts=PvcFacts,
+    reads=THREE_KEYS,
+    check=check,
+    asks_vsphere=False,
+    asks_cluster=True,
 )

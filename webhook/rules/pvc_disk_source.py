@@ -12,25 +12,26 @@ from collections.abc import Iterator
 
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, is_blank, quoted
+from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, echoed, is_blank, quoted
 from webhook.model.vms import VirtualMachine, trim_backing_file
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
-    vm, source = facts.visible_vm, facts.pvc.disk_source
+    vm, source = facts.vm, facts.pvc.disk_source
     # What is wrong with the VM itself, or with the set of keys, is other rules' to say.
-    if vm is None or vm.trouble or source is None or is_blank(source):
+    if vm is None or not facts.certain or vm.trouble or source is None or is_blank(source):
         return
     if len(facts.matching) == 1:
         return
-    there = quoted(source, 255)
+    there = echoed(source, 255)
     if facts.matching:
         files = _list(disk.file for disk in facts.matching)
-        yield Finding(DISK_SOURCE_FIELD, f"{there} fits {files}: Forklift can't tell them apart")
+        fix = "Forklift can't tell them apart, so rename one in vSphere"
+        yield Finding(DISK_SOURCE_FIELD, f"{there} fits {files}: {fix}")
         return
     for disk in vm.disks:
         if not disk.listed and disk.source == trim_backing_file(source):
-            fix = "move it to a flat disk, or migrate this VM in another way"
+            fix = "move the disk to a flat one, or migrate this VM in another way"
             message = f"{there} is backed by {disk.backing}, which Forklift doesn't list: {fix}"
             yield Finding(DISK_SOURCE_FIELD, message)
             return
@@ -53,7 +54,7 @@ def _base_name(file: str) -> str:
 
 
 def _list(files: Iterator[str]) -> str:
-    names = [quoted(file, 255) for file in files]
+    names = [quoted(file) for file in files]
     shown = " or ".join(names[:8])
     return f"{shown} or {len(names) - 8} more" if len(names) > 8 else shown
 

@@ -16,8 +16,8 @@ from webhook.model.vms import Disk, trim_backing_file
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:
-    vm, source = facts.visible_vm, facts.pvc.disk_source
-    if vm is None or source is None or is_blank(source) or facts.matching:
+    vm, source = facts.vm, facts.pvc.disk_source
+    if vm is None or not facts.certain or source is None or is_blank(source) or facts.matching:
         return
     wanted = trim_backing_file(source.strip()).lower()
     fitting = [disk for disk in vm.disks if disk.listed and _fits(disk, wanted)]

@@ -15,20 +15,22 @@ from webhook.model.review import PatchOp
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:
-    pvc, vm = facts.pvc, facts.vm
+    pvc = facts.pvc
     if pvc.vm_id and pvc.vm_uuid:
         tidy = pvc.vm_uuid.strip()
-        if vm and pvc.vm_uuid != vm.uuid and tidy.lower() == vm.uuid.lower():
-            yield PatchOp("add", ("metadata", "labels", VM_UUID), vm.uuid)
+        if facts.vm and pvc.vm_uuid != facts.vm.uuid and tidy.lower() == facts.vm.uuid.lower():
+            yield PatchOp("add", ("metadata", "labels", VM_UUID), facts.vm.uuid)
         return
-    if not facts.trusted or not facts.complete or is_blank(pvc.disk_source):
+    if is_blank(pvc.disk_source):
         return
     removed_id = facts.old is not None and facts.old.vm_id
     removed_uuid = facts.old is not None and facts.old.vm_uuid
-    if vm and vm.uuid and not pvc.vm_uuid and not removed_uuid:
-        yield PatchOp("add", ("metadata", "labels", VM_UUID), vm.uuid)
+    if pvc.vm_id and len(facts.same_moref) == 1 and not removed_uuid:
+        if uuid := facts.same_moref[0][1].uuid:
+            yield PatchOp("add", ("metadata", "labels", VM_UUID), uuid)
     elif pvc.vm_uuid and not pvc.vm_id and not removed_id:
-        owners = [other for other in facts.same_uuid if other.uuid == pvc.vm_uuid.strip().lower()]
+        tidy = pvc.vm_uuid.strip().lower()
+        owners = [vm for _, vm in facts.same_uuid if vm.uuid == tidy]
         if len(owners) == 1:
             yield PatchOp("add", ("metadata", "labels", VM_ID), owners[0].moref)
 

@@ -1,15 +1,15 @@
-"""A PVC that is to be a VM's disk carries all three keys.
+"""A PVC that is to be a VM's disk has all three keys.
 
 Reads:   vmID, vmUUID, disk-source
-Asks:    nothing; vSphere only for what to write
+Asks:    nothing; vSphere only for the values to write
 Accepts: all three keys, or none; with a warning a lone vmID or vmUUID, and labels still to come
 Denies:  a new PVC with disk-source and a label missing; both labels without a disk-source, because
          Forklift counts such a PVC as a disk and then drops it
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from webhook.facts.facts import PvcFacts
+from webhook.facts.facts import Owner, PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import (
     DISK_SOURCE_FIELD,
@@ -20,10 +20,11 @@ from webhook.model.keys import (
     is_blank,
     quoted,
 )
+from webhook.model.vms import VirtualMachine
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
-    pvc, vm = facts.pvc, facts.visible_vm
+    pvc = facts.pvc
     has_source = not is_blank(pvc.disk_source)
     if pvc.vm_id and pvc.vm_uuid:
         if not has_source:
@@ -36,29 +37,47 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         return
     at_most: Action = "deny" if has_source and facts.old is None else "warn"
     if not pvc.vm_id:
-        owners = facts.same_uuid if facts.trusted else ()
-        fix = " or ".join(quoted(other.moref) for other in owners) or '"vm-42"'
-        hint = f"write {fix}" if owners else f"write the VM's moref, such as {fix}"
-        expected = owners[0].moref if len(owners) == 1 else None
-        message = f"is missing: {hint}"
-        yield Finding(VM_ID_FIELD, message, "FieldValueRequired", at_most, expected=expected)
+        yield _missing(VM_ID_FIELD, facts.same_uuid, lambda vm: vm.moref, _NO_MOREF, at_most)
     if not pvc.vm_uuid:
-        hint = f"write {quoted(vm.uuid)}" if vm and vm.uuid else "write the VM's config.uuid"
-        expected = (vm.uuid if vm else "") or None
-        message = f"is missing: {hint}"
-        yield Finding(VM_UUID_FIELD, message, "FieldValueRequired", at_most, expected=expected)
+        yield _missing(VM_UUID_FIELD, facts.same_moref, lambda vm: vm.uuid, _NO_UUID, at_most)
+
+
+_NO_MOREF = 'write the VM\'s moref, such as "vm-42"'
+_NO_UUID = "write the VM's config.uuid"
+
+
+def _missing(
+    field: str,
+    owners: tuple[Owner, ...],
+    value: Callable[[VirtualMachine], str],
+    otherwise: str,
+    at_most: Action,
+) -> Finding:
+    """Every VM that the other key may mean, with its provider where there are several; or none."""
+    values = {value(vm) for _, vm in owners} - {""}
+    fix = otherwise
+    if values:
+        fix = "write " + " or ".join(_named(owner, value(owner[1]), owners) for owner in owners)
+    expected = values.pop() if len(values) == 1 else None
+    return Finding(field, f"is missing: {fix}", "FieldValueRequired", at_most, expected=expected)
+
+
+def _named(owner: Owner, value: str, owners: tuple[Owner, ...]) -> str:
+    """`"vm-178"`; of several each with its VM and provider."""
+    provider, vm = owner
+    return quoted(value) if len(owners) == 1 else f"{quoted(value)} ({vm} of {provider})"
 
 
 def _listed(facts: PvcFacts) -> list[str]:
-    disks = facts.visible_vm.disks if facts.visible_vm else ()
+    disks = facts.vm.disks if facts.vm and facts.certain else ()
     return [disk.disk_source for disk in disks if disk.listed]
 
 
 def _no_source(facts: PvcFacts, listed: list[str]) -> str:
     there = "is missing" if facts.pvc.disk_source is None else "is blank"
-    named = [quoted(source, 255) for source in listed[:8]]
-    fix = " or ".join(named) or '"[datastore] folder/disk.vmdk" in full'
-    how = ", before the labels or in one patch with them" if facts.old else ""
+    named = [quoted(source) for source in listed[:8]]
+    fix = " or ".join(named) or 'the full path, such as "[datastore] folder/disk.vmdk"'
+    how = ", before the labels or in the same patch" if facts.old else ""
     return f"{there}: Forklift counts this PVC as a disk, then drops it; write {fix}{how}"
 
 

@@ -3,7 +3,7 @@
 Reads:   the three keys
 Asks:    vSphere, for the disk's sharing
 Accepts: a disk that isn't shared
-Warns:   of a shared one: each VM that shares it needs a PVC of its own, and the copies drift apart
+Warns:   of a shared one: each VM that shares it needs its own PVC, and the copies drift apart
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, quoted
 def check(facts: PvcFacts) -> Iterator[Finding]:
     disk = facts.disk
     if disk is not None and disk.shared:
-        fix = "shut down every VM that shares the disk, and make a PVC for each"
+        fix = "shut down every VM that shares the disk, and create a PVC for each"
         yield Finding(DISK_SOURCE_FIELD, f"{fix}: {quoted(disk.source)} is shared in vSphere")
 
 

@@ -1,29 +1,29 @@
 """A PVC's storage class exists.
 
-Reads:   spec.storageClassName, when a claim to a disk is made
+Reads:   spec.storageClassName, when the PVC claims a disk
 Asks:    the cluster, for its storage classes
-Accepts: a class that is there; none, where one is the default; a PVC that is tied to a volume by
+Accepts: a class that exists; none, where one is the default; a PVC that is bound to a volume by
          name, or asks for none ("")
-Warns:   of a class that isn't there, and of none where there is no default
+Warns:   of a class that doesn't exist, and of none where there is no default
 """
 
 from collections.abc import Iterator
 
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import STORAGE_CLASS_FIELD, THREE_KEYS, quoted
+from webhook.model.keys import STORAGE_CLASS_FIELD, THREE_KEYS, echoed
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
     pvc, classes = facts.pvc, facts.classes
     if classes is None or pvc.volume_name or pvc.storage_class == "":
         return
-    known = ", ".join(sorted(classes)[:5]) or "none there yet"
+    fix = f"write {' or '.join(sorted(classes)[:5])}" if classes else "create one first"
     if pvc.storage_class is None:
         if not any(found.default for found in classes.values()):
-            yield Finding(STORAGE_CLASS_FIELD, f"name one ({known}): no class is the default")
+            yield Finding(STORAGE_CLASS_FIELD, f"{fix}: no storage class is the default")
     elif pvc.storage_class not in classes:
-        message = f"{quoted(pvc.storage_class)} is no storage class: write one that is ({known})"
+        message = f"there is no storage class {echoed(pvc.storage_class)}: {fix}"
         yield Finding(STORAGE_CLASS_FIELD, message)
 
 
@@ -33,5 +33,6 @@ RULE = Rule(
     reads=THREE_KEYS,
     check=check,
     asks_vsphere=False,
+    asks_cluster=True,
     action="warn",
 )

@@ -3,7 +3,7 @@
 Reads:   vmID, vmUUID
 Asks:    vSphere, for other VMs with that config.uuid
 Accepts: a uuid that the VM has alone
-Warns:   of a clone's: some versions of Forklift look a VM up by it, and may shut down the other one
+Warns:   of a clone's: some versions of Forklift look a VM up by it, and may shut down the wrong one
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ from webhook.model.keys import VM_ID_FIELD, VM_UUID_FIELD
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
     if facts.proven and facts.twins:
-        who = f": {facts.twins[0]}" if facts.trusted else ""
         fix = "give the clone a uuid of its own"
-        yield Finding(VM_UUID_FIELD, f"{fix}: another VM has this config.uuid, too{who}")
+        yield Finding(
+            VM_UUID_FIELD, f"{fix}: another VM has this config.uuid, too: {facts.twins[0]}"
+        )
 
 
 RULE = Rule(

@@ -3,14 +3,15 @@
 Reads:   vmID, vmUUID
 Asks:    vSphere, for that VM's config.uuid
 Accepts: a VM's moref together with its config.uuid, byte for byte
-Denies:  a vmID that no VM has; another VM's uuid, the VM's instanceUuid, another case; a template
+Denies:  a vmID that no VM has; another VM's uuid, the VM's instanceUuid, upper and lower
+         case mixed up; a template
 """
 
 from collections.abc import Iterator
 
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule, Unknown
-from webhook.model.keys import MOREF, VM_ID_FIELD, VM_UUID_FIELD, quoted
+from webhook.model.keys import MOREF, VM_ID_FIELD, VM_UUID_FIELD, echoed, quoted
 from webhook.model.vms import VirtualMachine
 
 
@@ -19,55 +20,57 @@ def check(facts: PvcFacts) -> Iterator[Finding | Unknown]:
     if not pvc.vm_id or not pvc.vm_uuid:
         return
     if not MOREF.fullmatch(pvc.vm_id):
-        yield Finding(VM_ID_FIELD, f'{quoted(pvc.vm_id)} is no moref: write one such as "vm-42"')
-    elif vm is None:
-        owners = facts.same_uuid or tuple(vm for _, vm in facts.elsewhere)
-        expected = owners[0].moref if facts.trusted and len(owners) == 1 else None
-        yield Finding(VM_ID_FIELD, _unknown_vm(facts), expected=expected)
-    elif trouble := vm.trouble:
-        yield Unknown(VM_ID_FIELD, f"{quoted(vm.moref)} {trouble}")
-    elif pvc.vm_uuid != vm.uuid:
-        expected = vm.uuid if facts.proven or facts.trusted else None
-        yield Finding(VM_UUID_FIELD, _wrong_uuid(facts, vm), expected=expected)
-    elif vm.template:
+        yield _with_owner(facts, f"{echoed(pvc.vm_id)} is not a moref")
+    elif facts.identity == "unknown":
+        nobody = (
+            f"provider {facts.provider} has no" if facts.provider else "no vSphere provider has a"
+        )
+        yield _with_owner(facts, f"{nobody} VM {echoed(pvc.vm_id)}")
+    elif facts.identity == "unread":
+        trouble = vm.trouble if vm else "can't be read now"
+        yield Unknown(VM_ID_FIELD, f"{quoted(pvc.vm_id)} {trouble}")
+    elif facts.identity != "same":
+        certain = vm.uuid if vm and facts.certain else None
+        yield Finding(VM_UUID_FIELD, _wrong_uuid(facts, vm), expected=certain)
+    elif vm and vm.template:
         fix = "write the moref of a VM, or convert the template to one"
         yield Finding(VM_ID_FIELD, f"{vm} is a template, which Forklift can't convert: {fix}")
 
 
-def _unknown_vm(facts: PvcFacts) -> str:
-    message = f"{quoted(facts.pvc.vm_id)} is not a VM of {facts.provider or 'any vSphere provider'}"
-    if facts.trusted and facts.same_uuid:
-        owners = " or ".join(f"{quoted(vm.moref)} ({quoted(vm.name)})" for vm in facts.same_uuid)
-        return f"{message}: the VM with this vmUUID is {owners}"
-    if facts.trusted and facts.elsewhere:
-        provider, vm = facts.elsewhere[0]
-        return f"{message}: the VM with this vmUUID is {quoted(vm.moref)} of {provider}"
-    return f'{message}: write the moref that vSphere shows, such as "vm-42"'
+def _with_owner(facts: PvcFacts, message: str) -> Finding:
+    """With every VM that has the claim's vmUUID, where the caller may know them."""
+    owners = facts.same_uuid
+    if not owners:
+        fix = 'write the moref that vSphere shows, such as "vm-42"'
+        return Finding(VM_ID_FIELD, f"{message}: {fix}")
+    expected = owners[0][1].moref if len(owners) == 1 else None
+    names = " or ".join(
+        f"{quoted(vm.moref)} ({quoted(vm.name)} of {provider})" for provider, vm in owners
+    )
+    return Finding(
+        VM_ID_FIELD, f"{message}: write the VM with this vmUUID, {names}", expected=expected
+    )
 
 
-def _wrong_uuid(facts: PvcFacts, vm: VirtualMachine) -> str:
-    uuid = facts.pvc.vm_uuid or ""
-    if uuid.lower() == vm.uuid.lower():
-        return (
-            f"{quoted(uuid)} differs from the config.uuid of {vm} in case: write {quoted(vm.uuid)}"
-        )
-    if facts.proven:
-        fix = f"write its config.uuid {quoted(vm.uuid)}"
-        return f"{quoted(uuid)} is the instanceUuid of {vm}: {fix}"
-    if not facts.trusted:
-        fix = "copy config.uuid (not instanceUuid) from vSphere"
-        return f"{quoted(uuid)} is not the config.uuid of {quoted(vm.moref)}: {fix}"
-    fix = f"the config.uuid of {vm} is {quoted(vm.uuid)}"
-    return f"{quoted(uuid)} is {_owner(facts)}: {fix}"
-
-
-def _owner(facts: PvcFacts) -> str:
-    if facts.same_uuid:
-        return f"the uuid of {facts.same_uuid[0]}"
-    if facts.elsewhere:
-        provider, vm = facts.elsewhere[0]
-        return f"the uuid of {vm} of {provider}"
-    return "the uuid of no VM"
+def _wrong_uuid(facts: PvcFacts, vm: VirtualMachine | None) -> str:
+    uuid = echoed(facts.pvc.vm_uuid)
+    if vm is None:
+        fix = "copy both from vSphere, the moref and its config.uuid (not instanceUuid)"
+        return f"{uuid} is not the config.uuid of a VM {quoted(facts.pvc.vm_id)}: {fix}"
+    if facts.identity == "case":
+        return f"{uuid} differs from the config.uuid of {vm} in case: write {quoted(vm.uuid)}"
+    if facts.identity == "instance":
+        return f"{uuid} is the instanceUuid of {vm}: write its config.uuid {quoted(vm.uuid)}"
+    owner = " and ".join(f"{vm} of {provider}" for provider, vm in facts.same_uuid)
+    there = f"{uuid} is {f'the uuid of {owner}' if owner else 'not the uuid of any VM'}"
+    if facts.certain:
+        return f"{there}: write {quoted(vm.uuid)}, the config.uuid of {vm}"
+    if not facts.same_moref:
+        return f"{there}, and not of {quoted(vm.moref)}: copy config.uuid from vSphere"
+    each = " or ".join(
+        f"{quoted(one.uuid)} ({one} of {provider})" for provider, one in facts.same_moref
+    )
+    return f"{there}: the config.uuid of {quoted(vm.moref)} is {each}"
 
 
 RULE = Rule(id="pvc-vm", facts=PvcFacts, reads=frozenset({VM_ID_FIELD, VM_UUID_FIELD}), check=check)

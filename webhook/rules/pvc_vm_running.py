@@ -3,7 +3,7 @@
 Reads:   vmID, vmUUID
 Asks:    vSphere, for the VM's power state
 Accepts: a VM that is powered on
-Warns:   of one that is off or suspended: its IP configuration is not known, and lost
+Warns:   of one that is off or suspended: its IP configuration is not known, and gets lost
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     vm = facts.vm
     if facts.proven and vm and not vm.template and vm.power_state != "poweredOn":
         fix = "keep the VM running until Forklift shuts it down"
-        yield Finding(VM_ID_FIELD, f"{fix}, or its IP configuration is lost: it is off")
+        yield Finding(VM_ID_FIELD, f"{fix}, or its IP configuration is lost: it is not running")
 
 
 RULE = Rule(

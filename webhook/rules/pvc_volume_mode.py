@@ -1,10 +1,10 @@
 """The PVCs of one VM have one volume mode, and a Filesystem holds a raw disk.img.
 
-Reads:   spec.volumeMode, when a claim to a disk is made
+Reads:   spec.volumeMode, when the PVC claims a disk
 Asks:    the cluster, for the other PVCs of the VM
 Accepts: Block, where the VM's other PVCs are Block, too
 Warns:   of two modes within a VM: the conversion lists every Filesystem before every Block, which
-         permutes the disks; of a Filesystem, which must hold the disk as a raw disk.img
+         changes the order of the disks; of a Filesystem, which must hold the disk as a raw disk.img
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     for other in facts.siblings:
         if other.volume_mode != pvc.volume_mode:
             fix = f"write {other.volume_mode} as in PVC {quoted(other.name)}"
-            message = f"{fix}: two volume modes within a VM permute its disks"
+            message = f"{fix}: two volume modes in one VM change the order of its disks"
             yield Finding(VOLUME_MODE_FIELD, message)
             return
     if pvc.volume_mode == "Filesystem":
@@ -35,5 +35,6 @@ RULE = Rule(
     reads=THREE_KEYS,
     check=check,
     asks_vsphere=False,
+    asks_cluster=True,
     action="warn",
 )

@@ -1,9 +1,8 @@
-"""Where `serve` gets its certificate from, as the settings say, and how it stays good."""
+"""Where `serve` gets its certificate from, as the settings say, and whose it takes from others."""
 
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,15 +10,18 @@ from pathlib import Path
 from webhook import tls
 from webhook.errors import SettingsInvalid
 from webhook.metrics import Metrics
+from webhook.runtime import signals
 from webhook.settings import Settings
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAMESPACE = "conversion-guard"
 _FILES_SECONDS = 2.0  # reading two files costs nothing
+_START_SECONDS = 1.0  # in which an API server has heard of a new caBundle, as a rule
 
 
 class Certificates:
-    """The certificate that is served, and its upkeep. Raises SettingsInvalid."""
+    """The certificate that is served, and the CA of those that clients show; the upkeep of both.
+    Raises SettingsInvalid."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         def failed() -> None:
@@ -30,6 +32,7 @@ class Certificates:
 
         self.served = tls.Served(_now, loaded)
         self._failed = failed
+        self._ready: Callable[[], bool] = lambda: self.served.good
         self._files: tls.Files | None = None
         if settings.tls.source == "files":
             files = self._files = tls.Files(
@@ -37,25 +40,25 @@ class Certificates:
             )
             self._look: Callable[[], Awaitable[None]] = files.look
         else:
-            self._look = _self_managed(settings, self.served)
+            managed, self._look = _self_managed(settings, self.served)
+            self._ready = lambda: managed.ready
+        ca = settings.client_ca_file
+        self._clients = tls.Clients(self.served.door, ca) if ca else None
         metrics.certificate(self.served.timestamp, self.served.seconds_left)
 
-    def first(self) -> None:
+    async def first(self) -> None:
         """Return with a certificate to serve. Raises CertificateInvalid for files; waits for a
-        cluster, until SIGTERM or Ctrl-C: SystemExit."""
-        try:
-            asyncio.run(self._first())
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            raise SystemExit(0) from None
-
-    async def _first(self) -> None:
+        cluster, until SIGTERM or Ctrl-C: CancelledError."""
+        if self._clients is not None:
+            await self._clients.look()
         if self._files is not None:
             await self._files.look()
             return
-        waiting = asyncio.current_task()
-        if waiting is not None:  # process 1 of a container would not even die of it
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, waiting.cancel)
-        await tls.keep(self._look, self._failed, until=lambda: self.served.good)
+        kept = tls.keep(self._look, self._failed, until=self._ready, every=_START_SECONDS)
+        waiting = asyncio.create_task(kept)
+        loop = asyncio.get_running_loop()
+        with signals.heard(lambda: loop.call_soon_threadsafe(waiting.cancel)):
+            await waiting
 
     async def run(self) -> None:
         """Keep it good, until cancelled."""
@@ -63,18 +66,29 @@ class Certificates:
         await asyncio.sleep(every)  # since the first look
         await tls.keep(self._look, self._failed, every=every)
 
+    async def follow_clients(self) -> None:
+        """Follow the CA of clients, if there is to be one, until cancelled."""
+        if self._clients is None:
+            await asyncio.Event().wait()
+            return
+        await tls.keep(
+            self._clients.look, self._failed, every=_FILES_SECONDS, what="the CA of clients"
+        )
 
-def _self_managed(settings: Settings, served: tls.Served) -> Callable[[], Awaitable[None]]:
+
+def _self_managed(
+    settings: Settings, served: tls.Served
+) -> tuple[tls.SelfManaged, Callable[[], Awaitable[None]]]:
     if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise SettingsInvalid(
-            "tls.source: self-managed keeps its certificate in a Secret, and this is no pod of a "
+            "tls.source: self-managed keeps its certificate in a Secret, and this runs outside a "
             "cluster: set tls.source: files with certFile and keyFile, or kubeconfig"
         )
     # Here, not above: the kubernetes client is slow to import, and files need none of it.
     from webhook.cluster import CertificateStore, Cluster
 
     chosen = settings.tls
-    namespace = chosen.namespace or _namespace()
+    namespace = own_namespace(settings)
     service = f"{chosen.service}.{namespace}.svc"
     managed = tls.SelfManaged(served, [service, *chosen.extra_names], _now)
     store = CertificateStore(
@@ -89,10 +103,13 @@ def _self_managed(settings: Settings, served: tls.Served) -> Callable[[], Awaita
         async with Cluster.open(settings.kubeconfig) as store.cluster:
             await managed.look(store)
 
-    return look
+    return managed, look
 
 
-def _namespace() -> str:
+def own_namespace(settings: Settings) -> str:
+    """Where the guard keeps what its replicas share."""
+    if settings.tls.namespace:
+        return settings.tls.namespace
     with contextlib.suppress(OSError):
         return _POD_NAMESPACE.read_text().strip()
     return os.environ.get("POD_NAMESPACE") or _NAMESPACE

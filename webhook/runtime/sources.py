@@ -1,16 +1,12 @@
 """The sources that the settings name: what `serve` follows, and what `inventory` reads."""
 
-import asyncio
-import logging
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from webhook.engine.policy import NamespacePolicy, PastConversion, Policy
 from webhook.errors import SettingsInvalid
-from webhook.inventory.cluster import Followed
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import load_snapshot
 from webhook.model.objects import Provider
@@ -19,85 +15,63 @@ from webhook.settings import ProviderSettings, Settings
 if TYPE_CHECKING:
     from webhook.cluster import FoundProvider
     from webhook.vsphere import LiveSource, VsphereAddress
-
-_log = logging.getLogger("webhook")
-
+    from webhook.vsphere.refusals import Turn
 
 Recall = Callable[[ProviderInventory], None]
 """Lets a provider know what an earlier run knew."""
 
 
-Count = Callable[[Literal["sent", "spared", "failed"]], None]
-"""Hears what became of each Event."""
-
-
-def nothing(_: object) -> None:
+def nothing(_: object = None) -> None:
     """There is no cache, or nobody counts."""
 
 
-def known(settings: Settings, recall: Recall = nothing) -> tuple[Inventory, list["LiveSource"]]:
-    """What the settings name, and the live ones among it: to be started and stopped."""
+def known(
+    settings: Settings,
+    recall: Recall = nothing,
+    failed: Callable[[], None] = nothing,
+    turn: "Turn | None" = None,
+) -> tuple[Inventory, list["LiveSource"]]:
+    """What the settings name, and the live ones among it: to be started and stopped.
+
+    `failed` hears of each fault that a live one's thread did not expect; it goes on all the same.
+    `turn` says which of several replicas may try to log in.
+    Raises SettingsInvalid, or SnapshotInvalid.
+    """
     inventory = Inventory()
     for path in settings.snapshots:
         for provider in load_snapshot(path, wall=datetime.now(UTC), monotonic=time.monotonic()):
-            inventory.put(provider)
+            _put(inventory, provider, f"snapshots: {path}")
     live = []
     for entry in settings.providers:
         provider = ProviderInventory(Provider(entry.namespace, entry.name, entry.type))
-        inventory.put(provider)
+        _put(inventory, provider, "providers")
         if entry.type == "vsphere":
-            live.append(_live(entry, provider, settings))
+            live.append(_live(entry, provider, settings, failed, turn))
             recall(provider)
     return inventory, live
 
 
-class Following:
-    """What is found in the cluster and followed, once `run` runs."""
-
-    def __init__(
-        self, settings: Settings, inventory: Inventory, recall: Recall, count: Count
-    ) -> None:
-        # Here, not above: the kubernetes client is slow to import, and many need none of it.
-        from webhook.cluster import LiveReader, PlanEvents
-
-        self._settings, self._inventory, self._recall = settings, inventory, recall
-        self.reader = LiveReader()
-        self.events = PlanEvents(count)
-        self.followed = Followed()
-        for namespace in settings.provider_namespaces:
-            inventory.unlisted[namespace] = lambda: "the cluster has not been asked"
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        try:
-            await self._run()
-        except Exception:  # noqa: BLE001  without it, verdicts are undecided and the log must say why
-            _log.exception("the cluster can't be followed")
-
-    async def _run(self) -> None:
-        from webhook.cluster import Cluster, ProviderWatch, reflectors
-
-        settings = self._settings
-        async with Cluster.open(settings.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-            self.reader.cluster = self.events.cluster = cluster
-            connect = connector(settings, self._recall)
-            watch = ProviderWatch(cluster, settings.provider_namespaces, self._inventory, connect)
-            group.create_task(watch.run())
-            group.create_task(self.events.run())
-            for reflector in reflectors(cluster, self.followed):
-                group.create_task(reflector.run())
+def _put(inventory: Inventory, provider: ProviderInventory, where: str) -> None:
+    """The second of a name would hide the first. Raises SettingsInvalid."""
+    if inventory.get(provider.provider.namespace, provider.provider.name) is not None:
+        raise SettingsInvalid(f"{where}: {provider.name} is there already: name each Provider once")
+    inventory.put(provider)
 
 
 def connector(
-    settings: Settings, recall: Recall = nothing
+    settings: Settings,
+    recall: Recall = nothing,
+    failed: Callable[[], None] = nothing,
+    turn: "Turn | None" = None,
 ) -> Callable[["FoundProvider", ProviderInventory], "LiveSource"]:
-    """What gives a Provider that is found its source, to be started."""
+    """What gives a Provider that is found its source, to be started. The rest: see `known`."""
     from webhook.vsphere import LiveSource
 
     def connect(found: "FoundProvider", provider: ProviderInventory) -> "LiveSource":
         provider.url = found.url
         recall(provider)
-        return LiveSource(address(settings, found), provider)
+        where = address(settings, found)
+        return LiveSource(where, provider, failed, silence=settings.silence, turn=turn)
 
     return connect
 
@@ -124,6 +98,7 @@ def policy(settings: Settings) -> Policy:
         defaults=settings.defaults,
         undecided=settings.undecided,
         max_age=settings.max_age,
+        stale=settings.silence,
         trust_network=settings.trust_network,
         ignore_providers=settings.ignore_providers,
         namespaces={
@@ -136,21 +111,13 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def following(
+def _live(
+    entry: ProviderSettings,
+    provider: ProviderInventory,
     settings: Settings,
-    inventory: Inventory,
-    recall: Recall = nothing,
-    count: Count = nothing,
-) -> Following | None:
-    """What there is to follow; None outside any cluster."""
-    if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        if not any(True for _ in inventory.vsphere()):
-            _log.warning("no vSphere provider is set, and there is no cluster to find one in")
-        return None
-    return Following(settings, inventory, recall, count)
-
-
-def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settings) -> "LiveSource":
+    failed: Callable[[], None],
+    turn: "Turn | None",
+) -> "LiveSource":
     # Here, not above: pyVmomi is slow to import, and a snapshot needs none of it.
     from webhook.vsphere import LiveSource, VsphereAddress, password_of
 
@@ -165,4 +132,4 @@ def _live(entry: ProviderSettings, provider: ProviderInventory, settings: Settin
         denied=settings.denied_networks,
     )
     provider.url = entry.url
-    return LiveSource(address, provider)
+    return LiveSource(address, provider, failed, silence=settings.silence, turn=turn)

@@ -1,26 +1,25 @@
-"""The ASGI app: admission on a bare path, with size cap and deadline; health by FastAPI."""
+"""The ASGI app: admission on a bare path, with a deadline; every other path is health's."""
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
-from fastapi import FastAPI, Response
 
-from webhook.engine.decide import Sources, decide, repair
-from webhook.errors import ReviewMalformed
+from webhook.engine.judge import decide
+from webhook.engine.repair import repair
+from webhook.engine.sources import Sources
+from webhook.errors import BodyRefused, ReviewMalformed
 from webhook.inventory.cluster import Announcer
 from webhook.logs import told
 from webhook.metrics import Metrics
-from webhook.model.forklift import Migration
-from webhook.model.keys import quoted
+from webhook.model.keys import echoed
 from webhook.model.review import (
     JUDGED,
-    MIGRATION,
     Admitted,
     Denied,
     Doubt,
@@ -33,24 +32,18 @@ from webhook.model.review import (
     render_malformed,
 )
 from webhook.rules import RULES
+from webhook.server.bodies import App, Receive, Scope, Send
+from webhook.server.health import health
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Door = Literal["validate", "mutate"]
-
-# The API server takes 3 MiB from its clients; a review carries the object twice, and some wrapping.
-BODY_LIMIT = 7 * 2**20
 
 # The API server says how long it waits; an answer must be on its way a little before.
 _TIMEOUT = re.compile(rb"(?:^|&)timeout=(\d{1,4})s(?:&|$)")
 _DEFAULT_TIMEOUT = 10.0
-_READY_WITHIN = 60.0  # seconds
 _MARGIN = 0.5
 
 _JSON = (b"content-type", b"application/json")
+_CLOSE = (b"connection", b"close")
 _log = logging.getLogger("webhook")
 
 
@@ -60,65 +53,77 @@ def app(
     *,
     draining: Callable[[], bool] = lambda: False,
     certificate_good: Callable[[], bool] = lambda: True,
+    failing: Callable[[], Collection[str]] = tuple,
     clients: Collection[str] = (),
     announcer: Announcer | None = None,
 ) -> App:
     """The whole web application; `current` gives what a review is judged by at its time.
 
     `draining`: whether the server is about to end, and so not ready. `certificate_good`: whether
-    the certificate being served has not expired. Where `clients` are given, a review must come with
-    a certificate of one of these common names. `announcer` tells of refused Migrations.
+    the certificate being served has not expired. `failing`: the parts of the guard that end again
+    and again, by names that tell nothing of anybody's. Where `clients` are given, a review must
+    come with a certificate of one of these common names. `announcer` tells of refused Migrations.
     The two hot paths never reach FastAPI's routing.
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
     metrics.expect((kind.kind for kind in JUDGED), get_args(Doubt), get_args(Skip))
-    rest = _health(current(), draining, certificate_good)
+    rest = health(current(), draining, certificate_good, failing)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         door = doors.get(scope["path"]) if scope["type"] == "http" else None
         if door is None:
             await rest(scope, receive, send)
             return
+        deadline = _deadline(scope)
         try:
             proven = _proven(scope, clients)
-            body = await _body(scope, receive)
+            body = await _body(scope, receive, deadline)
         except _Refused as refusal:
             metrics.refused(refusal.code)
             await _answer(send, refusal.code, refusal.body, refusal.headers)
             return
         except _Disconnected:
             return
-        started = time.perf_counter()
+        since = time.perf_counter()
         try:
             review = parse(body, proven=proven)
         except ReviewMalformed as error:
             metrics.reviewed(door, "", "", "malformed", 0.0)
-            _log.warning("malformed review at /%s: %s", door, quoted(error, 300))
+            _log.warning("malformed review at /%s: %s", door, echoed(error, 300))
             if error.uid is None:
                 await _answer(send, 400, _Refused(400, "BadRequest", str(error)).body)
             else:
                 await _answer(send, 200, render_malformed(error, allowed=door == "mutate"))
             return
-        verdict = await _judge(door, review, _deadline(scope), current())
-        answer = render(review, verdict)
-        _tell(door, review, verdict, time.perf_counter() - started, metrics)
-        if announcer is not None and isinstance(verdict, Denied) and review.kind == MIGRATION:
-            _announce(review, verdict, announcer)
+        del body  # what follows may take seconds
+        verdict, answer = await _judge(door, review, deadline, current)
         await _answer(send, 200, answer)
+        _tell(door, review, verdict, time.perf_counter() - since, metrics)
+        if announcer is not None and isinstance(verdict, Denied):
+            _announce(review, verdict, announcer)
 
     return serve
 
 
-async def _judge(door: Door, review: Review, deadline: float, sources: Sources) -> Verdict:
+async def _judge(
+    door: Door, review: Review, deadline: float, current: Callable[[], Sources]
+) -> tuple[Verdict, bytes]:
+    """The verdict, and the answer that tells it."""
+    verdict: Verdict
     try:
         if door == "mutate":
-            return await repair(review, sources, deadline)
-        return await decide(review, sources, deadline)
-    except Exception:  # noqa: BLE001  the one catch-all: a fault of ours is never the user's traceback
-        _log.exception("uid=%s: the engine failed", quoted(review.uid))
-        if door == "mutate":
-            return Admitted()
-        return Undecided("conversion-guard failed to judge this request: see its log", "fault")
+            verdict = await repair(review, current(), deadline)
+        else:
+            verdict = await decide(review, current(), deadline)
+        return verdict, render(review, verdict)
+    except (Exception, asyncio.CancelledError):  # noqa: BLE001  see below
+        # The one catch-all: a fault of ours is never the user's traceback, and no HTTP error, which
+        # would admit a Migration. Something inside that was cancelled is a fault, too; and where
+        # this request itself is, at the end of the process, its answer is on its way at once.
+        _log.exception("uid=%s: the engine failed", echoed(review.uid))
+        why = "conversion-guard failed to check this request: see its log"
+        verdict = Admitted() if door == "mutate" else Undecided(why, "fault")
+        return verdict, render(review, verdict)
 
 
 def _tell(door: Door, review: Review, verdict: Verdict, seconds: float, metrics: Metrics) -> None:
@@ -131,12 +136,11 @@ def _tell(door: Door, review: Review, verdict: Verdict, seconds: float, metrics:
 
 
 def _announce(review: Review, verdict: Denied, announcer: Announcer) -> None:
-    """Tell of a refused Migration on its Plan, by its rules' ids: hints are for its author."""
+    """Tell of a refused Migration on its Plan, where the caller may speak of that, by its rules'
+    ids: hints are for its author."""
     rules = {cause.rule for cause in verdict.causes}
-    if review.object is None or review.dry_run or not rules <= _RULE_IDS:
-        return
-    plan = Migration.of(review.object).plan
-    announcer.refused(plan.namespace, plan.name, tuple(sorted(rules)))
+    if verdict.plan is not None and not review.dry_run and rules <= _RULE_IDS:
+        announcer.refused(*verdict.plan, tuple(sorted(rules)))
 
 
 _RULE_IDS = frozenset(rule.id for rule in RULES)
@@ -199,45 +203,51 @@ def _proven(scope: Scope, clients: Collection[str]) -> bool:
     name = scope["state"].get("client")
     if name in clients:
         return True
-    there = f"is of {quoted(name)}" if name else "is missing"
+    there = f"is of {echoed(name)}" if name else "is missing"
     message = f"the client certificate {there}: only the API server may send reviews here"
-    raise _Refused(403, "Forbidden", message, (b"connection", b"close"))
+    raise _Refused(403, "Forbidden", message, _CLOSE)
 
 
-async def _body(scope: Scope, receive: Receive) -> bytearray:
-    """The request's body, read no further than the limit."""
+async def _body(scope: Scope, receive: Receive, deadline: float) -> bytearray:
+    """The request's body. Raises _Refused, or _Disconnected."""
     if scope["method"] != "POST":
-        message = f"{quoted(scope['method'], 16)} is not allowed: POST an AdmissionReview"
+        message = f"{echoed(scope['method'], 16)} is not allowed: POST an AdmissionReview"
         raise _Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
-    length = 0
     content_type = b""
     for name, value in scope["headers"]:
         if name == b"content-type":
             content_type = value.partition(b";")[0].strip().lower()
-        elif name == b"content-length" and value.isdigit():
-            length = int(value)
         elif name == b"content-encoding" and value != b"identity":
             raise _Refused(415, "UnsupportedMediaType", "send the review without compression")
     if content_type != b"application/json":
-        message = f"content-type is {quoted(content_type.decode('latin-1'))}: send application/json"
+        message = f"content-type is {echoed(content_type.decode('latin-1'))}: send application/json"
         raise _Refused(415, "UnsupportedMediaType", message)
+    try:
+        async with asyncio.timeout_at(deadline):
+            body = await _whole(receive)
+    except BodyRefused as error:
+        # The rest stays unread, so the connection is of no further use.
+        raise _Refused(error.code, _REASONS[error.code], str(error), _CLOSE) from None
+    except TimeoutError:
+        message = "the body was not there within this request's time: send it again"
+        raise _Refused(503, _REASONS[503], message, _CLOSE) from None
+    if not body:
+        raise _Refused(400, "BadRequest", "the body is empty: POST an AdmissionReview")
+    return body
+
+
+_REASONS = {408: "Timeout", 413: "RequestEntityTooLarge", 503: "ServiceUnavailable"}
+
+
+async def _whole(receive: Receive) -> bytearray:
     body = bytearray()
-    while length <= BODY_LIMIT and len(body) <= BODY_LIMIT:
-        message_in = await receive()
-        if message_in["type"] == "http.disconnect":
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
             raise _Disconnected
-        body += message_in["body"]
-        if not message_in.get("more_body", False):
-            if not body:
-                raise _Refused(400, "BadRequest", "the body is empty: POST an AdmissionReview")
+        body += message["body"]
+        if not message.get("more_body", False):
             return body
-    # The rest stays unread, so the connection is of no further use.
-    raise _Refused(
-        413,
-        "RequestEntityTooLarge",
-        f"the body is larger than {BODY_LIMIT} bytes",
-        (b"connection", b"close"),
-    )
 
 
 async def _answer(
@@ -259,46 +269,3 @@ def _budget(query: bytes) -> float:
     match = _TIMEOUT.search(query)
     timeout = float(match[1]) if match else _DEFAULT_TIMEOUT
     return max(timeout - _MARGIN, timeout / 2)
-
-
-def _health(
-    sources: Sources, draining: Callable[[], bool], certificate_good: Callable[[], bool]
-) -> FastAPI:
-    rest = FastAPI(title="Conversion Guard", openapi_url=None)
-    started = sources.now()
-
-    @rest.get("/livez")
-    async def live() -> Response:
-        return Response("ok\n", media_type="text/plain")
-
-    @rest.get("/healthz")
-    async def healthy() -> Response:
-        """No probe of life: a restart makes no better certificate, and people must see it."""
-        if not certificate_good():
-            return Response("the serving certificate has expired\n", 503, media_type="text/plain")
-        return Response("ok\n", media_type="text/plain")
-
-    @rest.get("/readyz")
-    async def ready() -> Response:
-        """Ready once every vSphere provider has been read or is known to be unreachable, and the
-        cluster's PVCs, storage classes and namespaces have been listed.
-
-        Or after a while: what is still not known then makes verdicts undecided, one by one. Never
-        again once the end has been asked for.
-        """
-        if draining():
-            return Response("ending\n", 503, media_type="text/plain")
-        waiting = _waiting(sources)
-        if waiting and sources.now() - started < _READY_WITHIN:
-            # Names of providers are inventory, which health must not tell: only how many.
-            return Response(f"{waiting} first reads not finished\n", 503, media_type="text/plain")
-        return Response("ok\n", media_type="text/plain")
-
-    return rest
-
-
-def _waiting(sources: Sources) -> int:
-    """How much is still to be read for the first time."""
-    inventory, followed = sources.inventory, sources.followed
-    providers = sum(not source.settled for source in inventory.vsphere())
-    return len(inventory.unlisted) + providers + (followed.unlisted if followed else 0)

@@ -1,8 +1,8 @@
-"""Serving over TLS: limits against slow clients, and an end that loses no call. Imports uvicorn.
+"""The server: several doors in one event loop, and an end that loses no call. Imports uvicorn.
 
-uvicorn bounds neither headers nor bodies in time, and ends at once on SIGTERM. Both are mended by
-overriding what it calls internally (HttpToolsProtocol's callbacks; Server's startup, on_tick,
-handle_exit and capture_signals): its version is pinned, and tests/test_serving.py tries each.
+uvicorn has one door, and ends at once on SIGTERM. Both are mended by overriding what it calls
+internally (Server's startup, on_tick, handle_exit and capture_signals): its version is pinned, and
+tests/test_serving.py tries each.
 
 The life of a server. It listens when its sources have begun to read, and is ready once they know
 (webhook.server). SIGTERM makes it not ready; for `shutdown_delay` it goes on serving, for Service
@@ -13,52 +13,37 @@ signal of any kind cuts what still runs.
 
 import asyncio
 import contextlib
+import ctypes
 import logging
-import resource
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from webhook.errors import CertificateInvalid
+from webhook.server.bodies import LARGEST, App, Bodies
+from webhook.server.connection import KEEP_ALIVE, Connection, State
 
-KEEP_ALIVE = 120
-"""Seconds. The API server keeps idle connections for 90: whoever closes earlier fails its calls.
-So long may a new connection be silent, too: a client may open one more than it needs."""
-HEADERS_SECONDS = 5.0
-"""From a request's first byte to the end of its headers."""
-HEADERS_BYTES = 32 * 2**10
-BODY_SECONDS = 10.0
-"""From there to the end of its body."""
 HANDSHAKE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
 """For a client to agree to the end of its TLS connection."""
 _FINISH_SECONDS = 15
 _BACKLOG = 2048
+_UNREAD = 2**17  # bytes that the system keeps of each connection: by itself it takes megabytes
+
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 
 _log = logging.getLogger("webhook")
 
 
-def ask_for_certificates(context: ssl.SSLContext, ca: Path) -> None:
-    """Let clients of `context` show a certificate, which must then be of `ca`.
-
-    None is demanded, for kubelet's probes have none. Raises CertificateInvalid.
-    """
-    context.verify_mode = ssl.CERT_OPTIONAL
-    try:
-        context.load_verify_locations(ca)
-    except ssl.SSLError:
-        raise CertificateInvalid(f"clientCAFile: {ca} holds no PEM certificate") from None
-    except OSError as error:
-        raise CertificateInvalid(f"clientCAFile: {ca}: {error.strerror}") from None
+class _Door(NamedTuple):
+    config: uvicorn.Config
+    context: ssl.SSLContext | None
+    listener: socket.socket
 
 
 class Server(uvicorn.Server):
@@ -67,21 +52,22 @@ class Server(uvicorn.Server):
     The common name of a client's certificate, if it showed one, is in scope["state"]["client"].
     """
 
-    server_state: "_State"
+    server_state: State
 
     def __init__(
         self,
-        app: Callable[..., Any],
+        app: App,
         context: ssl.SSLContext,
         *,
         beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         shutdown_delay: float = 0.0,
     ) -> None:
-        super().__init__(_config(app))
+        self._bodies = Bodies()
+        super().__init__(_config(self._bodies.limited(app), KEEP_ALIVE))
         self.ssl = context
         """New connections get what is loaded into it."""
-        self._doors: list[tuple[uvicorn.Config, ssl.SSLContext, socket.socket]] = []
-        self.server_state = _State()
+        self._doors: list[_Door] = []
+        self.server_state = State()
         self._beside = beside
         self._delay = shutdown_delay
         self._ends_at: float | None = None
@@ -92,13 +78,24 @@ class Server(uvicorn.Server):
         return self.server_state.draining
 
     def open(
-        self, app: Callable[..., Any], context: ssl.SSLContext, listener: socket.socket
+        self,
+        app: App,
+        listener: socket.socket,
+        context: ssl.SSLContext | None = None,
+        *,
+        largest: int = LARGEST,
+        keep_alive: int = KEEP_ALIVE,
     ) -> None:
-        """One more door, with an app and a context of its own; it ends as the first one does."""
-        self._doors.append((_config(app), context, listener))
+        """One more door: all share the room for bodies and connections, and end together.
+
+        Without `context` it speaks plain HTTP. `largest`: bytes of a body. `keep_alive`: seconds
+        that a connection may be idle.
+        """
+        config = _config(self._bodies.limited(app, largest), keep_alive)
+        self._doors.append(_Door(config, context, listener))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        _allow_many_connections()
+        _give_large_blocks_back()
         self._loop = asyncio.get_running_loop()
         tasks = [asyncio.create_task(run()) for run in self._beside]
         try:
@@ -109,22 +106,22 @@ class Server(uvicorn.Server):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        first = [(self.config, self.ssl, listener) for listener in sockets or ()]
-        self.servers = [await self._listen(*door) for door in (*first, *self._doors)]
+        first = [_Door(self.config, self.ssl, listener) for listener in sockets or ()]
+        self.servers = [await self._listen(door) for door in (*first, *self._doors)]
         self.started = True
 
-    async def _listen(
-        self, config: uvicorn.Config, context: ssl.SSLContext, listener: socket.socket
-    ) -> asyncio.Server:
-        if not config.loaded:
-            config.load()
+    async def _listen(self, door: _Door) -> asyncio.Server:
+        if not door.config.loaded:
+            door.config.load()
+        door.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
+        secured = door.context is not None
         return await self._loop.create_server(
-            lambda: _Protocol(config, self.server_state, {}),
-            sock=listener,
-            ssl=context,
+            lambda: Connection(door.config, self.server_state, {}),
+            sock=door.listener,
+            ssl=door.context,
             backlog=_BACKLOG,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=GOODBYE_SECONDS,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if secured else None,
+            ssl_shutdown_timeout=GOODBYE_SECONDS if secured else None,
         )
 
     async def on_tick(self, counter: int) -> bool:
@@ -164,11 +161,18 @@ class Server(uvicorn.Server):
                 signal.signal(signum, handler)
 
 
-def _config(app: Callable[..., Any]) -> uvicorn.Config:
+def _give_large_blocks_back() -> None:
+    """To the system, as soon as they are free. glibc learns from each that is freed to keep larger
+    ones for itself, until what 100 large bodies took once is kept for good."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**17)  # its own default, which stays now
+
+
+def _config(app: App, keep_alive: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=_Protocol,
+        http=Connection,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -176,99 +180,6 @@ def _config(app: Callable[..., Any]) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=keep_alive,
         timeout_graceful_shutdown=_FINISH_SECONDS,
     )
-
-
-class _State(ServerState):
-    """What a server's connections share."""
-
-    connections: set[Any]
-    draining = False
-
-
-class _Protocol(HttpToolsProtocol):
-    """One connection, with patience for its client: one timer, for headers and then for the body.
-
-    A request that comes whole, as the API server's do, never starts it.
-    """
-
-    server_state: _State
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: _State,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._patience: asyncio.TimerHandle | None = None
-        self._in_body = False
-        self._whole = False
-        """Whether the last bytes ended a request."""
-        self._seen = 0
-        """Bytes since the end of the last request."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
-        if name := _common_name(transport.get_extra_info("peercert")):
-            self.app_state = {"client": name}
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._be_patient()
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._whole = False
-        self._seen += len(data)
-        super().data_received(data)
-        if self._whole or self.transport.is_closing():
-            return
-        if not self._in_body and self._seen > HEADERS_BYTES:
-            self.send_400_response(f"the headers are larger than {HEADERS_BYTES} bytes")
-        elif self._patience is None:
-            seconds = BODY_SECONDS if self._in_body else HEADERS_SECONDS
-            self._patience = self.loop.call_later(seconds, self.transport.close)
-
-    def on_headers_complete(self) -> None:
-        if self._seen > HEADERS_BYTES and _size(self.url, self.headers) > HEADERS_BYTES:
-            raise ValueError("the headers are too large")  # httptools' answer to it is 400
-        self._be_patient()
-        self._in_body = True
-        super().on_headers_complete()
-        if self.server_state.draining:
-            self.cycle.keep_alive = False
-
-    def on_message_complete(self) -> None:
-        self._be_patient()
-        self._in_body, self._whole, self._seen = False, True, 0
-        super().on_message_complete()
-
-    def _be_patient(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-
-def _size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
-    return len(url) + sum(len(name) + len(value) for name, value in headers)
-
-
-def _common_name(certificate: dict[str, Any] | None) -> str:
-    """The one common name of a certificate in Python's own form; empty where there isn't one."""
-    subject = (certificate or {}).get("subject", ())
-    names = [value for part in subject for key, value in part if key == "commonName"]
-    return names[0] if len(names) == 1 else ""
-
-
-def _allow_many_connections() -> None:
-    """As many open files as the process may have: a soft limit of 1,024 is soon used up."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -2,6 +2,7 @@
 cryptography."""
 
 from webhook.tls.authority import Authority
+from webhook.tls.clients import Clients
 from webhook.tls.files import Files
 from webhook.tls.inspecting import Shown, shown, trusted
 from webhook.tls.issuing import Issued, issue, write
@@ -12,6 +13,7 @@ from webhook.tls.upkeep import EVERY, keep
 __all__ = [
     "EVERY",
     "Authority",
+    "Clients",
     "Files",
     "Issued",
     "SelfManaged",

@@ -3,11 +3,21 @@
 A CA is replaced in steps, each of which every client of every replica survives:
 
 1. The new CA signs from now on; the old one stays in the bundle, and its last leaf is served.
-2. Once all webhooks trust the new CA ("settled"), a leaf of it takes over.
-3. Once every leaf that the old CA can have signed has expired, it leaves the bundle.
+2. Once all webhooks trust the new CA ("settled": two looks in a row have found it so, for an API
+   server hears of a change a moment later), a leaf of it takes over.
+3. The old CA leaves the bundle once every leaf that it can have signed has expired; or, where the
+   Secret is deleted again and again, once two newer ones have come after it.
+
+A replica that can read the Secret has taken the newest leaf long before its CA is the third; it may
+be late all the same, or have started from nothing. So nobody loses a CA that is in use: who finds a
+bundle without the CA that it serves by puts it back before it lets the webhooks trust that bundle;
+who starts without a Secret takes over the CAs that the webhooks trust; and a webhook is left a CA
+that the Secret no longer names until half a minute has passed, in which each replica looks at it
+several times (webhook.tls.self_managed). What may be lost is a replica that can't reach the API
+server, but is still called by it, while the Secret is deleted three times.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -31,7 +41,7 @@ from webhook.tls.issuing import (
     pem,
 )
 
-_MOST_CAS = 20  # a Secret deleted in a loop must not grow the bundle without end
+_MOST_CAS = 3  # the newest, that of the leaf, and one that a replica may serve by still
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ def parse(data: Mapping[str, bytes]) -> Authority:
     if certificate.public_key() != key.public_key():
         raise CertificateInvalid("tls.key is not the key of tls.crt")
     if not all(signs) or not any(signed(ca, certificate) for ca in cas):
-        raise CertificateInvalid("tls.crt is signed by no CA in ca.crt")
+        raise CertificateInvalid("tls.crt is not signed by a CA in ca.crt")
     return Authority(cas, ca_key, Pair(certificate, key))
 
 
@@ -104,29 +114,51 @@ def foreign(data: Mapping[str, bytes]) -> bool:
         issuer = x509.load_pem_x509_certificate(data.get("tls.crt", b"")).issuer
     except ValueError:
         return False
-    made_by = issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return [name.value for name in made_by] != [ORGANIZATION]
+    return _made_by(issuer) != [ORGANIZATION]
 
 
-def fresh(names: Sequence[str], now: datetime) -> Authority:
-    """A first CA, and a leaf of it."""
+def _made_by(name: x509.Name) -> list[str | bytes]:
+    return [one.value for one in name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+
+
+def ours(bundle: bytes) -> tuple[x509.Certificate, ...]:
+    """The CAs of a caBundle that a guard has made; none of one that can't be read."""
+    try:
+        found = x509.load_pem_x509_certificates(bundle)
+    except ValueError:
+        return ()
+    return tuple(ca for ca in found if _made_by(ca.subject) == [ORGANIZATION])
+
+
+def fresh(
+    names: Sequence[str], now: datetime, trusted: Iterable[x509.Certificate] = ()
+) -> Authority:
+    """A first CA, and a leaf of it; those that are `trusted` already stay so."""
     ca = authority(now)
-    return Authority((ca.certificate,), ca.key, leaf(names, ca, now))
+    return Authority(_few(ca.certificate, *trusted), ca.key, leaf(names, ca, now))
 
 
 def rotated(held: Authority, now: datetime) -> Authority:
     """With a new CA, which has signed nothing yet."""
     ca = authority(now)
-    kept = held.cas[: _MOST_CAS - 1]
-    if held.issuer not in kept:
-        kept = (*kept[:-1], held.issuer)
-    return replace(held, cas=(ca.certificate, *kept), key=ca.key)
+    return replace(held, cas=_few(ca.certificate, held.issuer, *held.cas), key=ca.key)
+
+
+def keeping(held: Authority, ca: x509.Certificate) -> Authority:
+    """With `ca` in the bundle: itself where it is."""
+    if ca in held.cas:
+        return held
+    return replace(held, cas=_few(held.cas[0], held.issuer, ca, *held.cas))
+
+
+def _few(*cas: x509.Certificate) -> tuple[x509.Certificate, ...]:
+    return tuple(dict.fromkeys(cas))[:_MOST_CAS]
 
 
 def renewed(held: Authority, names: Sequence[str], now: datetime, *, settled: bool) -> Authority:
     """What `held` should be at `now`: itself, if nothing is due.
 
-    `settled`: every webhook has trusted the bundle of `held` for a while.
+    `settled`: every webhook has trusted the newest CA of `held` for a while.
     """
     if not _valid(held.cas[0], now) or _due(held.cas[0], now, CA_LIFE):
         held, settled = rotated(held, now), False

@@ -38,4 +38,4 @@ def _read(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise CertificateInvalid("is no PEM certificate") from error
+        raise CertificateInvalid("is not a PEM certificate") from error

@@ -1,4 +1,4 @@
-"""The certificate that is served: one SSL context a door, for as long as the process lives."""
+"""The certificate that every door serves, and whose certificates its clients may show."""
 
 import logging
 import math
@@ -21,47 +21,89 @@ _log = logging.getLogger("webhook.tls")
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
+class Door:
+    """The SSLContext of one listener, for as long as the process lives.
+
+    Each handshake gets the pair and the clients' CAs of its moment: what is current is a context of
+    its own, put in whole. (To a living one CAs can only be added.)
+    """
+
+    def __init__(self, pair: bytes) -> None:
+        self.context = _context()
+        """For the listener."""
+        self._pair, self._cas = pair, b""
+        self._current = self.context
+        self.context.sni_callback = self._choose
+        if pair:
+            self._renew(pair, b"")
+
+    def serve(self, pair: bytes) -> None:
+        """From now on, this certificate and key: PEM. Raises CertificateInvalid."""
+        self._renew(pair, self._cas)
+
+    def ask_for_certificates(self, cas: bytes) -> None:
+        """Let clients show a certificate, which must then be of one of these CAs: PEM.
+
+        None is demanded, for kubelet's probes have none. Raises CertificateInvalid.
+        """
+        self._renew(self._pair, cas)
+        self.context.verify_mode = ssl.CERT_OPTIONAL  # a connection has this of its listener's
+
+    def _renew(self, pair: bytes, cas: bytes) -> None:
+        current = _context()
+        if pair:
+            with _file(pair) as path:
+                try:
+                    current.load_cert_chain(path)
+                except OSError as error:  # SSLError among them
+                    why = getattr(error, "reason", None) or error.strerror
+                    raise CertificateInvalid(f"the certificate can't be served: {why}") from None
+        if cas:
+            current.verify_mode = ssl.CERT_OPTIONAL
+            try:
+                current.load_verify_locations(
+                    cadata=cas.decode("ascii", "ignore")  # comments may be in any language
+                )
+            except (ssl.SSLError, ValueError):
+                raise CertificateInvalid("it contains no PEM certificate") from None
+        self._pair, self._cas, self._current = pair, cas, current
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, asked: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+
 class Served:
-    """A live SSLContext and the pair in it. A new pair counts from the next handshake on.
+    """The pair that every door serves. A new one counts from the next handshake on.
 
     `now` is the clock; `loaded` is called for every pair that is put in.
     """
 
     def __init__(self, now: Callable[[], datetime], loaded: Callable[[], None]) -> None:
-        self.context = _context()
-        self._others: list[ssl.SSLContext] = []
+        self._pair = b""
+        self._doors: list[Door] = []
+        self.door = self.another()
+        """The first one."""
         self.not_after: datetime | None = None
         """When the pair expires; None before there is one."""
         self._now, self._loaded = now, loaded
-        self._pem = b""
 
     def load(self, certificate: bytes, key: bytes) -> None:
         """Serve this pair, both PEM. Raises CertificateInvalid, and then serves the old one."""
-        pem = key + b"\n" + certificate
-        if pem == self._pem:
+        pair = key + b"\n" + certificate
+        if pair == self._pair:
             return
         not_after = _checked(certificate, key)
-        with _file(pem) as path:
-            try:
-                # First elsewhere: what fails half-way would leave half of it behind.
-                _context().load_cert_chain(path)
-                for context in (self.context, *self._others):
-                    context.load_cert_chain(path)
-            except OSError as error:  # SSLError among them
-                why = getattr(error, "reason", None) or error.strerror
-                raise CertificateInvalid(f"the certificate can't be served: {why}") from None
-        self._pem, self.not_after = pem, not_after
+        for door in self._doors:  # what the first one takes, the others take, too
+            door.serve(pair)
+        self._pair, self.not_after = pair, not_after
         self._loaded()
-        _log.info("a certificate is served that is good until %s", f"{not_after:%Y-%m-%d %H:%M}Z")
+        _log.info("serving a certificate that is valid until %s", f"{not_after:%Y-%m-%d %H:%M}Z")
 
-    def another(self) -> ssl.SSLContext:
-        """One more live context with the same pair: for a door that asks its clients otherwise."""
-        context = _context()
-        self._others.append(context)
-        if self._pem:
-            with _file(self._pem) as path:
-                context.load_cert_chain(path)
-        return context
+    def another(self) -> Door:
+        """One more door with the same pair."""
+        door = Door(self._pair)
+        self._doors.append(door)
+        return door
 
     def timestamp(self) -> float:
         """When the pair expires, in Unix time; NaN before there is one."""
@@ -90,15 +132,15 @@ def _checked(certificate: bytes, key: bytes) -> datetime:
     try:
         chain = x509.load_pem_x509_certificates(certificate)
     except ValueError:
-        raise CertificateInvalid("the certificate is no PEM certificate") from None
+        raise CertificateInvalid("the certificate is not a PEM certificate") from None
     try:
         private = serialization.load_pem_private_key(key, None)
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateInvalid("the key is no PEM key") from None
+        raise CertificateInvalid("the key is not a PEM key") from None
     except TypeError:
-        raise CertificateInvalid("the key is encrypted: it must be in clear") from None
+        raise CertificateInvalid("the key is encrypted: write it without a password") from None
     if chain[0].public_key() != private.public_key():
-        raise CertificateInvalid("the key is not that of the certificate")
+        raise CertificateInvalid("the key does not belong to the certificate")
     return min(one.not_valid_after_utc for one in chain)
 
 

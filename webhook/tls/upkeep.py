@@ -19,6 +19,7 @@ async def keep(
     *,
     until: Callable[[], bool] = lambda: False,
     every: float = EVERY,
+    what: str = "the certificate",
 ) -> None:
     """Look, and again, `until`. `failed` is called for each look that fails; the log tells once."""
     told = ""
@@ -32,14 +33,14 @@ async def keep(
         except TimeoutError:
             trouble = f"it has taken longer than {_PATIENCE:.0f} s"
         except Exception as error:  # noqa: BLE001  without it the certificate would expire unseen
-            _log.exception("looking after the certificate failed")
+            _log.exception("the upkeep of %s failed", what)
             trouble = type(error).__name__
         if trouble:
             failed()
         if trouble and trouble != told:
-            _log.error("the certificate can't be looked after: %s", trouble)
+            _log.error("the upkeep of %s fails: %s", what, trouble)
         elif told and not trouble:
-            _log.info("the certificate is looked after again")
+            _log.info("the upkeep of %s works again", what)
         told = trouble
         if until():
             return

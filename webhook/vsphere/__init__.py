@@ -2,6 +2,6 @@
 
 from webhook.vsphere.probe import NEEDED, Probe, probe
 from webhook.vsphere.session import VsphereAddress, password_of
-from webhook.vsphere.source import LiveSource
+from webhook.vsphere.source import SILENCE, LiveSource
 
-__all__ = ["NEEDED", "LiveSource", "Probe", "VsphereAddress", "password_of", "probe"]
+__all__ = ["NEEDED", "SILENCE", "LiveSource", "Probe", "VsphereAddress", "password_of", "probe"]

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 from lxml import etree
 
 from webhook.errors import VsphereUnreachable
-from webhook.model.vms import Disk
+from webhook.vsphere.disks import BUSES, disks_of
+from webhook.vsphere.names import unescaped
 
 VM_FIELDS = {
     "name": "name",
@@ -30,21 +31,6 @@ VM_FIELDS = {
 FOLDER_FIELDS = {"name": "name", "parent": "parent"}
 """The same for a Folder, which stands for a Datacenter, too."""
 
-# Forklift: vsphere/model.go, the controllers by which it knows a disk's bus.
-_BUSES = {
-    "ParaVirtualSCSIController": "scsi",
-    "VirtualBusLogicController": "scsi",
-    "VirtualLsiLogicController": "scsi",
-    "VirtualLsiLogicSASController": "scsi",
-    "VirtualSCSIController": "scsi",
-    "VirtualAHCIController": "sata",
-    "VirtualSATAController": "sata",
-    "VirtualIDEController": "ide",
-    "VirtualNVMEController": "nvme",
-    "VirtualUSBController": "usb",
-    "VirtualUSBXHCIController": "usb",
-}
-
 _VIM = "{urn:vim25}"
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _ENVELOPE = "{http://schemas.xmlsoap.org/soap/envelope/}Envelope"
@@ -57,7 +43,7 @@ _DEVICE = re.compile(
 )
 _DEVICE_START = b"<VirtualDevice"
 _DEVICE_END = b"</VirtualDevice>"
-_WANTED = frozenset(kind.encode() for kind in ("VirtualDisk", *_BUSES))
+_WANTED = frozenset(kind.encode() for kind in ("VirtualDisk", *BUSES))
 _LONGEST_TAG = 4096
 
 
@@ -171,9 +157,9 @@ class Answer:
             yield from self._read()
             root = self._parser.close()
         except (etree.LxmlError, ValueError, TypeError, AttributeError, IndexError):
-            raise AnswerMalformed("its answer broke off") from None
+            raise AnswerMalformed("its answer was cut off") from None
         if root.tag != _ENVELOPE:
-            raise AnswerMalformed("its answer is no SOAP")
+            raise AnswerMalformed("its answer is not SOAP")
 
     def _read(self) -> Iterator[Change]:
         element: Any
@@ -200,7 +186,7 @@ class Answer:
 def _object(element: Any, kind: str, sets: str) -> Change:
     if kind not in ("enter", "modify", "leave"):
         raise ValueError(kind)
-    reference, fields, whole = None, dict[str, Any](), True
+    reference, fields, whole, unread = None, dict[str, Any](), True, False
     names: dict[str, str] = VM_FIELDS
     for child in element:
         tag = child.tag.removeprefix(_VIM)
@@ -214,6 +200,14 @@ def _object(element: Any, kind: str, sets: str) -> Change:
                 whole = False
             else:
                 fields[field] = _UNSET.get(field, "") if removed else _value(field, value)
+        elif tag == "missingSet":  # what is just unset is in none
+            fault = _kind_of(child.find(f"{_VIM}fault/{_VIM}fault"))
+            if fault == "NotAuthenticated":  # the session ended meanwhile: nothing of this is so
+                raise Fault(fault)
+            whole = whole and kind == "enter"
+            unread = unread or not child.findtext(f"{_VIM}path", "").startswith("guest.")
+    if unread and names is VM_FIELDS:
+        fields["uuid"] = ""  # as a VM without a configuration: of its disks nothing is known
     return Change(kind, reference.get("type"), reference.text, fields, whole)  # type: ignore[arg-type,union-attr]
 
 
@@ -235,55 +229,20 @@ def _property(element: Any) -> tuple[str, Any, bool]:
 
 def _value(field: str, value: Any) -> Any:
     if field == "disks":
-        return _disks(value)
+        return disks_of(value)
     text = value.text or ""
+    if field == "name":
+        return unescaped(text)
     return text == "true" if field == "template" else text
-
-
-def _disks(devices: Any) -> tuple[Disk, ...]:
-    buses: dict[str, str] = {}
-    disks = []
-    for device in devices:
-        kind = device.get(_TYPE, "").rpartition(":")[2]
-        if kind == "VirtualDisk":
-            disks.append(device)
-        elif (bus := _BUSES.get(kind)) is not None:
-            buses[device.findtext(f"{_VIM}key")] = bus
-    return tuple(_disk(device, buses) for device in disks)
-
-
-def _disk(device: Any, buses: dict[str, str]) -> Disk:
-    texts: dict[str, str] = {}
-    backing = None
-    for child in device:
-        tag = child.tag.removeprefix(_VIM)
-        if tag == "backing":
-            backing = child
-        else:
-            texts[tag] = child.text or ""
-    kind, of_backing = "", dict[str, str]()
-    if backing is not None:
-        kind = backing.get(_TYPE, "").rpartition(":")[2]
-        of_backing = {child.tag.removeprefix(_VIM): child.text or "" for child in backing}
-    controller = texts.get("controllerKey", "0")
-    return Disk(
-        # A raw disk of the second kind has no file of its own: Forklift takes its descriptor's.
-        file=of_backing.get("descriptorFileName") or of_backing.get("fileName", ""),
-        capacity=int(texts.get("capacityInBytes") or 0)
-        or int(texts.get("capacityInKB") or 0) * 1024,
-        key=int(texts.get("key") or 0),
-        unit_number=int(texts.get("unitNumber") or 0),
-        controller_key=int(controller),
-        bus=buses.get(controller, ""),
-        backing=kind.removeprefix("VirtualDisk").removesuffix("BackingInfo"),
-        shared=of_backing.get("sharing", "") not in ("", "sharingNone"),
-        mode=of_backing.get("diskMode", ""),
-    )
 
 
 def _fault(element: Any) -> str:
     """The type of a fault: `<detail><NotAuthenticatedFault xsi:type="NotAuthenticated">`."""
     detail = element.find("detail")
     if detail is not None and len(detail):
-        return str(detail[0].get(_TYPE) or etree.QName(detail[0]).localname)[:64]
+        return _kind_of(detail[0])
     return str(element.findtext("faultstring") or "unknown")[:64]
+
+
+def _kind_of(fault: Any) -> str:
+    return str(fault.get(_TYPE, "").rpartition(":")[2] or etree.QName(fault).localname)[:64]

@@ -1,7 +1,8 @@
 """What is asked of a PropertyCollector, in SOAP: everything in pages, a few VMs, what is new."""
 
+import time
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 from pyVmomi import vim, vmodl
@@ -12,22 +13,34 @@ from webhook.vsphere.session import QUICK, Asked, Session
 
 PAGE = 500
 """Objects in one page: a few megabytes, so that memory stays flat."""
-WAIT = 25
-"""Seconds that vSphere holds a wait before it says that nothing is new."""
-
-WAIT_MARGIN = 20.0
-"""Seconds after that, when a wait without an answer is given up."""
-
 _Collector = vmodl.query.PropertyCollector
 _PIECE_TIMEOUT = 30.0  # of a bulk read, between two pieces
 _KINDS = {"VirtualMachine": VM_FIELDS, "Folder": FOLDER_FIELDS, "Datacenter": FOLDER_FIELDS}
 
 
+_HELD = 0.3
+"""Of the silence that is allowed: so long vSphere holds a wait that has no news."""
+_LATE = 0.5
+"""Of the same: so long an answer may be late before the wait is given up."""
+
+
+class News(NamedTuple):
+    """What has changed since the last call."""
+
+    changes: list[Change]
+    more: bool
+    """Whether the rest is ready to be asked for."""
+    at: float
+    """When this was so at the earliest, in seconds of time.monotonic()."""
+
+
 class Following:
     """A filter on every VM, folder and datacenter, and what has been told of it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, silence: float) -> None:
+        """`silence`: seconds within which each wait is answered, or has failed."""
         self._session = session
+        self._held, self._late = int(silence * _HELD), silence * _LATE
         content = session.content
         kinds = [vim.VirtualMachine, vim.Folder, vim.Datacenter]
         self._view = content.viewManager.CreateContainerView(content.rootFolder, kinds, True)
@@ -44,13 +57,13 @@ class Following:
         )
         return _pages(self._session, call)
 
-    def news(self, *, wait: bool) -> tuple[list[Change], bool]:
-        """What has changed since the last call, and whether more is ready; may `wait` for it.
+    def news(self, *, wait: bool) -> News:
+        """What has changed since the last call; may `wait` for it.
 
         The first call tells everything. Raises VsphereUnreachable: also where vSphere has forgotten
         the version that the last call left off at.
         """
-        seconds = WAIT if wait else 0
+        seconds = self._held if wait else 0
         call = (
             '<WaitForUpdatesEx xmlns="urn:vim25">'
             f'<_this type="PropertyCollector">{escape(self._collector._moId)}</_this>'
@@ -59,26 +72,31 @@ class Following:
             f"<maxObjectUpdates>{PAGE}</maxObjectUpdates></options></WaitForUpdatesEx>"
         )
         answer = Answer()
-        changes = list(self._session.wait(call, seconds + WAIT_MARGIN, answer))
+        patience = seconds + self._late if wait else _PIECE_TIMEOUT
+        at = time.monotonic()
+        changes = list(self._session.wait(call, patience, answer))
         self._version = answer.version or self._version
-        return changes, answer.truncated
+        if not changes and time.monotonic() - at >= seconds:
+            at += seconds  # so long it has held the call before it said that there is nothing
+        return News(changes, answer.truncated, at)
 
     def cancel(self) -> None:
         """End a wait that is blocked; its `news` raises a Fault, RequestCanceled."""
         self._collector.CancelWaitForUpdates()
 
 
-def vms(session: Session, morefs: Collection[str]) -> Iterator[Change]:
-    """Those of these VMs that are there; the morefs must have passed MOREF."""
+def those(
+    session: Session, morefs: Collection[str], kind: str = "VirtualMachine"
+) -> Iterator[Change]:
+    """Those of these objects that are there; the morefs must have passed MOREF."""
     if not morefs:
         return
     objects = "".join(
-        f'<objectSet><obj type="VirtualMachine">{escape(moref)}</obj></objectSet>'
-        for moref in morefs
+        f'<objectSet><obj type="{kind}">{escape(moref)}</obj></objectSet>' for moref in morefs
     )
     call = (
         f'<RetrievePropertiesEx xmlns="urn:vim25">{_this(session)}'
-        f"<specSet>{_fields({'VirtualMachine': VM_FIELDS})}{objects}</specSet>"
+        f"<specSet>{_fields({kind: _KINDS[kind]})}{objects}</specSet>"
         f"<options><maxObjects>{PAGE}</maxObjects></options></RetrievePropertiesEx>"
     )
     found = []
@@ -90,7 +108,10 @@ def vms(session: Session, morefs: Collection[str]) -> Iterator[Change]:
         if len(morefs) > 1:  # one that is gone spoils the call for all
             middle = len(morefs) // 2
             ordered = sorted(morefs)
-            found = [*vms(session, ordered[:middle]), *vms(session, ordered[middle:])]
+            found = [
+                *those(session, ordered[:middle], kind),
+                *those(session, ordered[middle:], kind),
+            ]
     yield from found
 
 
@@ -105,9 +126,8 @@ def morefs_of_uuids(session: Session, uuids: Collection[str]) -> Iterator[str]:
 
 
 def morefs_of_names(session: Session, names: Collection[str]) -> Iterator[str]:
-    """The VMs of these names, or at these paths' ends: vSphere can't be asked by name alone."""
-    last = {name.rstrip("/").rpartition("/")[2] for name in names}
-    if not last:
+    """The VMs of these names, decoded: vSphere can't be asked by name alone."""
+    if not names:
         return
     content = session.content
     view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
@@ -118,7 +138,7 @@ def morefs_of_names(session: Session, names: Collection[str]) -> Iterator[str]:
             f"<options><maxObjects>{PAGE}</maxObjects></options></RetrievePropertiesEx>"
         )
         for change in _pages(session, call, QUICK):
-            if change.fields.get("name") in last and MOREF.fullmatch(change.moref):
+            if change.fields.get("name") in names and MOREF.fullmatch(change.moref):
                 yield change.moref
     finally:
         view.Destroy()

@@ -1,7 +1,6 @@
 """Sessions with a vCenter or an ESXi host: login, logout, bytes, and what a failure means."""
 
 import http.client
-import ipaddress
 import re
 import socket
 import ssl
@@ -9,8 +8,9 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,18 +20,20 @@ from pyVmomi.VmomiSupport import GetServiceVersions, GetVersionNamespace
 
 from webhook.errors import VsphereUnreachable
 from webhook.vsphere.answers import Answer, Change, Fault
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from webhook.vsphere.connection import CONNECT, Connection, Network, trust
+from webhook.vsphere.refusals import REFUSALS, Account, LoginRefused
 
 QUICK = 5.0
 """Seconds that one answer may take where somebody waits for it."""
-_CONNECT = 10.0
 _PIECE = 65_536
 _TURN = 24 * 1024
 """Bytes after which a review may have the interpreter: without a pause, however short, it would be
 this thread's again before the other has woken."""
 _ANSWER_LIMIT = 2**30  # bytes, inflated: twenty times a vCenter of 5,000 VMs
 
+_NO_PERMISSION = (
+    "its account lacks a right: grant System.View and System.Read on the root folder, for all below"
+)
 _ENVELOPE = (
     '<?xml version="1.0" encoding="UTF-8"?>'
     '<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"'
@@ -56,6 +58,12 @@ class VsphereAddress:
     denied: tuple[Network, ...] = ()
     """Networks that are never connected to, whatever the host's name resolves to."""
 
+    @property
+    def account(self) -> Account:
+        """What is locked where a wrong password is tried too often."""
+        parts = urlsplit(self.url)
+        return Account(f"{parts.hostname}:{parts.port or 443}", self.user)
+
 
 def password_of(file: Path) -> Callable[[], str]:
     """A password that may be rotated in its file, without the newline that editors add."""
@@ -64,14 +72,14 @@ def password_of(file: Path) -> Callable[[], str]:
         try:
             return file.read_text().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is no text"
+            why = getattr(error, "strerror", None) or "it is not text"
             raise VsphereUnreachable(f"password file {file}: {why}") from None
 
     return read
 
 
-class LoginRefused(VsphereUnreachable):
-    """The user or the password is wrong: another try would only help to lock the account."""
+Attempt = Callable[[str], AbstractContextManager[None]]
+"""Of a password: what may hold the login back, and hears how it went."""
 
 
 class SessionEnded(VsphereUnreachable):
@@ -84,8 +92,8 @@ class Asked:
     def __init__(
         self,
         address: VsphereAddress,
-        connection: http.client.HTTPSConnection,
-        idle: deque[http.client.HTTPSConnection],
+        connection: Connection,
+        idle: Callable[[Connection], None],
     ) -> None:
         self._address, self._connection, self._idle = address, connection, idle
 
@@ -100,7 +108,7 @@ class Asked:
             except BaseException:  # a caller that lost interest, too: the rest is still on its way
                 self.drop()
                 raise
-            self._idle.append(self._connection)
+            self._idle(self._connection)
 
     def drop(self) -> None:
         """The answer isn't wanted any more."""
@@ -113,18 +121,21 @@ class Session:
     content: Any
     """The ServiceContent."""
 
-    def __init__(self, address: VsphereAddress) -> None:
-        """Log in. Raises VsphereUnreachable, or LoginRefused."""
+    def __init__(self, address: VsphereAddress, attempt: Attempt | None = None) -> None:
+        """Log in, with `attempt` around it. Raises VsphereUnreachable, or LoginRefused."""
         self._address = address
         parts = urlsplit(address.url)
         self._host, self._port = parts.hostname or "", parts.port or 443
+        self._usable = False
+        """Logged in, and not dropped: what is asked changes nothing, and may be asked twice."""
         # Idle connections; one that is in use is in nobody's hands but its user's.
-        self._idle: deque[http.client.HTTPSConnection] = deque()
-        self._waiting: http.client.HTTPSConnection | None = None
+        self._idle: deque[Connection] = deque()
+        self._waiting: Connection | None = None
+        self._broken_off = False
         # pyVmomi forgets to close a connection whose answer broke off.
-        self._pyvmomis: list[http.client.HTTPSConnection] = []
+        self._pyvmomis: list[Connection] = []
         with told(address):
-            self._tls = _tls(address)
+            self._tls = trust(address.ca_file, address.ca, address.insecure)
             version = self._negotiate()
             self._stub = SoapStubAdapter(
                 host=self._host,
@@ -139,10 +150,21 @@ class Session:
             try:
                 service: Any = vim.ServiceInstance("ServiceInstance", self._stub)
                 self.content = service.RetrieveContent()
-                self.content.sessionManager.Login(address.user, address.password(), None)
+                self._login(attempt or partial(REFUSALS.attempt, address.account))
             except BaseException:
                 self.drop()
                 raise
+        self._usable = True
+
+    def _login(self, attempt: Attempt) -> None:
+        address, password = self._address, self._address.password()
+        with attempt(password):
+            try:
+                self.content.sessionManager.Login(address.user, password, None)
+            except vim.fault.PasswordExpired:
+                raise LoginRefused("its password has expired") from None
+            except vim.fault.InvalidLogin:
+                raise LoginRefused("user or password is wrong") from None
 
     def close(self) -> None:
         """Log out: vCenter counts sessions. One out of reach is left to its own time-out."""
@@ -162,29 +184,33 @@ class Session:
             except BaseException:
                 connection.close()
                 raise
-            return Asked(self._address, connection, self._idle)
+            return Asked(self._address, connection, self._give_back)
 
     def wait(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
         """Ask and read at once, over a connection that `break_off` ends."""
         with told(self._address):
             if self._waiting is None:
-                self._waiting = self._connection(timeout)
+                self._waiting = self._connection(timeout, repeats=False)
             try:
                 self._send(self._waiting, call, timeout)
+                if self._broken_off:  # before there was anything to break
+                    raise SessionEnded
                 yield from _read(self._waiting, answer)
             except BaseException:
                 self._waiting.close()
                 self._waiting = None
+                if self._broken_off:
+                    raise SessionEnded("its session has ended") from None
                 raise
 
     def break_off(self) -> None:
         """End a wait that is blocked, from another thread: a lost session doesn't end it."""
+        self._broken_off = True
         with suppress(OSError, AttributeError):
             self._waiting.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
-    def _send(self, connection: http.client.HTTPSConnection, call: str, timeout: float) -> None:
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout)
+    def _send(self, connection: Connection, call: str, timeout: float) -> None:
+        connection.patience(timeout)
         headers = {
             "Content-Type": "text/xml; charset=utf-8",
             "SOAPAction": self._action,
@@ -193,28 +219,32 @@ class Session:
         }
         connection.request("POST", "/sdk", _ENVELOPE.format(call).encode(), headers)
 
-    def _connection(self, timeout: float) -> http.client.HTTPSConnection:
-        """A connection to none of the denied networks, made now."""
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=min(timeout, _CONNECT), context=self._tls
+    def _connection(self, timeout: float, *, repeats: bool = True) -> Connection:
+        """One that connects when it is used."""
+        return Connection(
+            self._host,
+            self._port,
+            timeout=timeout,
+            context=self._tls,
+            denied=self._address.denied,
+            repeats=lambda: repeats and self._usable,
         )
-        _keep_out(connection, self._address.denied)
-        try:
-            connection.connect()
-        except BaseException:  # a handshake that fails leaves the socket open
-            connection.close()
-            raise
-        return connection
 
-    def _pyvmomis_connection(self, host: str, port: int, **how: Any) -> Any:
-        connection = http.client.HTTPSConnection(host, port, timeout=QUICK, context=self._tls)
-        _keep_out(connection, self._address.denied)
+    def _pyvmomis_connection(self, *_: Any, **__: Any) -> Connection:
+        """What pyVmomi takes for a class of connections; it connects them itself."""
         self._pyvmomis = [one for one in self._pyvmomis if one.sock is not None]
+        connection = self._connection(QUICK)
         self._pyvmomis.append(connection)
         return connection
 
+    def _give_back(self, connection: Connection) -> None:
+        self._idle.append(connection)
+        if not self._usable:  # dropped meanwhile
+            connection.close()
+
     def drop(self) -> None:
         """Close every connection there is."""
+        self._usable = False
         self._stub.DropConnections()
         for connection in (*self._pyvmomis, *self._idle, self._waiting):
             if connection is not None:
@@ -222,7 +252,7 @@ class Session:
 
     def _negotiate(self) -> str:
         """The newest version that pyVmomi and this vSphere both know."""
-        connection = self._connection(_CONNECT)
+        connection = self._connection(CONNECT)
         try:
             connection.request("GET", "/sdk/vimServiceVersions.xml")
             with connection.getresponse() as response:
@@ -234,7 +264,7 @@ class Session:
             if GetVersionNamespace(version).rpartition("/")[2].encode() in known:
                 return str(version)
         raise VsphereUnreachable(
-            f"it is no vSphere that is known here (HTTP {response.status}): is the address right?"
+            f"it is not a vSphere server (HTTP {response.status}): is the address right?"
         )
 
 
@@ -246,15 +276,15 @@ def told(address: VsphereAddress) -> Iterator[None]:
     except Fault as fault:
         if fault.kind == "NotAuthenticated":
             raise SessionEnded("its session has ended") from None
+        if fault.kind == "NoPermission":
+            raise VsphereUnreachable(_NO_PERMISSION) from None
         raise
     except VsphereUnreachable:
         raise
-    except vim.fault.InvalidLogin:
-        raise LoginRefused(f"user or password is wrong (user {address.user})") from None
-    except (vim.fault.NoPermission, vim.fault.PasswordExpired, vim.fault.InvalidLocale) as fault:
-        raise LoginRefused(f"the login was refused: {_kind(fault)} (user {address.user})") from None
-    except vim.fault.NotAuthenticated:
+    except vim.fault.NotAuthenticated:  # first: it is a NoPermission, too
         raise SessionEnded("its session has ended") from None
+    except vim.fault.NoPermission:
+        raise VsphereUnreachable(_NO_PERMISSION) from None
     except ssl.SSLCertVerificationError as error:
         known = address.ca_file or ("the CA of its Secret" if address.ca else "")
         fix = f"not signed by {known}" if known else "set its CA"
@@ -263,7 +293,7 @@ def told(address: VsphereAddress) -> Iterator[None]:
     except TimeoutError:
         raise VsphereUnreachable("it did not answer in time") from None
     except (http.client.HTTPException, ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
-        raise VsphereUnreachable("it broke off its answer") from None
+        raise VsphereUnreachable("its answer was cut off") from None
     except ssl.SSLError as error:
         raise VsphereUnreachable(f"TLS failed: {error.reason}") from None
     except OSError as error:
@@ -272,7 +302,7 @@ def told(address: VsphereAddress) -> Iterator[None]:
         raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
 
 
-def _read(connection: http.client.HTTPSConnection, answer: Answer) -> Iterator[Change]:
+def _read(connection: Connection, answer: Answer) -> Iterator[Change]:
     with connection.getresponse() as response:  # left open, it would keep the connection so
         if response.status not in (200, 500):  # a fault comes with 500
             raise VsphereUnreachable(f"it answers with HTTP {response.status}")
@@ -302,45 +332,7 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
                 yield piece
                 piece = inflate.decompress(inflate.unconsumed_tail, _PIECE) if zipped else b""
     except zlib.error:
-        raise VsphereUnreachable("its answer is no gzip, though it says so") from None
-
-
-def _keep_out(connection: http.client.HTTPSConnection, denied: tuple[Network, ...]) -> None:
-    """Let the connection choose among the allowed addresses of its host, after resolving it itself.
-
-    Checked on the addresses that are then connected to, so that no name can change its mind.
-    """
-
-    def connect(
-        address: tuple[str, int], timeout: float | None = None, source: Any = None
-    ) -> socket.socket:
-        refused = []
-        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        last: OSError | None = None
-        for *_, (ip, *_) in found:
-            if any(ipaddress.ip_address(ip) in network for network in denied):
-                refused.append(str(ip))
-                continue
-            try:
-                return socket.create_connection((str(ip), address[1]), timeout, source)
-            except OSError as error:
-                last = error
-        if last is None:
-            raise VsphereUnreachable(f"{', '.join(map(str, refused))} is in deniedNetworks")
-        raise last
-
-    connection._create_connection = connect  # type: ignore[attr-defined]  # http.client's own seam
-
-
-def _tls(address: VsphereAddress) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=address.ca_file, cadata=address.ca or None)
-    except ssl.SSLError:
-        raise VsphereUnreachable("its CA is no PEM certificate") from None
-    if address.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        raise VsphereUnreachable("its answer is marked as gzip, but is not") from None
 
 
 def _kind(error: BaseException) -> str:

@@ -7,50 +7,67 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-
-import msgspec
+from functools import partial
 
 from webhook.errors import VsphereUnreachable
 from webhook.inventory.confirm import Confirmations
-from webhook.inventory.index import Index
-from webhook.inventory.provider import ProviderInventory
+from webhook.inventory.index import ROOTS, Fresh, Index
+from webhook.inventory.provider import ProviderInventory, last_names
 from webhook.model.keys import MOREF
-from webhook.model.vms import Folder, VirtualMachine
-from webhook.vsphere.answers import Change, Fault
-from webhook.vsphere.collector import Following, morefs_of_names, morefs_of_uuids, vms
-from webhook.vsphere.session import LoginRefused, Session, SessionEnded, VsphereAddress, told
+from webhook.vsphere.answers import Fault
+from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
+from webhook.vsphere.mirror import Mirror, apply
+from webhook.vsphere.refusals import REFUSALS, LoginRefused, Refusals, Turn
+from webhook.vsphere.session import Session, SessionEnded, VsphereAddress, told
+
+SILENCE = 10.0
+"""Seconds after which a vSphere that says nothing is not taken as alive any more."""
 
 _log = logging.getLogger("webhook.vsphere")
 
 _READS_AT_ONCE = 4
 _PAUSES = 0.5, 30.0  # seconds, doubling from the first to the second
-_AFTER_REFUSED_LOGIN = 15 * 60.0
 _PASSWORD_LOOKS = 5.0
 _NEW_SESSION = 2.0  # seconds that a fresh read waits for one
-_AFRESH = 600.0  # seconds: no protocol is trusted for ever
-_PROGRESS = 5.0
 _NICE = 10
 """Reviews go first; a read that has a core to itself takes no longer."""
-_VMS_LIMIT = 200_000
 
 
 class LiveSource:
     """Keeps `inventory` as one vSphere has it; its thread runs from start() to stop()."""
 
-    def __init__(self, address: VsphereAddress, inventory: ProviderInventory) -> None:
+    def __init__(
+        self,
+        address: VsphereAddress,
+        inventory: ProviderInventory,
+        failed: Callable[[], None] = lambda: None,
+        *,
+        silence: float = SILENCE,
+        refusals: Refusals = REFUSALS,
+        turn: Turn | None = None,
+    ) -> None:
+        """`failed` is called in the thread for each fault that is not vSphere's, which it outlives;
+        `silence` is in seconds without an answer, from which on vSphere counts as silent; `turn`
+        says which of several replicas may try to log in."""
+        self._failed = failed
         self._address = address
         self._inventory = inventory
+        self._refusals = refusals
+        self._turn = turn
         self._stopping = threading.Event()
-        self._logged_in = threading.Event()
+        self._changed = threading.Condition()
+        """Of `_session`."""
         self._session: Session | None = None
-        self._following: Following | None = None
+        self._mirror: Mirror | None = None
+        self._failures = 0
         self._reads = ThreadPoolExecutor(_READS_AT_ONCE, f"read {inventory.name}")
         self._thread = threading.Thread(target=self._run, name=f"follow {inventory.name}")
-        inventory.reader = Confirmations(inventory, self, time.monotonic)
+        inventory.silence = silence
+        inventory.reader = Confirmations(inventory, self._ask, time.monotonic)
 
     def start(self) -> None:
         self._thread.start()
@@ -58,10 +75,11 @@ class LiveSource:
     def stop(self) -> None:
         """End the thread, log out, and return when both are done."""
         self._stopping.set()
-        if (following := self._following) is not None:
+        session = self._session
+        if (mirror := self._mirror) is not None:
             with suppress(Exception):  # it may have ended by itself in this moment
-                following.cancel()
-        if (session := self._session) is not None:
+                mirror.following.cancel()
+        if session is not None:
             session.break_off()
         self._reads.shutdown(cancel_futures=True)
         if self._thread.is_alive():
@@ -69,38 +87,52 @@ class LiveSource:
         if session is not None:
             session.drop()  # the cancel above may have come back after the thread's own
 
-    async def read(
+    async def _ask(
         self,
-        *,
         morefs: Collection[str],
         uuids: Collection[str],
         names: Collection[str],
-        user: str = "",
-        afresh: bool = False,
-    ) -> tuple[VirtualMachine, ...]:
-        """See webhook.inventory.provider.Reader."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reads, self._read, morefs, uuids, names)
+        begin: Callable[[], None],
+    ) -> Fresh:
+        """See webhook.inventory.confirm.Ask."""
+
+        def read() -> Fresh:
+            begin()
+            return self._read(morefs, uuids, names)
+
+        try:
+            submitted = self._reads.submit(read)
+        except RuntimeError:  # stop() has been called
+            raise VsphereUnreachable(self._ended) from None
+        asked = asyncio.wrap_future(submitted)
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait([asked])  # its being cancelled is stop()'s word, ours is another's
+        if asked.cancelled():
+            raise VsphereUnreachable(self._ended)
+        return asked.result()
+
+    @property
+    def _ended(self) -> str:
+        return f"provider {self._inventory.name} is being logged in to anew: try again"
 
     def _run(self) -> None:
         if sys.platform == "linux":  # where each thread has a niceness of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        failures = 0
         while not self._stopping.is_set():
-            heard = self._inventory.heard_at
             try:
                 self._follow()
             except LoginRefused as refusal:
                 self._lost(refusal)
-                self._rest_after_refusal()
+                self._rest()
             except VsphereUnreachable as error:
                 self._lost(error)
             except Exception as error:  # noqa: BLE001  a fault of ours must not end it in silence
                 _log.exception("%s: reading failed", self._inventory.name)
+                self._failed()
                 self._lost(error)
-            failures = failures + 1 if self._inventory.heard_at == heard else 0
             first, last = _PAUSES
-            pause = min(last, first * 2 ** min(failures, 10))
+            pause = min(last, first * 2 ** min(self._failures, 10))
+            self._failures += 1
             self._stopping.wait(random.uniform(pause / 2, pause))  # noqa: S311  jitter, no secret
 
     def _lost(self, error: Exception) -> None:
@@ -108,168 +140,109 @@ class LiveSource:
             return
         cause = str(error) if isinstance(error, VsphereUnreachable) else type(error).__name__
         if self._inventory.unreachable_since is None or cause != self._inventory.cause:
-            _log.warning("%s is unreachable: %s", self._inventory.name, cause)
+            # Who may read the log may know the account; who is refused for it may not.
+            user = f" (user {self._address.user})" if isinstance(error, LoginRefused) else ""
+            _log.warning("%s is unreachable: %s%s", self._inventory.name, cause, user)
         self._inventory.lost(cause, datetime.now(UTC))
 
-    def _rest_after_refusal(self) -> None:
-        """Never lock an account: no new try for a while, unless the password has changed."""
-        refused = self._password()
-        until = time.monotonic() + _AFTER_REFUSED_LOGIN
-        while time.monotonic() < until and not self._stopping.wait(_PASSWORD_LOOKS):
-            if self._password() != refused:
+    def _rest(self) -> None:
+        """Never lock an account: no new try while the password that is set now must rest."""
+        while not self._stopping.is_set():
+            try:
+                left = self._refusals.rest(self._address.account, self._address.password())
+            except VsphereUnreachable:  # the next login says so
                 return
-
-    def _password(self) -> str | None:
-        with suppress(VsphereUnreachable):
-            return self._address.password()
-        return None
+            if left <= 0 or self._stopping.wait(min(left, _PASSWORD_LOOKS)):
+                return
+            if self._turn is not None:  # the others rest as long as it is this one's
+                self._turn.take(self._address.account)
 
     def _follow(self) -> None:
         """Log in, read everything, and keep up until something fails or stop() is called."""
-        session = Session(self._address)
+        address = self._address
+        session = Session(
+            address, partial(self._refusals.attempt, address.account, turn=self._turn)
+        )
         try:
-            with told(self._address):
-                following = Following(session)
-            self._session, self._following = session, following
-            self._logged_in.set()
-            index = self._everything(following)
-            self._inventory.vms = index  # a reader sees the old one until the new one is whole
-            self._heard()
-            self._keep_up(session, following, index)
+            with told(address):
+                self._mirror = Mirror(session, self._inventory, self._stopping)
+            self._use(session)
+            self._mirror.keep(self._alive)
         except Fault as fault:
             if fault.kind != "RequestCanceled" or not self._stopping.is_set():
                 raise
         finally:
-            self._logged_in.clear()
-            self._session = self._following = None
+            self._use(None)
+            self._mirror = None
             session.close()
 
-    def _heard(self) -> None:
-        self._inventory.heard(time.monotonic())
+    def _alive(self) -> None:
+        self._failures = 0
 
-    def _everything(self, following: Following) -> Index:
-        try:
-            index = self._read_everything(following)
-        except VsphereUnreachable:
-            self._inventory.reads["full", "failed"] += 1
-            raise
-        self._inventory.reads["full", "ok"] += 1
-        return index
+    def _use(self, session: Session | None) -> None:
+        with self._changed:
+            self._session = session
+            self._changed.notify_all()
 
-    def _read_everything(self, following: Following) -> Index:
-        started = told_at = time.monotonic()
-        index = Index()
-        for change in following.everything():
-            _apply(index, change)
-            self._inventory.read_so_far = len(index)
-            if len(index) > _VMS_LIMIT:
-                raise VsphereUnreachable(f"it has more than {_VMS_LIMIT} VMs")
-            if (now := time.monotonic()) - told_at > _PROGRESS:
-                told_at = now
-                _log.info("%s: %d VMs read so far", self._inventory.name, len(index))
-            if self._stopping.is_set():
-                break
-        seconds = time.monotonic() - started
-        _log.info("%s: %d VMs read in %.1f s", self._inventory.name, len(index), seconds)
-        return index
-
-    def _keep_up(self, session: Session, following: Following, index: Index) -> None:
-        # The first news tell everything once more. What changed during the read is in them; a VM
-        # that went away during the read is not.
-        told_of: set[str] | None = set()
-        afresh = time.monotonic() + _AFRESH
-        while not self._stopping.is_set():
-            changes, more = following.news(wait=told_of is None)
-            for change in changes:
-                if told_of is not None:
-                    told_of.add(change.moref)
-                if change.whole:
-                    _apply(index, change)
-                else:  # a part of a property, such as one device: simpler to ask than to splice
-                    for now in vms(session, [change.moref]):
-                        _apply(index, now)
-            if more:
-                continue  # until all of it is here, the index is of no one moment
-            if told_of is not None:
-                for vm in index:
-                    if vm.moref not in told_of:
-                        index.drop(vm.moref)
-                told_of = None
-            self._heard()
-            if time.monotonic() > afresh:
-                self._compare(following, index)
-                afresh = time.monotonic() + _AFRESH
-
-    def _compare(self, following: Following, index: Index) -> None:
-        """Read everything once more; what differs was missed, and is mended and told."""
-        truth = self._everything(following)
-        changes, _ = following.news(wait=False)
-        recent = {change.moref for change in changes}
-        for change in changes:
-            _apply(index, change)
-        missed = [vm for vm in truth if vm.moref not in recent and index.by_moref(vm.moref) != vm]
-        gone = [vm for vm in index if vm.moref not in recent and truth.by_moref(vm.moref) is None]
-        for vm in missed:
-            index.put(vm)
-        for vm in gone:
-            index.drop(vm.moref)
-        if missed or gone:
-            _log.warning(
-                "%s: %d VMs differed from what its updates said", self._inventory.name,
-                len(missed) + len(gone),
-            )  # fmt: skip
+    def _session_after(self, ended: Session | None) -> Session:
+        """The session there is, or soon is, other than one that has ended."""
+        with self._changed:
+            wait = _NEW_SESSION if ended is not None else 0.0
+            self._changed.wait_for(lambda: self._session not in (None, ended), wait)
+            if self._session is None or self._session is ended:
+                raise VsphereUnreachable("it is being logged in to")
+            return self._session
 
     def _read(
         self, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
-    ) -> tuple[VirtualMachine, ...]:
+    ) -> Fresh:
         try:
+            session = self._session_after(None)
             try:
-                return self._read_once(morefs, uuids, names)
+                return self._read_by(session, morefs, uuids, names)
             except SessionEnded:
                 # The thread that follows can't know yet: a lost session doesn't wake its wait.
-                if (session := self._session) is not None:
-                    self._logged_in.clear()
-                    session.break_off()
-                self._logged_in.wait(_NEW_SESSION)
-                return self._read_once(morefs, uuids, names)
+                session.break_off()
+                session = self._session_after(session)
+                return self._read_by(session, morefs, uuids, names)
         except VsphereUnreachable as error:
             if self._inventory.unreachable_since is not None:
                 raise VsphereUnreachable(self._inventory.trouble) from None
-            since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            message = f"provider {self._inventory.name} is unreachable since {since} ({error})"
-            raise VsphereUnreachable(message) from None
+            why = self._inventory.out_of_reach(datetime.now(UTC), str(error))
+            raise VsphereUnreachable(why) from None
 
-    def _read_once(
-        self, morefs: Collection[str], uuids: Collection[str], names: Collection[str]
-    ) -> tuple[VirtualMachine, ...]:
-        session = self._session
-        if session is None:
-            raise VsphereUnreachable("it is being logged in to")
+    def _read_by(
+        self,
+        session: Session,
+        morefs: Collection[str],
+        uuids: Collection[str],
+        names: Collection[str],
+    ) -> Fresh:
         with told(self._address):
             wanted = {moref for moref in morefs if MOREF.fullmatch(moref)}
             wanted.update(morefs_of_uuids(session, uuids))
-            wanted.update(morefs_of_names(session, names))
+            wanted.update(morefs_of_names(session, last_names(names)))
             found = Index()
-            for change in vms(session, wanted):
-                _apply(found, change)
-            return tuple(found)
+            for change in those(session, wanted):
+                apply(found, change)
+            fresh = Fresh(found)
+            if names:  # folders count where a name may be a path
+                self._read_folders(session, fresh)
+            return fresh
 
-
-def _apply(index: Index, change: Change) -> None:
-    if change.type != "VirtualMachine":
-        if change.kind == "leave":
-            index.drop_folder(change.moref)
-        elif (known := index.folder(change.moref)) is not None:
-            index.put_folder(msgspec.structs.replace(known, **change.fields))
-        else:
-            index.put_folder(Folder(change.moref, **{"name": "", **change.fields}))
-        return
-    old = index.by_moref(change.moref)
-    if change.kind == "leave":
-        index.drop(change.moref)
-    elif change.kind == "modify" and old is not None:
-        index.put(msgspec.structs.replace(old, **change.fields))
-    else:
-        new = VirtualMachine(change.moref, **change.fields)
-        if new != old:
-            index.put(new)
+    def _read_folders(self, session: Session, fresh: Fresh) -> None:
+        """The folders above these VMs, as they are now: one may just have been made or renamed."""
+        known, found = self._inventory.vms, Index(fresh)
+        wanted = {folder.moref for vm in fresh for folder in known.above(vm)}
+        wanted |= {vm.parent for vm in fresh}
+        asked = {"", *ROOTS}
+        while wanted := wanted - asked:
+            asked |= wanted
+            datacenters = {moref for moref in wanted if "datacenter" in moref}
+            for change in (
+                *those(session, wanted - datacenters, "Folder"),
+                *those(session, datacenters, "Datacenter"),
+            ):
+                apply(found, change)
+            wanted = {folder.parent for folder in found.folders}
+        fresh.folders = found.folders

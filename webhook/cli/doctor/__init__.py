@@ -17,6 +17,7 @@ from webhook.cli.doctor.finding import APPLY, Finding
 from webhook.cli.known import Where, cluster_of, settings_of
 from webhook.cli.output import dump
 from webhook.cluster import (
+    ApiPath,
     Cluster,
     ClusterForbidden,
     ClusterMissing,
@@ -32,8 +33,8 @@ from webhook.settings import Settings
 _OLDEST = 1, 30
 """Of Kubernetes: admission policies and matchConditions are there for good."""
 _SHIPPED = Path(__file__).with_name("shipped.json")
-_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_ADMISSION = "admissionregistration.k8s.io/v1"
+_CRDS = "apiextensions.k8s.io/v1", "customresourcedefinitions"
 _VERSION = "v1beta1"
 _FIELDS = {
     "plans": (
@@ -92,8 +93,8 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
             try:
                 findings += [finding async for finding in looks()]
             except ClusterForbidden as error:
-                fix = "run doctor as somebody who may, such as cluster-admin"
-                findings.append(Finding(area, "unknown", f"you may not look: {error}", fix))
+                fix = "run doctor with more rights, such as those of cluster-admin"
+                findings.append(Finding(area, "unknown", f"you may not read it: {error}", fix))
             except (ClusterUnreachable, msgspec.DecodeError) as error:
                 findings.append(Finding(area, "unknown", str(error), "try again"))
         return findings
@@ -109,7 +110,7 @@ class _Look:
         self._deployment: dict[str, Any] | None = None
         self._both: list[tuple[str, str, dict[str, Any] | None]] = []
 
-    async def _get(self, path: str) -> dict[str, Any] | None:
+    async def _get(self, path: ApiPath) -> dict[str, Any] | None:
         """None: there is no such object."""
         try:
             found: dict[str, Any] = msgspec.json.decode(await self._cluster.get(path))
@@ -117,8 +118,11 @@ class _Look:
             return None
         return found
 
+    def _own(self, api: str, plural: str, name: str) -> ApiPath:
+        return ApiPath(api, plural, namespace=self._namespace, name=name)
+
     async def version(self) -> AsyncIterator[Finding]:
-        told = await self._get("/version") or {}
+        told = msgspec.json.decode(await self._cluster.version(), type=dict[str, Any])
         numbers = [re.sub(r"\D", "", str(told.get(part, ""))) for part in ("major", "minor")]
         version = tuple(int(number or 0) for number in numbers)
         what = f"Kubernetes {told.get('gitVersion', 'of an unknown version')}"
@@ -130,7 +134,7 @@ class _Look:
 
     async def settle(self, findings: list[Finding]) -> None:
         """The settings: a file that is given, or those that the guard itself runs with."""
-        path = f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{rights.ACCOUNT}"
+        path = self._own("apps/v1", "deployments", rights.ACCOUNT)
         try:
             self._deployment = await self._get(path)
             if self._where.settings is not None or self._deployment is None:
@@ -138,21 +142,23 @@ class _Look:
             for volume in _at(self._deployment, "spec", "template", "spec", "volumes") or ():
                 name = _at(volume, "configMap", "name")
                 if name:
-                    path = f"/api/v1/namespaces/{self._namespace}/configmaps/{name}"
+                    path = self._own("v1", "configmaps", name)
                     text = _at(await self._get(path) or {}, "data", "settings.yaml")
                     self._settings = _settings_in(text or "", name)
                     findings.append(Finding("settings", "good", f"ConfigMap {name} can be read"))
         except SettingsInvalid as error:
-            fix = "mend manifests/base/settings.yaml, and apply it"
+            fix = "correct manifests/base/settings.yaml, and apply it"
             findings.append(Finding("settings", "wrong", str(error), fix))
         except ClusterForbidden as error:
             fix = "give --settings FILE"
-            findings.append(Finding("settings", "unknown", f"taken as by default: {error}", fix))
+            findings.append(
+                Finding("settings", "unknown", f"the defaults are assumed: {error}", fix)
+            )
 
     async def crds(self) -> AsyncIterator[Finding]:
         for plural, fields in _FIELDS.items():
             name = f"{plural}.forklift.konveyor.io"
-            found = await self._get(f"{_CRDS}/{name}")
+            found = await self._get(ApiPath(*_CRDS, name=name))
             if found is None:
                 state: Any = "note" if plural in _LATER else "wrong"
                 fix = "" if plural in _LATER else "install Forklift, or a later version of it"
@@ -177,7 +183,7 @@ class _Look:
                 fix = "install a Forklift that knows conversion migrations"
                 yield Finding("forklift", "wrong", what, fix)
             else:
-                yield Finding("forklift", "good", f"CRD {name} has all that is read")
+                yield Finding("forklift", "good", f"CRD {name} has every field that is read")
 
     async def deployment(self) -> AsyncIterator[Finding]:
         name = f"{self._namespace}/{rights.ACCOUNT}"
@@ -196,16 +202,14 @@ class _Look:
             image = str(container.get("image", ""))
             tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
             if tag and tag != __version__:
-                what = (
-                    f"it runs {image}, and this command is {__version__}: what it ships may differ"
-                )
+                what = f"it runs {image}, but this command is {__version__}: manifests may differ"
                 yield Finding("versions", "note", what)
 
     async def _configurations(self) -> list[tuple[str, str, dict[str, Any] | None]]:
         if not self._both:
             names = self._settings.tls
             self._both = [
-                (kind, name, await self._get(f"{_ADMISSION}/{kind.lower()}s/{name}"))
+                (kind, name, await self._get(ApiPath(_ADMISSION, f"{kind.lower()}s", name=name)))
                 for kind, name in (
                     ("MutatingWebhookConfiguration", names.mutating_webhook_configuration),
                     ("ValidatingWebhookConfiguration", names.validating_webhook_configuration),
@@ -217,14 +221,14 @@ class _Look:
         for kind, name, there in await self._configurations():
             for finding in webhooks.compared(kind, name, there, self._shipped["webhooks"][kind]):
                 yield finding
-        listed = await self._get(f"{_ADMISSION}/mutatingwebhookconfigurations") or {}
+        listed = await self._get(ApiPath(_ADMISSION, "mutatingwebhookconfigurations")) or {}
         own = self._settings.tls.mutating_webhook_configuration
         for finding in webhooks.order(listed.get("items") or (), own):
             yield finding
         if self._settings.tls.source == "self-managed":
             name = "conversion-guard-ca-bundle"
             for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
-                if await self._get(f"{_ADMISSION}/{plural}/{name}") is None:
+                if await self._get(ApiPath(_ADMISSION, plural, name=name)) is None:
                     what = f"no {name} in {plural}: a stolen token of the guard could change more"
                     yield Finding("webhooks", "wrong", f"{what} than caBundle", APPLY)
 
@@ -232,7 +236,7 @@ class _Look:
         chosen = self._settings.tls
         found = [there for _, _, there in await self._configurations() if there]
         place = chosen.namespace or self._namespace
-        secret = await self._get(f"/api/v1/namespaces/{place}/secrets/{chosen.secret}")
+        secret = await self._get(ApiPath("v1", "secrets", namespace=place, name=chosen.secret))
         for finding in webhooks.certificates(
             [hook for there in found for hook in there.get("webhooks") or ()],
             (secret or {}).get("data"),
@@ -289,11 +293,11 @@ class _Look:
             yield await asyncio.to_thread(_probed, str(provider), self._settings, there)
         for entry in self._settings.providers:
             if entry.type == "vsphere":
-                what = f"provider {entry.namespace}/{entry.name} is one of the settings' own"
-                yield Finding("vcenters", "note", f"{what}: the guard's log tells how it is")
+                what = f"provider {entry.namespace}/{entry.name} is from the settings"
+                yield Finding("vcenters", "note", f"{what}: the guard's log shows its state")
         if not mine and not self._settings.providers:
             what = f"there is no vSphere Provider in {', '.join(used)}: every PVC is undecided"
-            fix = "make a Provider there, or name its namespace in the setting providerNamespaces"
+            fix = "create a Provider there, or add its namespace to the setting providerNamespaces"
             yield Finding("vcenters", "wrong", what, fix)
 
 
@@ -305,7 +309,7 @@ def _probed(name: str, settings: Settings, found: FoundProvider) -> Finding:
     try:
         seen = probe(sources.address(settings, found))
     except VsphereUnreachable as error:
-        fix = "mend what it says, in the Provider, in its Secret or on the way there"
+        fix = "correct the Provider, its Secret or the network to it"
         return Finding("vcenters", "wrong", f"{where}: {error}", fix)
     if seen.missing:
         what = f"{where}: {found.user} has no {', '.join(seen.missing)} on the root folder"
@@ -317,7 +321,7 @@ def _probed(name: str, settings: Settings, found: FoundProvider) -> Finding:
         return Finding("vcenters", "wrong", what, fix)
     if found.insecure:
         what = f"{where}: its certificate is not verified (insecureSkipVerify)"
-        fix = "put its CA into the Secret's ca.crt, and take insecureSkipVerify out"
+        fix = "put its CA into the Secret's ca.crt, and remove insecureSkipVerify"
         return Finding("vcenters", "note", what, fix)
     return Finding("vcenters", "good", f"{where}: {seen.product}, {seen.vms} VMs can be read")
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from webhook.cli.doctor.finding import Finding
-from webhook.inventory.cluster import ClusterReader
+from webhook.cluster import LiveReader
 from webhook.manifests import files
 from webhook.model.objects import User
 
@@ -28,14 +28,14 @@ def account(namespace: str) -> User:
 
 
 async def granted(
-    reader: ClusterReader, guard: User, objects: Sequence[Mapping[str, Any]], place: str, fix: str
+    reader: LiveReader, guard: User, objects: Sequence[Mapping[str, Any]], place: str, fix: str
 ) -> AsyncIterator[Finding]:
     """One finding: whether all rights of these Roles are there; `place` is a namespace, or none."""
     rights = list(_rights(objects))
     missing = [
         right
         for right in rights
-        if not await reader.may(guard, right.verb, right.resource, place, right.name)
+        if not await reader.allowed(guard, right.verb, right.resource, place, right.name)
     ]
     where = f"in namespace {place}" if place else "in the whole cluster"
     if missing:

@@ -24,7 +24,7 @@ def compared(
 ) -> Iterator[Finding]:
     """A finding for each webhook that is missing, edited or somebody else's."""
     if there is None:
-        what = f"there is no {kind} {name}: nothing calls the guard by it"
+        what = f"there is no {kind} {name}: the API server does not call the guard"
         yield Finding("webhooks", "wrong", what, APPLY)
         return
     known = {hook["name"]: hook for hook in there.get("webhooks") or ()}
@@ -35,7 +35,7 @@ def compared(
             faults.append(f"{hook['name']} is missing")
         else:
             faults += [f"{hook['name']}: {fault}" for fault in _differences(hook, found)]
-    faults += [f"{stranger} is none of the shipped ones" for stranger in known]
+    faults += [f"{stranger} is not one of the shipped webhooks" for stranger in known]
     for fault in faults:
         yield Finding("webhooks", "wrong", f"{kind} {name}: {fault}", APPLY)
     if not faults:
@@ -53,7 +53,7 @@ def _differences(shipped: Mapping[str, Any], there: Mapping[str, Any]) -> Iterat
         elif not _covers(found, wanted):
             yield f"{field} is {_short(found)}, shipped is {_short(wanted)}"
     if there.get("objectSelector"):
-        yield f"objectSelector is {_short(there['objectSelector'])}, and none is shipped"
+        yield f"objectSelector is {_short(there['objectSelector'])}, but the shipped one has none"
 
 
 def _conditions(
@@ -67,7 +67,7 @@ def _conditions(
         elif found.pop(name) != _plain(one["expression"]):
             yield f"the matchCondition {name} is not the shipped one"
     for name in found:
-        yield f"the matchCondition {name} is none of the shipped ones, and may keep reviews away"
+        yield f"the matchCondition {name} is not one of the shipped ones, and may hold back reviews"
 
 
 def _plain(expression: str) -> str:
@@ -94,7 +94,7 @@ def order(configurations: Sequence[Mapping[str, Any]], own: str) -> Iterator[Fin
         if one["metadata"]["name"] < own and any(map(_sees_plans, one.get("webhooks") or ()))
     )
     for name in early:
-        what = f"{name} sees a Plan before {own} has repaired it, and may refuse what it would mend"
+        what = f"{name} sees a Plan before {own} has repaired it, and may deny what {own} repairs"
         yield Finding("webhooks", "wrong", what, f"give {own} a name that sorts before {name}")
     if not early:
         yield Finding("webhooks", "good", f"no other mutating webhook sees a Plan before {own}")
@@ -117,7 +117,7 @@ def certificates(
     self_managed: bool,
 ) -> Iterator[Finding]:
     """The caBundle of every webhook, and the serving certificate in Secret `name`."""
-    fix = _RESTART.format(namespace) if self_managed else "look at what injects the caBundle"
+    fix = _RESTART.format(namespace) if self_managed else "check what injects the caBundle"
     bundles = {hook.get("clientConfig", {}).get("caBundle") or "" for hook in hooks}
     if "" in bundles:
         empty = [h["name"] for h in hooks if not h.get("clientConfig", {}).get("caBundle")]
@@ -132,19 +132,19 @@ def certificates(
     for ca in cas:
         yield from _lasting("the CA in caBundle", ca, now, fix)
     if len(cas) < len(bundles):
-        yield Finding("certificates", "wrong", "a caBundle is no base64 of PEM", fix)
+        yield Finding("certificates", "wrong", "a caBundle is not PEM in base64", fix)
     served = _decoded((secret or {}).get("tls.crt", ""))
     if not served:
         what = f"there is no serving certificate in Secret {namespace}/{name}"
-        made = "no guard has made one yet: is one running, and has it its rights?"
-        how = made if self_managed else "see docs/install.md for who makes it"
+        made = "no guard has created one yet: is one running, with all its rights?"
+        how = made if self_managed else "see docs/install.md for what creates it"
         yield Finding("certificates", "wrong", what, how)
         return
     yield from _lasting(f"the certificate in Secret {namespace}/{name}", served, now, fix, host)
     for ca in cas:
         try:
             if not tls.trusted(ca, served, now):
-                what = "the serving certificate is signed by no CA of a caBundle"
+                what = "the serving certificate is not signed by a CA of a caBundle"
                 yield Finding("certificates", "wrong", what, fix)
         except CertificateInvalid:
             pass  # said above
@@ -161,10 +161,10 @@ def _lasting(
     if shown.days_left <= 0:
         yield Finding("certificates", "wrong", f"{what} has expired", fix)
     elif shown.days_left < _FEW_DAYS:
-        what = f"{what} ends in {shown.days_left:.1f} days, and should have been renewed"
+        what = f"{what} expires in {shown.days_left:.1f} days, and should have been renewed"
         yield Finding("certificates", "wrong", what, fix)
     else:
-        yield Finding("certificates", "good", f"{what} is good for {shown.days_left:.0f} days")
+        yield Finding("certificates", "good", f"{what} is valid for {shown.days_left:.0f} days")
     if host is not None and host not in shown.names:
         what = f"{what} is for {', '.join(sorted(shown.names)) or 'no name'}, not for {host}"
         yield Finding("certificates", "wrong", what, fix)

@@ -1,10 +1,11 @@
-// How Forklift finds a disk's PVC, in the language that it is written in: what Python's regular
-// expressions and blanks are held against. A question a line on standard input, an answer a line.
+// How Forklift finds a disk's PVC and reads vSphere's names, in the language that it is written in:
+// what Python's regular expressions, blanks and escapes are held against. A question a line on standard input, an answer a line.
 package main
 
 import (
 	"encoding/json"
 	"log"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -21,6 +22,7 @@ type claim struct {
 type question struct {
 	Disks  []string `json:"disks"`
 	Claims []claim  `json:"claims"`
+	Names  []string `json:"names"`
 }
 
 type answer struct {
@@ -31,14 +33,24 @@ type answer struct {
 	// Found is each disk's claim by its place, or -1: the migration fails on such a disk
 	// (vsphere/builder.go, mapDisks).
 	Found []int `json:"found"`
+	// Names are those that vSphere says, as the inventory has them.
+	Names []string `json:"names"`
 }
 
 func trim(file string) string {
 	return snapshot.ReplaceAllString(file, ".vmdk")
 }
 
+// The inventory leaves a name alone where it can't be read (container/vsphere/model.go).
+func unescape(name string) string {
+	if read, err := url.PathUnescape(name); err == nil {
+		return read
+	}
+	return name
+}
+
 func ask(q question) answer {
-	a := answer{Trimmed: []string{}, LeftOut: []bool{}, Found: []int{}}
+	a := answer{Trimmed: []string{}, LeftOut: []bool{}, Found: []int{}, Names: []string{}}
 	bySource := map[string]int{}
 	for place, c := range q.Claims {
 		out := strings.HasPrefix(c.Name, "prime-") || strings.TrimSpace(c.Source) == ""
@@ -55,6 +67,9 @@ func ask(q question) answer {
 			place = -1
 		}
 		a.Found = append(a.Found, place)
+	}
+	for _, name := range q.Names {
+		a.Names = append(a.Names, unescape(name))
 	}
 	return a
 }

@@ -1,0 +1,172 @@
+"""What a caller may be told: answers to who may know nothing don't depend on what he may not know.
+
+Each pair of worlds differs in one thing that the object does not prove. The same object must get
+the same bytes in both: messages, warnings, audit annotations, the patch.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.cases import BASE, NAMESPACE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, pvc
+from webhook.cli.demo import merged
+from webhook.engine.judge import decide
+from webhook.engine.policy import Policy
+from webhook.engine.repair import repair
+from webhook.engine.sources import Sources
+from webhook.inventory.provider import Inventory
+from webhook.model.review import Denied, parse, render
+from webhook.model.vms import Disk, VirtualMachine
+
+MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
+SECOND = merged(
+    PVC,
+    {
+        "metadata": {
+            "name": "disk-1",
+            "annotations": {
+                "forklift.konveyor.io/disk-source": "[LocalDS_0] database/disk-002.vmdk"
+            },
+        },
+        "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+    },
+)
+BOUND = {"status": {"phase": "Bound", "capacity": {"storage": "20Gi"}}}
+
+
+def answer(
+    obj: dict[str, Any],
+    *vms: VirtualMachine,
+    others: Iterable[Vcenter] = (),
+    there: Cluster | None = None,
+    trust: bool = False,
+) -> bytes:
+    """Both answers, as bytes."""
+    vcenter = Vcenter(VSPHERE, *vms)
+    inventory = Inventory([vcenter.inventory, *(one.inventory for one in others)])
+    policy = Policy(trust_network=trust)
+    cluster = FixedCluster(there) if there else None
+    followed = cluster.followed() if cluster else None
+    sources = Sources(inventory, policy, lambda: 10_000.0, followed, cluster)
+
+    async def both() -> bytes:
+        review = parse(msgspec.json.encode(review_of(obj)))
+        deadline = asyncio.get_running_loop().time() + 5
+        mutated = await repair(review, sources, deadline)
+        validated = await decide(review, sources, deadline)
+        return render(review, mutated) + render(review, validated)
+
+    return asyncio.run(both())
+
+
+def with_(**change: Any) -> VirtualMachine:
+    return msgspec.structs.replace(DATABASE, **change)
+
+
+ANOTHER = VirtualMachine("vm-900", "payroll", uuid="4232dddd-0000-0000-0000-000000000001")
+HIDDEN = [
+    {"power_state": "poweredOff"},
+    {"power_state": "suspended"},
+    {"tools": "guestToolsNotRunning"},
+    {"name": "payroll"},
+    {"disks": (*DATABASE.disks, Disk("[ds] x/usb.vmdk", 1, bus="usb", key=9))},
+    {"disks": (*DATABASE.disks, Disk("[ds] x/sparse.vmdk", 1, backing="SeSparse", key=9))},
+    {"disks": tuple(Disk(f"[ds] x/{n}.vmdk", 1, key=n) for n in range(12))},
+]
+
+
+@pytest.mark.parametrize("change", HIDDEN, ids=str)
+def test_a_plan_tells_nothing_of_a_vm_that_it_names(change: dict[str, Any]) -> None:
+    plan = merged(PLAN, {"spec": {"vms": [{"id": "vm-178"}]}})
+    assert answer(plan, DATABASE) == answer(plan, with_(**change))
+    if "name" not in change:
+        assert answer(plan, DATABASE, trust=True) != answer(plan, with_(**change), trust=True)
+
+
+@pytest.mark.parametrize("entry", [{"id": "vm-178"}, {"name": "database"}])
+def test_a_refused_plan_doesnt_tell_what_is_there(entry: dict[str, str]) -> None:
+    """Nothing, a template, or, of a name, two VMs: one answer."""
+    plan = merged(PLAN, {"spec": {"vms": [entry]}})
+    worlds = [[], [with_(template=True)]]
+    if "name" in entry:
+        worlds.append([DATABASE, with_(moref="vm-9", uuid=ANOTHER.uuid)])
+    assert len({answer(plan, *vms) for vms in worlds}) == 1
+    assert len({answer(plan, *vms, trust=True) for vms in worlds}) == len(worlds)
+
+
+def test_a_pvc_doesnt_tell_whether_its_vmid_is_a_vm() -> None:
+    wrong = pvc(uuid="4232eeee-0000-0000-0000-000000000009")
+    worlds: list[list[VirtualMachine]] = [[], [DATABASE], [with_(template=True)], [with_(name="x")]]
+    assert len({answer(wrong, *vms) for vms in worlds}) == 1
+
+
+@pytest.mark.parametrize("twin", [{"moref": "vm-9", "name": "clone"}, None])
+def test_a_proven_pvc_tells_nothing_of_other_vms(twin: dict[str, Any] | None) -> None:
+    other = with_(**twin) if twin else ANOTHER
+    for obj in (PVC, pvc(source="[x] y.vmdk"), pvc(uuid=DATABASE.instance_uuid)):
+        assert answer(obj, DATABASE) == answer(obj, DATABASE, other)
+
+
+def test_the_name_of_a_provider_is_told_to_who_may_know_it() -> None:
+    for obj in (pvc(vm_id="vm-9"), pvc(uuid="4232eeee-0000-0000-0000-000000000009")):
+        assert VSPHERE.encode() not in answer(obj, DATABASE)
+    assert VSPHERE.encode() in answer(pvc(vm_id="vm-9"), DATABASE, trust=True)
+
+
+def whole(*pvcs: dict[str, Any], **more: Any) -> Cluster:
+    return Cluster(pvcs=[merged(one, BOUND) for one in pvcs], plan=PLAN, **more)
+
+
+FOREIGN = merged(MIGRATION, {"metadata": {"namespace": "strangers"}})
+WORLDS = [
+    whole(),
+    whole(PVC),
+    whole(SECOND),
+    whole(PVC, SECOND, merged(PVC, {"metadata": {"name": "again"}})),
+    Cluster(plan=merged(PLAN, {"spec": {"vms": [{"id": "vm-7"}], "targetNamespace": "secret"}})),
+    Cluster(plan=merged(PLAN, {"spec": {"vms": [{"id": "vm-7"}, {"name": "x"}, {"id": "vm-8"}]}})),
+]
+
+
+def test_a_foreign_plan_is_not_spoken_of() -> None:
+    answers = {answer(FOREIGN, DATABASE, there=there) for there in WORLDS}
+    assert len(answers) == 1
+    said = answers.pop()
+    for secret in (b"vm-178", b"vm-7", b"secret", b"migrated-workloads", VSPHERE.encode()):
+        assert secret not in said
+    told = {
+        answer(merged(FOREIGN, {}), DATABASE, there=there, trust=True)
+        for there in (msgspec.structs.replace(w, rights=(*w.rights, "get plans")) for w in WORLDS)
+    }
+    assert len(told) > 3
+
+
+def test_a_plan_of_ones_own_namespace_is_told_without_counting_disks() -> None:
+    one, none = (answer(MIGRATION, DATABASE, there=there) for there in (whole(PVC), whole()))
+    assert one == none
+    assert b"vm-178" in one
+
+
+def test_a_conversion_doesnt_tell_whether_a_foreign_pvc_is_there() -> None:
+    foreign = merged(CONVERSION, {"metadata": {"namespace": "strangers"}})
+    foreign = merged(foreign, {"spec": {"targetNamespace": "migrated-workloads"}})
+    worlds = [whole(), whole(PVC), whole(SECOND)]
+    assert len({answer(foreign, DATABASE, there=there) for there in worlds}) == 1
+
+
+def test_audit_annotations_are_part_of_the_answer() -> None:
+    async def annotations(trust: bool) -> dict[str, str]:
+        sources = Sources(
+            Inventory([Vcenter(VSPHERE, DATABASE).inventory]), Policy(trust_network=trust), float
+        )
+        review = parse(msgspec.json.encode(review_of(pvc(vm_id="vm-9"))))
+        verdict = await decide(review, sources, asyncio.get_running_loop().time() + 5)
+        assert isinstance(verdict, Denied)
+        return verdict.audit
+
+    assert "provider" not in asyncio.run(annotations(trust=False))
+    assert asyncio.run(annotations(trust=True))["provider"] == f"{NAMESPACE}/{VSPHERE}"

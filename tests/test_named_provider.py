@@ -1,0 +1,92 @@
+"""A Plan names its provider: no other's state matters to it, nor to its Migrations."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.cases import BASE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.test_audience import SECOND
+from tests.test_decide import DATABASE, NOW, PLAN, PVC, Vcenter
+from webhook.cli.demo import merged
+from webhook.engine.judge import decide
+from webhook.engine.policy import Policy
+from webhook.engine.sources import Sources
+from webhook.inventory.provider import Inventory
+from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse
+
+MIGRATION = BASE["Migration"]
+WRONG = merged(PLAN, {"spec": {"vms": [{"id": "vm-9"}]}})
+
+
+class Forbidden:
+    """A webhook.inventory.cluster.Unlisted."""
+
+    passing = False
+
+    def why(self) -> str:
+        return "403"
+
+
+def judged(
+    obj: dict[str, Any],
+    *vcenters: Vcenter,
+    old: dict[str, Any] | None = None,
+    plan: dict[str, Any] = PLAN,
+    unlisted: str = "",
+    **policy: Any,
+) -> Verdict:
+    """In a cluster that has both PVCs, bound, and `plan`."""
+    bound = {"status": {"phase": "Bound"}}
+    cluster = FixedCluster(Cluster(pvcs=[merged(one, bound) for one in (PVC, SECOND)], plan=plan))
+    inventory = Inventory(vcenter.inventory for vcenter in vcenters)
+    if unlisted:
+        inventory.unlisted[unlisted] = Forbidden()
+    there = Sources(inventory, Policy(**policy), lambda: NOW, cluster.followed(), cluster)
+
+    async def judge() -> Verdict:
+        review = parse(msgspec.json.encode(review_of(obj, old)))
+        return await decide(review, there, asyncio.get_running_loop().time() + 5)
+
+    return asyncio.run(judge())
+
+
+def test_a_namespace_that_cant_be_listed_is_no_matter_to_a_provider_that_is_known() -> None:
+    vcenter = Vcenter(VSPHERE, DATABASE)
+    assert isinstance(judged(MIGRATION, vcenter, unlisted="elsewhere"), Admitted)
+    assert isinstance(judged(WRONG, vcenter, unlisted="elsewhere"), Denied)
+    unknown = judged(MIGRATION, Vcenter("b"), unlisted="openshift-mtv")
+    assert isinstance(unknown, Undecided)
+    assert "openshift-mtv are not known yet: 403" in unknown.message
+
+
+def test_a_provider_that_isnt_known_is_named() -> None:
+    verdict = judged(MIGRATION, Vcenter("b", DATABASE))
+    assert isinstance(verdict, Undecided)
+    assert f"openshift-mtv/{VSPHERE}" in verdict.message
+    assert "openshift-mtv/b" not in verdict.message
+
+
+@pytest.mark.parametrize("obj", [MIGRATION, WRONG])
+def test_its_own_provider_is_never_ignored(obj: dict[str, Any]) -> None:
+    own = Vcenter(VSPHERE, DATABASE).never_read()
+    ignored = frozenset({own.inventory.name})
+    verdict = judged(obj, own, Vcenter("b"), ignore_providers=ignored)
+    assert isinstance(verdict, Undecided)
+    assert verdict.message.startswith(f"provider {own.inventory.name} is not known yet")
+
+
+@pytest.mark.parametrize("nowhere", [None, ""])
+def test_a_migration_without_a_target_namespace_is_denied(nowhere: str | None) -> None:
+    plan = merged(PLAN, {"spec": {"targetNamespace": nowhere}})
+    verdict = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), plan=plan)
+    assert isinstance(verdict, Denied)
+    assert "write spec.targetNamespace" in str(verdict.causes[0])
+
+
+def test_a_migration_that_resumes_no_longer_is_judged() -> None:
+    resumes = merged(MIGRATION, {"spec": {"resumeConversion": True}})
+    vcenter = Vcenter(VSPHERE, msgspec.structs.replace(DATABASE, disks=DATABASE.disks[:1]))
+    assert isinstance(judged(resumes, vcenter), Admitted)
+    assert isinstance(judged(MIGRATION, vcenter, old=resumes), Denied)

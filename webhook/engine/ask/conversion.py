@@ -1,0 +1,197 @@
+"""Are the PVCs that this Conversion names the whole disk set of the VM that they name?"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from webhook.engine.ask import Seen, Views, Wanted, changed, judged_before
+from webhook.engine.ask.pvc import known_to
+from webhook.engine.sources import Sources
+from webhook.facts.audience import Audience
+from webhook.facts.diskset import DiskSet
+from webhook.facts.facts import ConversionFacts
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.forklift import Conversion, ConversionDisk
+from webhook.model.keys import (
+    CONVERSION_DESTINATION_FIELD,
+    CONVERSION_DISKS_FIELD,
+    CONVERSION_FIELDS,
+    MOREF,
+    Action,
+    echoed,
+    quoted,
+)
+from webhook.model.objects import Claim, KubeObject, StorageClass, User
+from webhook.model.review import Cause
+from webhook.model.vms import VirtualMachine
+
+_VEIL = Cause(
+    CONVERSION_DISKS_FIELD,
+    "the PVCs are not the whole disk set of one VM, each ready: whoever may list them finds the "
+    "reason with `conversion-guard check`",
+    "FieldValueInvalid",
+    "conversion-disks",
+)
+
+
+class ConversionSubject(msgspec.Struct, frozen=True):
+    """A Conversion, and what it was before."""
+
+    conversion: Conversion
+    is_new: bool
+    changed: frozenset[str]
+
+    @property
+    def judged(self) -> bool:
+        return bool(self.changed) and self.conversion.judged
+
+
+def subject(obj: KubeObject, old: KubeObject | None) -> ConversionSubject:
+    """See webhook.engine.ask.Kind."""
+    conversion, before = Conversion.of(obj), judged_before(Conversion.of, old)
+    fields = changed(conversion.fields, before.fields) if before else CONVERSION_FIELDS
+    return ConversionSubject(conversion, before is None, fields)
+
+
+async def gather(
+    subject: ConversionSubject, sources: Sources, user: User, *, whole: bool = True
+) -> "AskedConversion":
+    """See webhook.engine.ask.Kind. The PVCs that it names are asked live."""
+    providers = tuple(sources.inventory.vsphere())
+    conversion = subject.conversion
+    destination = conversion.destination
+    known = sources.inventory.get(destination.namespace, destination.name)
+    if known is not None and known.remote:
+        why = f"the PVCs of {echoed(destination)} are in another cluster"
+        warning = f"{CONVERSION_DESTINATION_FIELD}: not checked: {why}"
+        return AskedConversion(subject=subject, warnings=(warning,))
+    # A pod mounts PVCs of its own namespace only: what is named elsewhere is never looked at.
+    places = [conversion.namespace] if conversion.namespace else []
+    named, audience = await asyncio.gather(
+        _named(conversion, places, sources),
+        _audience(conversion, places, providers, sources, user),
+    )
+    return AskedConversion(
+        subject=subject,
+        providers=providers,
+        audience=audience,
+        named=named,
+        classes=sources.followed.classes.known() if sources.followed else None,
+    )
+
+
+async def _named(
+    conversion: Conversion, places: Sequence[str], sources: Sources
+) -> tuple[tuple[ConversionDisk, Claim | None], ...] | None:
+    if sources.cluster is None:
+        return None
+    lists = await asyncio.gather(*(sources.cluster.claims(place) for place in places))
+    known = {(claim.namespace, claim.name): claim for claims in lists for claim in claims}
+    return tuple((disk, known.get((disk.namespace, disk.name))) for disk in conversion.disks)
+
+
+async def _audience(
+    conversion: Conversion,
+    places: Sequence[str],
+    providers: Sequence[ProviderInventory],
+    sources: Sources,
+    user: User,
+) -> Audience:
+    foreign = [place for place in places if place != conversion.home]
+    may = (sources.may(user, "list", "persistentvolumeclaims", place, "") for place in foreign)
+    known, rights = await asyncio.gather(known_to(user, providers, sources), asyncio.gather(*may))
+    return Audience(known, claims=all(rights))
+
+
+class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
+    """See webhook.engine.ask.Asked."""
+
+    subject: ConversionSubject
+    providers: tuple[ProviderInventory, ...] = ()
+    audience: Audience = Audience(claims=True)
+    named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
+    classes: Mapping[str, StorageClass] | None = None
+    warnings: tuple[str, ...] = ()
+    """Why it is not judged, where it isn't."""
+
+    at_most: Action = "deny"
+    gate = True
+    any_provider = True
+    names_plan: tuple[str, str] | None = None
+
+    @property
+    def judged(self) -> bool:
+        return not self.warnings
+
+    @property
+    def created(self) -> bool:
+        return self.subject.is_new
+
+    @property
+    def changed(self) -> frozenset[str]:
+        return self.subject.changed
+
+    @property
+    def namespace(self) -> str:
+        return self.subject.conversion.namespace
+
+    @property
+    def veil(self) -> Cause | None:
+        return None if self.audience.claims else _VEIL
+
+    @property
+    def vms(self) -> Iterable[str]:
+        return (self.subject.conversion.vm_id,)
+
+    async def confirmed(self, sources: Sources) -> "AskedConversion":
+        """See Asked: it was asked live."""
+        return self
+
+    def facts_for(self, reads: frozenset[str], facts: ConversionFacts) -> ConversionFacts | None:
+        """See Asked."""
+        return facts if self.created or reads & self.changed else None
+
+    def seen(self, source: ProviderInventory | None, views: Views) -> Seen[ConversionFacts]:
+        """See Asked."""
+        first = self._first
+        vms = views.get(source.name) if source else None
+        vm = vms.by_moref(first.vm_id) if first and vms else None
+        same = vm is not None and first is not None and vm.uuid == first.vm_uuid
+        told = source is not None and self.audience.knows(source.name)
+        outcome: Literal["one", "none", "template", "unread"] = "none"
+        if vm is not None and same:
+            outcome = "unread" if vm.trouble else "template" if vm.template else "one"
+        disks = None
+        if vm is not None and source is not None and outcome == "one":
+            disks = self._disks(vm, source, told=told)
+        facts = ConversionFacts(
+            conversion=self.subject.conversion,
+            named=self.named,
+            provider=source.provider if source and told else None,
+            outcome=outcome,
+            trouble=(vm.trouble or "") if vm else "",
+            disks=disks,
+        )
+        return Seen(facts, (2 if same else 1) if vm else 0, told)
+
+    def _disks(self, vm: VirtualMachine, source: ProviderInventory, *, told: bool) -> DiskSet:
+        return DiskSet.of(
+            vm,
+            [claim for _, claim in self.named or () if claim],
+            provider=source.name,
+            audience=self.audience,
+            label=str(vm) if told else quoted(vm.moref),
+            namespace=self.namespace,
+            classes=self.classes,
+        )
+
+    def wanted(self, facts: ConversionFacts, fields: Collection[str]) -> Wanted:
+        """See Asked."""
+        first = self._first
+        return Wanted({first.vm_id} if first and MOREF.fullmatch(first.vm_id) else ())
+
+    @property
+    def _first(self) -> Claim | None:
+        return next((claim for _, claim in self.named or () if claim), None)

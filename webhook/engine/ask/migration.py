@@ -1,0 +1,198 @@
+"""Has every VM that this Migration will shut down all of its disks?"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
+
+from webhook.engine.ask import Seen, Views, Wanted, changed, judged_before
+from webhook.engine.ask import plan as plans
+from webhook.engine.ask.plan import AskedPlan, PlanSubject
+from webhook.engine.sources import Sources
+from webhook.errors import ClusterUnreachable
+from webhook.facts.audience import Audience
+from webhook.facts.facts import MigrationFacts
+from webhook.inventory.cluster import ClusterReader
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.forklift import Migration
+from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, RESUME_FIELD, Action, quoted
+from webhook.model.objects import KubeObject, Metadata, User
+from webhook.model.review import Cause
+
+_PLANS = "plans.forklift.konveyor.io"
+_VEIL = Cause(
+    MIGRATION_PLAN_FIELD,
+    "the Plan can't be migrated as it is: whoever may get it finds the reason with "
+    "`conversion-guard check`, or in the Plan's Events",
+    "FieldValueInvalid",
+    "migration-disks",
+)
+
+
+class MigrationSubject(msgspec.Struct, frozen=True):
+    """A Migration, and what it was before."""
+
+    migration: Migration
+    namespace: str
+    """The Migration's own."""
+    is_new: bool
+    changed: frozenset[str]
+
+    @property
+    def judged(self) -> bool:
+        return bool(self.changed) and self.migration.judged
+
+
+def subject(obj: KubeObject, old: KubeObject | None) -> MigrationSubject:
+    """See webhook.engine.ask.Kind."""
+    migration, before = Migration.of(obj), judged_before(Migration.of, old)
+    fields = changed(migration.fields, before.fields) if before else MIGRATION_FIELDS
+    own = (obj.get("metadata") or Metadata()).get("namespace") or ""
+    return MigrationSubject(migration, own, before is None, fields)
+
+
+async def gather(
+    subject: MigrationSubject, sources: Sources, user: User, *, whole: bool = True
+) -> "AskedMigration":
+    """See webhook.engine.ask.Kind. The Plan is read live. What can't be known to be a conversion is
+    admitted, with a warning: warm and cold migrations must not suffer."""
+    named = subject.migration.plan
+    try:
+        if sources.cluster is None:
+            raise ClusterUnreachable("the guard has no access to the cluster")
+        obj = await sources.cluster.plan(named.namespace, named.name)
+    except ClusterUnreachable as error:
+        if _known_conversion(subject, sources):
+            raise
+        return _unchecked(subject, str(error))
+    if obj is None:
+        return _unchecked(subject, f"there is no Plan {quoted(named)}")
+    planned = plans.subject(obj, None)
+    if not planned.judged:
+        return AskedMigration(subject=subject)
+    visible = await _visible(subject, sources, user)
+    asked = await of_plan(planned, sources, user, subject=subject, visible=visible)
+    if asked.plan is not None and asked.plan.remote:
+        return _unchecked(subject, f"the PVCs of {quoted(named)} are in another cluster")
+    return asked
+
+
+async def of_plan(
+    planned: PlanSubject,
+    sources: Sources,
+    user: User,
+    *,
+    subject: MigrationSubject | None = None,
+    visible: bool = True,
+) -> "AskedMigration":
+    """A Migration of that Plan: one that is there, or any. Raises ClusterUnreachable."""
+    if sources.cluster is None:
+        raise ClusterUnreachable("the guard has no access to the cluster")
+    namespace = planned.plan.target_namespace
+    plan, mounted = await asyncio.gather(
+        plans.gather(planned, sources, user), _mounted(namespace, sources.cluster)
+    )
+    audience = msgspec.structs.replace(plan.audience, plan=visible)
+    plan = msgspec.structs.replace(plan, audience=audience, mounted=mounted)
+    return AskedMigration(subject=subject or _ANY, plan=plan)
+
+
+async def _mounted(namespace: str, cluster: ClusterReader) -> Mapping[str, str]:
+    return await cluster.mounted(namespace) if namespace else {}
+
+
+def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:
+    """Whether the Plan was followed a moment ago, and was a conversion."""
+    named, followed = subject.migration.plan, sources.followed
+    known = followed.plans.get(f"{named.namespace}/{named.name}") if followed else None
+    return known == "conversion"
+
+
+def _unchecked(subject: MigrationSubject, why: str) -> "AskedMigration":
+    return AskedMigration(
+        subject=subject, warnings=(f"{MIGRATION_PLAN_FIELD}: not checked: {why}",)
+    )
+
+
+async def _visible(subject: MigrationSubject, sources: Sources, user: User) -> bool:
+    named = subject.migration.plan
+    if named.namespace == subject.namespace:
+        return True
+    return await sources.may(user, "get", _PLANS, named.namespace, named.name)
+
+
+_ANY = MigrationSubject(Migration(), "", True, MIGRATION_FIELDS)
+
+
+class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
+    """See webhook.engine.ask.Asked. Without a `plan` there is nothing to judge."""
+
+    subject: MigrationSubject
+    plan: AskedPlan | None = None
+    warnings: tuple[str, ...] = ()
+
+    at_most: Action = "deny"
+    gate = True
+    any_provider = False
+
+    @property
+    def judged(self) -> bool:
+        return self.plan is not None
+
+    @property
+    def created(self) -> bool:
+        return self.subject.is_new
+
+    @property
+    def changed(self) -> frozenset[str]:
+        return self.subject.changed
+
+    @property
+    def namespace(self) -> str:
+        return self.plan.namespace if self.plan else ""
+
+    @property
+    def audience(self) -> Audience:
+        return self.plan.audience if self.plan else Audience()
+
+    @property
+    def veil(self) -> Cause | None:
+        return None if self.audience.plan else _VEIL
+
+    @property
+    def names_plan(self) -> tuple[str, str] | None:
+        named = self.subject.migration.plan
+        return (named.namespace, named.name) if self.audience.plan else None
+
+    @property
+    def vms(self) -> Iterable[str]:
+        return self.plan.vms if self.plan and self.audience.plan else ()
+
+    @property
+    def providers(self) -> Sequence[ProviderInventory]:
+        return self.plan.providers if self.plan else ()
+
+    async def confirmed(self, sources: Sources) -> "AskedMigration":
+        """See Asked: it was asked live."""
+        return self
+
+    def facts_for(self, reads: frozenset[str], facts: MigrationFacts) -> MigrationFacts | None:
+        """See Asked."""
+        # Forklift itself proves the disks of a conversion that it resumes.
+        if (RESUME_FIELD in reads) is not self.subject.migration.resumes:
+            return None
+        # Whether it resumes decides which rules there are: all of them begin anew with it.
+        fresh = self.created or (reads | {RESUME_FIELD}) & self.changed
+        return facts if fresh else None
+
+    def seen(self, source: ProviderInventory | None, views: Views) -> Seen[MigrationFacts]:
+        """See Asked."""
+        assert self.plan is not None  # noqa: S101  there is nothing to judge without
+        seen = self.plan.seen(source, views)
+        return Seen(MigrationFacts(plan=seen.facts), seen.rank, told=self.audience.plan)
+
+    def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> Wanted:
+        """See Asked: every VM that will run, in one read."""
+        if self.plan is None:
+            return Wanted()
+        return self.plan.wanted_of(vm.entry for vm in facts.plan.vms if vm.judged)

@@ -1,0 +1,82 @@
+"""What there is to ask about each kind of object, and its rules and defaults in their order."""
+
+from collections.abc import Callable
+from typing import Any, Generic
+
+import msgspec
+
+from webhook.engine.ask import Kind, conversion, migration, plan, pvc
+from webhook.engine.policy import Policy
+from webhook.facts.facts import ConversionFacts, F, Facts, MigrationFacts, PlanFacts, PvcFacts
+from webhook.facts.rule import Default, Rule
+from webhook.model import review
+from webhook.model.keys import MARK, PRIME, UUID
+from webhook.model.objects import User
+from webhook.model.review import Admitted, Skip
+from webhook.rules import DEFAULTS, RULES
+
+
+class Book(msgspec.Struct, Generic[F], frozen=True):
+    """One kind's."""
+
+    ask: Kind[F]
+    rules: tuple[Rule[F], ...]
+    defaults: tuple[Default[F], ...]
+    namespace: Callable[[Any], str]
+    """Whose enforcement counts while nothing could be asked yet, of a subject."""
+
+    @property
+    def gate(self) -> bool:
+        """Whether any of its rules is one that a namespace's label doesn't lower."""
+        return any(rule.gate for rule in self.rules)
+
+    def skipped(self, subject: Any, policy: Policy, user: User) -> Admitted | None:
+        """For a PVC that is not a vendor's. It proves nothing: the whole-disk-set proof looks at
+        every PVC."""
+        why = _why(subject, policy, user) if isinstance(subject, pvc.PvcSubject) else None
+        if why is None:
+            return None
+        audit = {"verdict": "skipped", "skipped-because": _SKIPS[why]}
+        return Admitted(audit=audit, skipped=why)
+
+
+def _why(subject: pvc.PvcSubject, policy: Policy, user: User) -> Skip | None:
+    claim = subject.pvc
+    if UUID.fullmatch(str(claim.labels.get(MARK, ""))):
+        return "forklift-mark"
+    if claim.name.startswith(PRIME):
+        if not claim.vm_uuid:
+            return "populator"
+        if user.username in policy.importers:
+            return "importer"
+    return None
+
+
+_SKIPS: dict[Skip, str] = {
+    "forklift-mark": "marked by Forklift: the label migration is a uuid",
+    "populator": "a populator's own PVC: named prime-*, without vmUUID",
+    "importer": "a populator's own PVC: named prime-*, by an importer",
+}
+
+
+def _book(ask: Any, facts: type[Facts], namespace: Callable[[Any], str]) -> Book[Any]:
+    return Book(
+        ask,
+        tuple(rule for rule in RULES if rule.facts is facts),
+        tuple(default for default in DEFAULTS if default.facts is facts),
+        namespace,
+    )
+
+
+MIGRATIONS: Book[MigrationFacts] = _book(migration, MigrationFacts, lambda one: "")
+_BOOKS: dict[review.Kind, Book[Any]] = {
+    review.PVC: _book(pvc, PvcFacts, lambda one: one.pvc.namespace),
+    review.PLAN: _book(plan, PlanFacts, lambda one: one.plan.target_namespace),
+    review.MIGRATION: MIGRATIONS,
+    review.CONVERSION: _book(conversion, ConversionFacts, lambda one: one.conversion.namespace),
+}
+
+
+def book_of(kind: review.Kind) -> Book[Any]:
+    """Of one of webhook.model.review.JUDGED."""
+    return _BOOKS[kind]

@@ -1,0 +1,97 @@
+"""What the rules say on one provider's word, sorted by what is to be done about it."""
+
+from typing import Any, Generic
+
+import msgspec
+
+from webhook.engine.ask import Asked, Seen
+from webhook.engine.policy import Enforcement, milder
+from webhook.facts.facts import F
+from webhook.facts.rule import Finding, Rule, Unknown
+from webhook.inventory.provider import ProviderInventory
+from webhook.model.keys import Action
+from webhook.model.review import Cause, Reason
+
+
+class Opinion(msgspec.Struct, Generic[F], frozen=True):
+    """The causes, by what they rest on and what is done about them."""
+
+    source: ProviderInventory | None
+    facts: F
+    told: bool
+    """Whether the provider's name may be told."""
+    deny: tuple[Cause, ...] = ()
+    """Denials that the object alone is enough for."""
+    deny_vsphere: tuple[Cause, ...] = ()
+    """Denials that rest on the inventory: to be confirmed."""
+    deny_cluster: tuple[Cause, ...] = ()
+    """Denials that rest on what is followed of the cluster: to be confirmed."""
+    unknown: tuple[Cause, ...] = ()
+    warn: tuple[Cause, ...] = ()
+    audit: tuple[Cause, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is in the way."""
+        return not (self.deny or self.deny_vsphere or self.deny_cluster or self.unknown)
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """All of them."""
+        denials = (*self.deny, *self.deny_vsphere, *self.deny_cluster)
+        return (*denials, *self.unknown, *self.warn, *self.audit)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """In the order in which a reader expects them."""
+        return tuple(f"{cause.field}: {cause}" for cause in sorted(self.warn, key=Cause.place))
+
+    def annotations(self, verdict: str) -> dict[str, str]:
+        """For the audit log."""
+        audit = {"verdict": verdict}
+        if causes := self.causes:
+            audit["rules"] = ",".join(sorted({cause.rule for cause in causes}))
+        return audit
+
+
+def opine(
+    asked: Asked[F],
+    rules: tuple[Rule[F], ...],
+    enforcement: Enforcement,
+    source: ProviderInventory | None,
+    seen: Seen[F],
+) -> Opinion[F]:
+    """What `rules` say of what `source` says."""
+    piles: dict[str, tuple[Cause, ...]] = {}
+    for rule in rules:
+        facts = asked.facts_for(rule.reads, seen.facts)
+        if facts is None:
+            continue
+        action = enforcement.action(rule)
+        if action == "off":
+            continue
+        for said in rule.check(facts):
+            where = _pile(rule, action, said)
+            if where != "off":
+                piles[where] = (*piles.get(where, ()), _cause(said, rule, where))
+    return Opinion(source, seen.facts, seen.told, **piles)
+
+
+def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
+    """Where in an opinion it belongs."""
+    if isinstance(said, Unknown):
+        return "unknown" if action == "deny" else action
+    action = milder(action, said.at_most)
+    if action != "deny" or said.certain:
+        return action
+    if rule.asks_vsphere:
+        return "deny_vsphere"
+    return "deny_cluster" if rule.asks_cluster else "deny"
+
+
+def _cause(said: Finding | Unknown, rule: Rule[Any], where: str) -> Cause:
+    action: Action = "warn" if where == "warn" else "audit" if where == "audit" else "deny"
+    if isinstance(said, Unknown):
+        reason: Reason = "FieldValueInvalid"
+        return Cause(said.field, said.message, reason, rule.id, action, entry=said.entry)
+    return Cause(said.field, said.message, said.reason, rule.id, action, said.expected, said.entry)

@@ -1,0 +1,236 @@
+"""A VM's whole disk set against its PVCs, in words that its audience may hear.
+
+A rule gets findings from here, and neither the proof nor the VM: what it can't see it can't tell.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from webhook.facts import names
+from webhook.facts.audience import Audience
+from webhook.facts.finding import Finding
+from webhook.facts.proof import Proof, prove
+from webhook.model.keys import Action, echoed, quoted
+from webhook.model.objects import Claim, StorageClass
+from webhook.model.vms import Disk, VirtualMachine
+
+_SHOWN = 3
+Pile = Literal["matched", "missing", "surplus", "wrong", "unbound"]
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """A disk, a PVC, or both; each as far as it may be told."""
+
+    pile: Pile
+    disk_source: str | None = None
+    """The disk's; of a wrong PVC what it says."""
+    claim: str | None = None
+
+
+class DiskSet:
+    """One VM's. Use `of`."""
+
+    __slots__ = (
+        "_any_attached",
+        "_classes",
+        "_mounted",
+        "_names",
+        "_namespace",
+        "_proof",
+        "_vms",
+        "_who",
+    )
+
+    def __init__(
+        self,
+        proof: Proof,
+        who: str,
+        namespace: str,
+        *,
+        any_attached: bool,
+        vms: bool,
+        claims: bool,
+        classes: Mapping[str, StorageClass] | None,
+        mounted: Mapping[str, str],
+    ) -> None:
+        self._proof, self._who, self._namespace = proof, who, echoed(namespace)
+        self._vms, self._names = vms, claims
+        self._any_attached = any_attached
+        self._classes, self._mounted = classes, mounted
+
+    @classmethod
+    def of(
+        cls,
+        vm: VirtualMachine,
+        claims: Sequence[Claim],
+        *,
+        provider: str,
+        audience: Audience,
+        label: str,
+        namespace: str,
+        classes: Mapping[str, StorageClass] | None = None,
+        mounted: Mapping[str, str] | None = None,
+    ) -> "DiskSet":
+        """Of `vm`, called `label`, and its PVCs among `claims` of `namespace`.
+
+        `classes` tell which PVCs bind only when a pod comes. `mounted` are those that running pods
+        mount, each with a pod's name.
+        """
+        return cls(
+            prove(vm, claims),
+            label,
+            namespace,
+            any_attached=any(disk.attached for disk in vm.disks),
+            vms=audience.knows(provider),
+            claims=audience.claims,
+            classes=classes,
+            mounted=mounted or {},
+        )
+
+    def findings(self, field: str, *, strict: bool) -> Iterator[Finding]:
+        """One for each kind of fault. `strict`: what may still be on its way is a fault, too."""
+        yield from self._identity(field, strict=strict)
+        if strict:
+            yield from self._readiness(field)
+
+    def _identity(self, field: str, *, strict: bool) -> Iterator[Finding]:
+        proof, who = self._proof, self._who
+        if proof.missing:
+            on_its_way: Action = "deny" if strict else "warn"
+            if self._vms:
+                total = len(proof.matched) + len(proof.missing)
+                files = self._files([disk.disk_source for disk in proof.missing])
+                which = f"{len(proof.missing)} of the {total} disks of {who}{files}"
+            else:
+                which = f"some disk of {who}"
+            fix = "create one for each before the Migration"
+            message = f"no PVC in {self._namespace} for {which}: {fix}"
+            yield Finding(field, message, "FieldValueRequired", on_its_way)
+        if proof.wrong:
+            fix = "correct the disk-source, or remove the labels"
+            there = f"{self._claims(proof.wrong)} with a disk-source that is not a disk of {who}"
+            yield Finding(field, f"{there}: {fix}")
+        if proof.duplicate:
+            there = self._claims(proof.duplicate)
+            message = f"{there} for the same disk of {who}: keep one for each disk"
+            yield Finding(field, message, "FieldValueDuplicate")
+        if proof.surplus:
+            fix = "Forklift counts such a PVC but never attaches it: remove the labels"
+            there = self._claims(proof.surplus)
+            yield Finding(field, f"{there} of {who} without a disk-source: {fix}")
+        if proof.ambiguous:
+            count = f"{len(proof.ambiguous)} disks" if self._vms else "two disks"
+            which = self._files([disk.file for disk in proof.ambiguous])
+            fix = "rename one of the files in vSphere"
+            message = f"Forklift can't tell {count} of {who} apart{which}: {fix}"
+            yield Finding(field, message, "FieldValueDuplicate")
+
+    def _readiness(self, field: str) -> Iterator[Finding]:
+        proof, who = self._proof, self._who
+        if proof.undersized:
+            there = self._claims([claim for _, claim in proof.undersized])
+            yield Finding(field, f"{there} of {who} smaller than the disk: make it larger")
+        if proof.terminating:
+            there = self._claims(proof.terminating)
+            yield Finding(field, f"{there} of {who} being deleted: create a new one")
+        if unbound := self._unbound(waiting=False):
+            there = f"{self._claims(unbound)} of {who} not bound to a volume"
+            yield Finding(field, f"{there}: wait until it is bound")
+        if proof.not_ready:
+            why = f" ({echoed(proof.not_ready[0].not_ready)})" if self._names else ""
+            message = f"{self._claims(proof.not_ready)} of {who} marked as not ready{why}"
+            yield Finding(field, f"{message}: wait until the vendor's copy is complete")
+
+    def names(self, field: str) -> Iterator[Finding]:
+        """One for each PVC whose name no volume of the conversion pod can have."""
+        for _, claim in self._proof.matched:
+            if fault := names.fault(claim.name):
+                which = quoted(claim.name) if self._names else "the name of a PVC"
+                yield Finding(field, f"{which} of {self._who} {fault}")
+
+    def attached(self, field: str) -> Iterator[Finding]:
+        """One where Forklift attaches none of the disks."""
+        if not self._any_attached:
+            fix = "move a disk to a SCSI, SATA, IDE or NVMe controller, with a flat file"
+            yield Finding(field, f"Forklift attaches no disk of {self._who}: {fix}")
+
+    def owned(self, field: str) -> Iterator[Finding]:
+        """One where a VirtualMachine owns a PVC of the set."""
+        if claims := [claim for claim in self._proof.claims if claim.owned]:
+            there = f"{self._claims(claims)} of {self._who} owned by a VirtualMachine"
+            fix = "that VM is converted already: remove it from the Plan"
+            yield Finding(field, f"{there}: {fix}")
+
+    def read_only(self, field: str) -> Iterator[Finding]:
+        """One where a PVC of the set can only be read."""
+        if claims := [claim for claim in self._proof.claims if claim.read_only]:
+            there = f"{self._claims(claims)} of {self._who} with ReadOnlyMany only"
+            yield Finding(field, f"{there}: a conversion writes, create it with ReadWriteMany")
+
+    def unscheduled(self, field: str) -> Iterator[Finding]:
+        """One where a PVC is bound only when the conversion pod comes."""
+        if claims := self._unbound(waiting=True):
+            there = f"{self._claims(claims)} of {self._who} not bound until the pod runs"
+            fix = "a pod that waits 5 minutes leaves the Plan hanging with the VM off"
+            yield Finding(field, f"{there}: {fix}")
+
+    def in_use(self, field: str) -> Iterator[Finding]:
+        """One for each matched PVC that a running pod mounts."""
+        for _, claim in self._proof.matched:
+            pod = self._mounted.get(claim.name)
+            if pod is None:
+                continue
+            who = f" (PVC {quoted(claim.name)}, pod {quoted(pod)})" if self._names else ""
+            message = f"stop the pod first: a running pod mounts a PVC of the Plan's VMs{who}"
+            exclusive = claim.volume_mode == "Block" or claim.one_pod
+            yield Finding(field, message, at_most="deny" if exclusive else "warn")
+
+    def pairs(self) -> Iterator[Pair]:
+        """Every disk and PVC once for each pile that it is in."""
+        proof = self._proof
+        for disk, claim in proof.matched:
+            yield self._pair("matched", disk, claim)
+        for disk in proof.missing:
+            yield self._pair("missing", disk, None)
+        piles: dict[Pile, tuple[Claim, ...]] = {
+            "surplus": (*proof.surplus, *proof.duplicate),
+            "wrong": proof.wrong,
+            "unbound": proof.unbound,
+        }
+        for pile, claims in piles.items():
+            for claim in claims:
+                yield self._pair(pile, None, claim)
+
+    def _pair(self, pile: Pile, disk: Disk | None, claim: Claim | None) -> Pair:
+        source = disk.disk_source if disk and self._vms else None
+        if claim and self._names and source is None:
+            source = claim.disk_source or None
+        return Pair(pile, source, claim.name if claim and self._names else None)
+
+    def _files(self, files: Sequence[str]) -> str:
+        """` ("[ds] a.vmdk", …)`; nothing for those who may not know them."""
+        if not self._vms:
+            return ""
+        more = ", …" if len(files) > _SHOWN else ""
+        return f" ({', '.join(quoted(file) for file in files[:_SHOWN])}{more})"
+
+    def _claims(self, claims: Sequence[Claim]) -> str:
+        """`2 PVCs ("a", "b")`; neither names nor number for those who may not list them."""
+        if not self._names:
+            return "a PVC"
+        count = f"{len(claims)} PVC{'s' if len(claims) > 1 else ''}"
+        shown = ", ".join(quoted(name) for name in sorted(c.name for c in claims)[:_SHOWN])
+        return f"{count} ({shown}{', …' if len(claims) > _SHOWN else ''})"
+
+    def _unbound(self, *, waiting: bool) -> list[Claim]:
+        """Those that aren't bound yet. A PVC that a populator fills when its first pod comes may
+        well be unbound until then: it is `waiting`."""
+        found = []
+        for claim in self._proof.unbound:
+            storage = self._classes.get(claim.storage_class) if self._classes else None
+            waits = claim.populated and storage is not None and storage.waits
+            if waits is waiting:
+                found.append(claim)
+        return found

@@ -1,0 +1,23 @@
+"""Which PVC names a conversion pod can be built with.
+
+The PVC's name becomes the name of the pod's volume (Forklift: kubevirt.go, podVolumeMounts), which
+must be a DNS label, and must not be one of the pod's own volumes.
+"""
+
+import re
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_LONGEST = 63
+_OF_THE_POD = frozenset({"vddk-vol-mount", "secret-volume", "luks"})
+
+
+def fault(name: str) -> str:
+    """What is wrong with the name of a PVC, and what to write; empty where nothing is."""
+    if name in _OF_THE_POD:
+        return "is the name of a volume of the conversion pod itself: choose another name"
+    if len(name) > _LONGEST:
+        return f"has {len(name)} characters: a conversion takes a name of at most {_LONGEST}"
+    if not _LABEL.fullmatch(name):
+        fix = "write a name of a-z, 0-9 and - only, without a dot"
+        return f"can't name a volume of the conversion pod: {fix}"
+    return ""

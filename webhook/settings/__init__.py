@@ -1,0 +1,22 @@
+"""File and environment to frozen Settings; every bad value is reported at once."""
+
+from webhook.settings.fields import (
+    NamespaceSettings,
+    ProviderSettings,
+    Settings,
+    TlsSettings,
+    spelled,
+)
+from webhook.settings.loading import PREFIX, load, parse, read
+
+__all__ = [
+    "PREFIX",
+    "NamespaceSettings",
+    "ProviderSettings",
+    "Settings",
+    "TlsSettings",
+    "load",
+    "parse",
+    "read",
+    "spelled",
+]
