@@ -35,6 +35,8 @@ FIXTURES = Path(__file__).parent / "fixtures"
 BASE: dict[str, dict[str, Any]] = msgspec.yaml.decode((FIXTURES / "base.yaml").read_bytes())
 RULE_IDS = [rule.id for rule in RULES]
 DEFAULT_IDS = [default.id for default in DEFAULTS]
+READY_PLAN = merged(BASE["Plan"], BASE["Ready"])
+"""The Plan of a Migration: Forklift has looked at it."""
 NAMESPACE, VSPHERE = "openshift-mtv", "vsphere-production"
 
 _RESOURCES = {
@@ -205,7 +207,7 @@ def load(path: Path) -> Case:
     there = file.cluster
     if there is not None:
         there.pvcs = [merged(BASE["PersistentVolumeClaim"], pvc) for pvc in there.pvcs]
-        there.plan = None if there.plan is None else merged(BASE["Plan"], there.plan)
+        there.plan = None if there.plan is None else merged(READY_PLAN, there.plan)
     return Case(
         path=path,
         object=merged(base, file.object),

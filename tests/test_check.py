@@ -8,7 +8,7 @@ import jsonpatch
 import msgspec
 import pytest
 
-from tests.cases import BASE, Case, Cluster, Expect, all_cases, recorded
+from tests.cases import BASE, READY_PLAN, Case, Cluster, Expect, all_cases, recorded
 from webhook.cli.demo import merged
 from webhook.engine.check import Candidate, Result, Results, check
 from webhook.engine.sources import Sources
@@ -112,8 +112,16 @@ def test_pvcs_of_the_list_are_there_for_its_plan_and_its_migration() -> None:
     results = checked(MIGRATION, PLAN, SECOND, PVC)
     assert [result.verdict for result in results] == ["admitted"] * 4
     assert [result.findings for result in results] == [()] * 4
-    (note,) = results[0].notes
-    assert "count as bound" in note.message
+    bound, ready = results[0].notes
+    assert "count as bound" in bound.message
+    assert "counts as Ready" in ready.message
+
+
+def test_a_plan_with_a_status_counts_as_it_is() -> None:
+    blocked = merged(PLAN, {"status": {"conditions": []}})
+    migration, *_ = checked(MIGRATION, blocked, SECOND, PVC)
+    assert migration.verdict == "denied"
+    assert [found.rule for found in migration.findings] == ["migration-plan-ready"]
 
 
 def test_a_disk_without_a_pvc_fails_the_migration() -> None:
@@ -179,7 +187,7 @@ def test_the_list_lies_over_the_cluster() -> None:
     bound = {"phase": "Bound", "capacity": {"storage": "20Gi"}}
     there = Cluster(
         pvcs=[merged(stale, {"status": {"phase": "Pending"}}), {**SECOND, "status": bound}],
-        plan=PLAN,
+        plan=READY_PLAN,
     )
     _, migration = checked(PVC, MIGRATION, there=there)
     (found,) = migration.findings

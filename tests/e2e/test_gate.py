@@ -208,6 +208,7 @@ def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) 
     how = ["apply", "-f", "-"]
     text = json.dumps(listed)
     eventually(lambda: world.bed.kubectl(*how, stdin=text, check=True), 60, "they are known")
+    world.find_ready()
     refused(world, f'no PVC in "{TARGET}" for 1 of the 61 disks of {vm.moref} ("{name}")')
     apply(world, later)
     with world.bed.api.client() as client:

@@ -7,7 +7,7 @@ from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import Claims, ClusterReader, Followed
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, echoed, quoted
-from webhook.model.objects import Claim, KubeObject, Pvc, User
+from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
 
@@ -57,6 +57,9 @@ class Listed:
             if plan is not None and Plan.of(plan).target_namespace in self._assumed:
                 message = "the PVCs of the list count as bound and complete"
                 yield MIGRATION_PLAN_FIELD, f"{message}: they are checked again when it is created"
+            if plan is not None and not plan.get("status"):
+                message = "the Plan of the list counts as Ready"
+                yield MIGRATION_PLAN_FIELD, f"{message}: create the Migration once it is"
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         """See ClusterReader."""
@@ -81,7 +84,7 @@ class Listed:
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         """See ClusterReader."""
         if (found := self._plans.get((namespace, name))) is not None:
-            return found
+            return found if found.get("status") else _ready(found)
         if self._cluster is None:
             why = f"Plan {quoted(f'{namespace}/{name}')} is not in the list"
             raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
@@ -162,6 +165,13 @@ class _Over(Claims):
             return own
         there = self._base.of(namespace, vm_id, vm_uuid)
         return (*(c for c in there if self.get(f"{namespace}/{c.name}") is None), *own)
+
+
+def _ready(plan: KubeObject) -> KubeObject:
+    """As Forklift will have it when all is well: it is judged as it is meant to become."""
+    status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
+    metadata: Metadata = {**plan["metadata"], "generation": 1}
+    return {**plan, "metadata": metadata, "status": status}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

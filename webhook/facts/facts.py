@@ -132,11 +132,13 @@ class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A Migration, and the Plan that it starts with everything that a Plan's rules see."""
 
     plan: PlanFacts
+    resumes: bool = False
+    """spec.resumeConversion: Forklift itself proves the disks."""
 
     @property
     def running(self) -> tuple[tuple[PlanVmFacts, DiskSet], ...]:
-        """The entries that will run, whose disks could be held against their PVCs."""
-        vms = (one for one in self.plan.vms if one.judged)
+        """The entries that will run, whose disks are to be held against their PVCs, and can be."""
+        vms = (one for one in self.plan.vms if one.judged and not self.resumes)
         return tuple((one, one.disks) for one in vms if one.disks is not None)
 
 

@@ -1,6 +1,6 @@
 """What Kubernetes says of Forklift: Plans, Migrations, Conversions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -68,6 +68,12 @@ class Plan(msgspec.Struct, frozen=True):
     """Those whose migration has failed: a resumed conversion runs these again."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
+    seen: bool = False
+    """Forklift has looked at this very generation: status.observedGeneration."""
+    ready: bool = False
+    """status.conditions[] has Ready."""
+    blockers: tuple[str, ...] = ()
+    """The conditions with which Forklift starts nothing: those of category Critical or Error."""
     spec: Mapping[str, Any] = {}
     """The spec as it came, for the defaults: they repair what has the wrong type."""
 
@@ -79,6 +85,8 @@ class Plan(msgspec.Struct, frozen=True):
         source = mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
         destination = mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
         metadata = obj.get("metadata") or Metadata()
+        status = mapping(obj.get("status"))
+        generation = metadata.get("generation")
         return cls(
             type=text(spec.get("type"), "spec.type") or "",
             archived=spec.get("archived") is True,
@@ -93,9 +101,16 @@ class Plan(msgspec.Struct, frozen=True):
             vms=tuple(
                 _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
-            succeeded=frozenset(_ended(obj.get("status"), "Succeeded")),
-            failed=frozenset(_ended(obj.get("status"), "Failed")),
-            executing=_has(mapping(obj.get("status")), "Executing"),
+            succeeded=frozenset(_ended(status, "Succeeded")),
+            failed=frozenset(_ended(status, "Failed")),
+            executing=_has(status, "Executing"),
+            seen=generation is not None and status.get("observedGeneration") == generation,
+            ready=_has(status, "Ready"),
+            blockers=tuple(
+                str(condition.get("type"))
+                for condition in _conditions(status)
+                if condition.get("category") in ("Critical", "Error")
+            ),
             spec=spec,
         )
 
@@ -232,10 +247,10 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
     )
 
 
-def _ended(status: object, condition: str) -> list[str]:
+def _ended(status: Mapping[str, Any], condition: str) -> list[str]:
     # The status is Forklift's own and lenient reading is right: it only ever spares an entry.
     done = []
-    vms = mapping(mapping(status).get("migration")).get("vms")
+    vms = mapping(status.get("migration")).get("vms")
     for vm in map(mapping, vms if isinstance(vms, list) else ()):
         if _has(vm, condition):
             done.append(str(vm.get("id")))
@@ -243,8 +258,12 @@ def _ended(status: object, condition: str) -> list[str]:
 
 
 def _has(status: Mapping[str, Any], kind: str) -> bool:
+    return any(condition.get("type") == kind for condition in _conditions(status))
+
+
+def _conditions(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Those that hold."""
     conditions = status.get("conditions")
-    return any(
-        condition.get("type") == kind and condition.get("status") == "True"
-        for condition in map(mapping, conditions if isinstance(conditions, list) else ())
-    )
+    for condition in map(mapping, conditions if isinstance(conditions, list) else ()):
+        if condition.get("status") == "True":
+            yield condition

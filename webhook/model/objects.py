@@ -40,6 +40,7 @@ class Metadata(TypedDict, total=False):
     labels: dict[str, Any] | None
     annotations: dict[str, Any] | None
     ownerReferences: Any
+    generation: Any
 
 
 class KubeObject(TypedDict, total=False):

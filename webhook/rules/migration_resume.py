@@ -16,7 +16,7 @@ from webhook.model.keys import MIGRATION_PLAN_FIELD, RESUME_FIELD
 
 def check(facts: MigrationFacts) -> Iterator[Finding]:
     for vm_facts in facts.plan.vms:
-        if vm_facts.judged and vm_facts.back_on:
+        if facts.resumes and vm_facts.judged and vm_facts.back_on:
             message = (
                 f"{vm_facts.label} is on again in vSphere since its conversion failed: shut it "
                 "down and have its disks copied anew, then start a Migration without "

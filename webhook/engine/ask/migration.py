@@ -191,18 +191,15 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
 
     def facts_for(self, reads: frozenset[str], facts: MigrationFacts) -> MigrationFacts | None:
         """See Asked."""
-        # Forklift itself proves the disks of a conversion that it resumes.
-        if (RESUME_FIELD in reads) is not self.subject.migration.resumes:
-            return None
-        # Whether it resumes decides which rules there are: all of them begin anew with it.
-        fresh = self.created or (reads | {RESUME_FIELD}) & self.changed
-        return facts if fresh else None
+        # Whether it resumes decides what is proven: with it, all rules begin anew.
+        return facts if self.created or (reads | {RESUME_FIELD}) & self.changed else None
 
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[MigrationFacts]:
         """See Asked."""
         assert self.plan is not None  # noqa: S101  there is nothing to judge without
         seen = self.plan.seen(source, views)
-        return Seen(MigrationFacts(plan=seen.facts), seen.rank, told=self.audience.plan)
+        facts = MigrationFacts(plan=seen.facts, resumes=self.subject.migration.resumes)
+        return Seen(facts, seen.rank, told=self.audience.plan)
 
     def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> Wanted:
         """See Asked: every VM that will run, in one read."""
