@@ -26,7 +26,7 @@ from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.objects import Claim, KubeObject, Provider, User
 from webhook.model.review import Admitted, Review
-from webhook.model.vms import VirtualMachine
+from webhook.model.vms import Folder, VirtualMachine
 from webhook.rules import DEFAULTS, RULES
 from webhook.runtime.sources import policy
 from webhook.settings import Settings
@@ -77,12 +77,15 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Names of openshift Providers with an address of their own."""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """One case as it is written."""
+
     why: str
     object: dict[str, Any]
     expect: Expect
     old_object: dict[str, Any] | None = None
     vsphere: dict[str, dict[str, Any]] = {}
+    folders: tuple[Folder, ...] = ()
     providers: dict[str, str] = {}
     cluster: Cluster | None = None
     settings: dict[str, Any] = {}
@@ -153,6 +156,7 @@ class Case(msgspec.Struct):
     expect: Expect
     simulator: str | None
     api_server: str | None
+    folders: tuple[Folder, ...] = ()
 
     @property
     def id(self) -> str:
@@ -172,10 +176,11 @@ class Case(msgspec.Struct):
 
     def sources(self, now: Callable[[], float] = lambda: 0.0) -> Sources:
         """The case's vSphere as an inventory that is its own fresh read."""
-        index = Index(
+        vms = (
             msgspec.convert({"moref": moref, **vm}, VirtualMachine)
             for moref, vm in self.vms.items()
         )
+        index = Index(vms, self.folders)
         vsphere = ProviderInventory(Provider(NAMESPACE, VSPHERE), SnapshotReader(index))
         vsphere.vms = index
         vsphere.heard(None)
@@ -202,7 +207,11 @@ class Case(msgspec.Struct):
 
 
 def load(path: Path) -> Case:
-    file = msgspec.yaml.decode(path.read_bytes(), type=_File)
+    return case_of(msgspec.yaml.decode(path.read_bytes(), type=File), path)
+
+
+def case_of(file: File, path: Path) -> Case:
+    """`file`, which stands in `path`, merged over what every case starts from."""
     base = BASE[file.object["kind"]]
     there = file.cluster
     if there is not None:
@@ -213,6 +222,7 @@ def load(path: Path) -> Case:
         object=merged(base, file.object),
         old=merged(base, file.old_object) if file.old_object else None,
         vms=merged(BASE["vsphere"], file.vsphere),
+        folders=file.folders,
         providers=file.providers,
         there=there,
         settings=file.settings,

@@ -49,10 +49,12 @@ def vcsim(world: World) -> Vcsim:
             vm = find_vm(instance, name)
             for number in (2, 3):
                 add_disk(vm, 2**20, f"[LocalDS_0] {name}/data-{number}.vmdk")
-            spec = vim.option.OptionValue(
-                key="SET.guest.toolsRunningStatus", value="guestToolsRunning"
-            )
-            finished(vm.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[spec])))
+            tools = {"toolsRunningStatus": "guestToolsRunning", "toolsStatus": "toolsOk"}
+            config = [
+                vim.option.OptionValue(key=f"SET.guest.{field}", value=value)
+                for field, value in tools.items()
+            ]
+            finished(vm.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=config)))
     return vcsim
 
 

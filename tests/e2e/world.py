@@ -313,7 +313,10 @@ def _create(
         guestId="otherGuest",
         # The simulator's way to set what a guest would.
         extraConfig=[
-            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", ""))
+            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", "")),
+            vim.option.OptionValue(
+                key="SET.guest.toolsStatus", value=vm.get("toolsStatus", "toolsOk")
+            ),
         ],
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         deviceChange=[

@@ -6,7 +6,15 @@ from typing import Any
 from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import Claims, ClusterReader, Followed
 from webhook.model.forklift import Migration, Plan
-from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, echoed, quoted
+from webhook.model.keys import (
+    IN_SYNC,
+    MIGRATION_PLAN_FIELD,
+    NOT_READY,
+    PLAN_VMS_FIELD,
+    SHAREABLE,
+    echoed,
+    quoted,
+)
 from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
@@ -145,6 +153,8 @@ class Listed:
             terminating=known is not None and known.terminating,
             read_only=pvc.access_modes == ("ReadOnlyMany",),
             owned="VirtualMachine" in pvc.owners,
+            in_sync=bool(pvc.annotations.get(IN_SYNC)),
+            shareable=pvc.labels.get(SHAREABLE) == "true",
         )
 
 

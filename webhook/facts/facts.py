@@ -3,7 +3,7 @@
 `told` in a docstring means: there only where the audience may know it (webhook.facts.audience).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Literal, TypeVar
 
@@ -12,6 +12,7 @@ import msgspec
 from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
+from webhook.model.keys import quoted
 from webhook.model.objects import Claim, Provider, Pvc, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
 
@@ -19,6 +20,8 @@ Identity = Literal["incomplete", "unknown", "unread", "differs", "case", "instan
 """How vmID and vmUUID fit one provider's VM of that moref. `incomplete`: not both are there.
 `unknown`: no VM has that moref; to a caller who may not know the provider that is `differs`, too.
 `unread`: vSphere can't tell now. `case`, `instance`, `same`: the VM is proven."""
+
+_SHOWN = 3
 
 Owner = tuple[Provider, VirtualMachine]
 
@@ -140,6 +143,16 @@ class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
         """The entries that will run, whose disks are to be held against their PVCs, and can be."""
         vms = (one for one in self.plan.vms if one.judged and not self.resumes)
         return tuple((one, one.disks) for one in vms if one.disks is not None)
+
+    def counted(self, that: Callable[[VirtualMachine, DiskSet], bool]) -> str:
+        """`2 of 5 VMs ("vm-7", "vm-9") are`: those `that` says so of, and may be told; or empty."""
+        known = [(one.vm, disks) for one, disks in self.running if one.vm is not None]
+        found = [vm.moref for vm, disks in known if that(vm, disks)]
+        if not found:
+            return ""
+        shown = ", ".join(map(quoted, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
+        are = "is" if len(found) == 1 else "are"
+        return f"{len(found)} of {len(self.running)} VMs ({shown}) {are}"
 
 
 class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,10 +16,12 @@ from webhook.model.keys import (
     PLAN_VMS_FIELD,
     POWER_STATE_FIELD,
     RESUME_FIELD,
+    SHARED_DISKS_FIELD,
     SOURCE_PROVIDER_FIELD,
     STATIC_IPS_FIELD,
     STORAGE_MAP_FIELD,
     TARGET_NAMESPACE_FIELD,
+    TEMPLATES_FIELD,
     WARM_FIELD,
 )
 from webhook.model.objects import KubeObject, Metadata, Provider
@@ -34,15 +36,19 @@ class PlanVm(msgspec.Struct, frozen=True):
     name: str = ""
     root_disk: str = ""
     """rootDisk, such as `/dev/sdb`."""
+    migrates_shared: bool | None = None
+    """migrateSharedDisks; None where the Plan's own counts."""
+    templates: tuple[str, str] = ("", "")
+    """pvcNameTemplate and volumeNameTemplate, where they are its own."""
 
     @property
     def field(self) -> str:
         return f"{PLAN_VMS_FIELD}[{self.index}]"
 
     @property
-    def meant(self) -> tuple[str, str, str]:
-        """What two entries must have in common to be the same."""
-        return self.id, self.name, self.root_disk
+    def meant(self) -> "PlanVm":
+        """What two entries must have in common to be the same: all but their places."""
+        return msgspec.structs.replace(self, index=0)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -61,6 +67,10 @@ class Plan(msgspec.Struct, frozen=True):
     preserves_ips: bool = True
     """spec.preserveStaticIPs, which is true where it isn't given."""
     has_network_map: bool = False
+    migrates_shared: bool = True
+    """spec.migrateSharedDisks, likewise."""
+    templates: tuple[str, str] = ("", "")
+    """spec.pvcNameTemplate and spec.volumeNameTemplate."""
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
@@ -98,6 +108,8 @@ class Plan(msgspec.Struct, frozen=True):
             warm=spec.get("warm") is True,
             preserves_ips=spec.get("preserveStaticIPs") is not False,
             has_network_map=bool(mapping(mapping(spec.get("map")).get("network")).get("name")),
+            migrates_shared=spec.get("migrateSharedDisks") is not False,
+            templates=_templates(spec, "spec"),
             vms=tuple(
                 _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
@@ -133,6 +145,8 @@ class Plan(msgspec.Struct, frozen=True):
             POWER_STATE_FIELD: self.spec.get("targetPowerState"),
             WARM_FIELD: self.warm,
             STATIC_IPS_FIELD: self.preserves_ips,
+            SHARED_DISKS_FIELD: self.migrates_shared,
+            TEMPLATES_FIELD: self.templates,
         }
 
 
@@ -244,7 +258,18 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
         text(vm.get("id"), f"{field}.id") or "",
         text(vm.get("name"), f"{field}.name") or "",
         text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
+        shared if isinstance(shared := vm.get("migrateSharedDisks"), bool) else None,
+        _templates(vm, field),
     )
+
+
+TEMPLATES = ("pvcNameTemplate", "volumeNameTemplate")
+"""Fields of a Plan, and of each of its VMs."""
+
+
+def _templates(spec: Mapping[str, Any], field: str) -> tuple[str, str]:
+    pvc, volume = (text(spec.get(name), f"{field}.{name}") or "" for name in TEMPLATES)
+    return pvc, volume
 
 
 def _ended(status: Mapping[str, Any], condition: str) -> list[str]:

@@ -156,6 +156,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """ReadOnlyMany is its only access mode: a conversion writes."""
     owned: bool = False
     """A VirtualMachine owns it: its conversion is over."""
+    in_sync: bool = False
+    """The vendor says that it follows its disk until the VM is off."""
+    shareable: bool = False
+    """It has Forklift's label for the PVC of a shared disk."""
 
     @property
     def matchable(self) -> bool:

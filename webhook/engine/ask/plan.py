@@ -51,7 +51,7 @@ def subject(obj: KubeObject, old: KubeObject | None) -> PlanSubject:
 
 def _new(plan: Plan, before: Plan | None) -> Iterable[bool]:
     """An entry is as it was only as often as it was there: one that is added twice is new."""
-    there = Counter(vm.meant for vm in before.vms) if before else Counter[tuple[str, str, str]]()
+    there = Counter(vm.meant for vm in before.vms) if before else Counter[PlanVm]()
     for vm in plan.vms:
         there[vm.meant] -= 1
         yield there[vm.meant] < 0
