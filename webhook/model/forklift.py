@@ -10,6 +10,7 @@ from webhook.model.keys import (
     CONVERSION_DISKS_FIELD,
     CONVERSION_VM_FIELD,
     DESTINATION_PROVIDER_FIELD,
+    LABEL_FIELDS,
     MIGRATION_PLAN_FIELD,
     NETWORK_MAP_FIELD,
     PLAN_TYPE_FIELD,
@@ -34,15 +35,21 @@ class PlanVm(msgspec.Struct, frozen=True):
     name: str = ""
     root_disk: str = ""
     """rootDisk, such as `/dev/sdb`."""
+    target_name: str = ""
+    """targetName: the new VM's; empty where the old one's is kept."""
+    instance_type: str = ""
+    luks: str = ""
+    """The name of the Secret in the Plan's own namespace that unlocks the disks, where one does."""
 
     @property
     def field(self) -> str:
         return f"{PLAN_VMS_FIELD}[{self.index}]"
 
     @property
-    def meant(self) -> tuple[str, str, str]:
+    def meant(self) -> tuple[str, ...]:
         """What two entries must have in common to be the same."""
-        return self.id, self.name, self.root_disk
+        texts = self.root_disk, self.target_name, self.instance_type, self.luks
+        return self.id, self.name, *texts
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -99,7 +106,8 @@ class Plan(msgspec.Struct, frozen=True):
             preserves_ips=spec.get("preserveStaticIPs") is not False,
             has_network_map=bool(mapping(mapping(spec.get("map")).get("network")).get("name")),
             vms=tuple(
-                _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
+                _plan_vm(index, entry, metadata.get("namespace") or "")
+                for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
             succeeded=frozenset(_ended(status, "Succeeded")),
             failed=frozenset(_ended(status, "Failed")),
@@ -133,6 +141,7 @@ class Plan(msgspec.Struct, frozen=True):
             POWER_STATE_FIELD: self.spec.get("targetPowerState"),
             WARM_FIELD: self.warm,
             STATIC_IPS_FIELD: self.preserves_ips,
+            **{field: self.spec.get(field.rpartition(".")[2]) for field in LABEL_FIELDS},
         }
 
 
@@ -236,7 +245,7 @@ def _reference(value: Mapping[str, Any], field: str) -> Provider:
     return Provider(namespace, text(value.get("name"), f"{field}.name") or "", "")
 
 
-def _plan_vm(index: int, entry: object) -> PlanVm:
+def _plan_vm(index: int, entry: object, home: str) -> PlanVm:
     field = f"{PLAN_VMS_FIELD}[{index}]"
     vm = mapping(entry, field)
     return PlanVm(
@@ -244,7 +253,18 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
         text(vm.get("id"), f"{field}.id") or "",
         text(vm.get("name"), f"{field}.name") or "",
         text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
+        text(vm.get("targetName"), f"{field}.targetName") or "",
+        text(vm.get("instanceType"), f"{field}.instanceType") or "",
+        _luks(vm, home),
     )
+
+
+def _luks(vm: Mapping[str, Any], home: str) -> str:
+    """Of another namespace's Secret nobody shall learn here whether it is there."""
+    luks = mapping(vm.get("luks"))
+    name = luks.get("name")
+    counts = (luks.get("namespace") or home) == home and vm.get("nbdeClevis") is not True
+    return name if counts and isinstance(name, str) else ""
 
 
 def _ended(status: Mapping[str, Any], condition: str) -> list[str]:

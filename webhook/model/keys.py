@@ -38,6 +38,11 @@ POWER_STATE_FIELD = "spec.targetPowerState"
 NETWORK_MAP_FIELD = "spec.map.network"
 WARM_FIELD = "spec.warm"
 STATIC_IPS_FIELD = "spec.preserveStaticIPs"
+POD_LABEL_FIELDS = ("spec.convertorLabels", "spec.convertorNodeSelector")
+"""What the conversion pod is labelled with and looks for on a node."""
+VM_LABEL_FIELDS = ("spec.targetLabels", "spec.targetNodeSelector")
+"""The same of the new VM."""
+LABEL_FIELDS = frozenset({*POD_LABEL_FIELDS, *VM_LABEL_FIELDS})
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
 ACCESS_MODES_FIELD = "spec.accessModes"
@@ -65,6 +70,7 @@ PLAN_FIELDS = frozenset(
         POWER_STATE_FIELD,
         WARM_FIELD,
         STATIC_IPS_FIELD,
+        *LABEL_FIELDS,
     }
 )
 PLAN_VM_FIELDS = frozenset(
