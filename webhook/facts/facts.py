@@ -98,6 +98,8 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     """Told: other VMs of that name in the same datacenter."""
     disks: DiskSet | None = None
     """The VM's disks against its PVCs; None where either can't be had."""
+    long_name: bool = False
+    """Whether the new VM keeps a name that is too long for a label."""
     no_instance_type: bool = False
     """Whether the entry names an instance type that isn't there."""
     no_luks: bool = False

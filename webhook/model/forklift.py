@@ -16,6 +16,7 @@ from webhook.model.keys import (
     PLAN_TYPE_FIELD,
     PLAN_VMS_FIELD,
     POWER_STATE_FIELD,
+    PVC_TEMPLATE_FIELD,
     RESUME_FIELD,
     SOURCE_PROVIDER_FIELD,
     STATIC_IPS_FIELD,
@@ -37,6 +38,8 @@ class PlanVm(msgspec.Struct, frozen=True):
     """rootDisk, such as `/dev/sdb`."""
     target_name: str = ""
     """targetName: the new VM's; empty where the old one's is kept."""
+    pvc_template: bool = False
+    """Whether it has a pvcNameTemplate of its own."""
     instance_type: str = ""
     luks: str = ""
     """The name of the Secret in the Plan's own namespace that unlocks the disks, where one does."""
@@ -68,6 +71,8 @@ class Plan(msgspec.Struct, frozen=True):
     preserves_ips: bool = True
     """spec.preserveStaticIPs, which is true where it isn't given."""
     has_network_map: bool = False
+    pvc_template: bool = False
+    """Whether there is a spec.pvcNameTemplate; else the names are made by Forklift's own."""
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
@@ -105,6 +110,7 @@ class Plan(msgspec.Struct, frozen=True):
             warm=spec.get("warm") is True,
             preserves_ips=spec.get("preserveStaticIPs") is not False,
             has_network_map=bool(mapping(mapping(spec.get("map")).get("network")).get("name")),
+            pvc_template=bool(spec.get("pvcNameTemplate")),
             vms=tuple(
                 _plan_vm(index, entry, metadata.get("namespace") or "")
                 for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
@@ -141,6 +147,7 @@ class Plan(msgspec.Struct, frozen=True):
             POWER_STATE_FIELD: self.spec.get("targetPowerState"),
             WARM_FIELD: self.warm,
             STATIC_IPS_FIELD: self.preserves_ips,
+            PVC_TEMPLATE_FIELD: self.pvc_template,
             **{field: self.spec.get(field.rpartition(".")[2]) for field in LABEL_FIELDS},
         }
 
@@ -254,6 +261,7 @@ def _plan_vm(index: int, entry: object, home: str) -> PlanVm:
         text(vm.get("name"), f"{field}.name") or "",
         text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
         text(vm.get("targetName"), f"{field}.targetName") or "",
+        bool(vm.get("pvcNameTemplate")),
         text(vm.get("instanceType"), f"{field}.instanceType") or "",
         _luks(vm, home),
     )

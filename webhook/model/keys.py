@@ -38,11 +38,16 @@ POWER_STATE_FIELD = "spec.targetPowerState"
 NETWORK_MAP_FIELD = "spec.map.network"
 WARM_FIELD = "spec.warm"
 STATIC_IPS_FIELD = "spec.preserveStaticIPs"
-POD_LABEL_FIELDS = ("spec.convertorLabels", "spec.convertorNodeSelector")
-"""What the conversion pod is labelled with and looks for on a node."""
-VM_LABEL_FIELDS = ("spec.targetLabels", "spec.targetNodeSelector")
-"""The same of the new VM."""
-LABEL_FIELDS = frozenset({*POD_LABEL_FIELDS, *VM_LABEL_FIELDS})
+LABEL_FIELDS = frozenset(
+    {
+        "spec.convertorLabels",
+        "spec.convertorNodeSelector",
+        "spec.targetLabels",
+        "spec.targetNodeSelector",
+    }
+)
+"""What the conversion pod and the new VM's are labelled with, and look for on a node."""
+PVC_TEMPLATE_FIELD = "spec.pvcNameTemplate"
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
 ACCESS_MODES_FIELD = "spec.accessModes"
@@ -71,6 +76,7 @@ PLAN_FIELDS = frozenset(
         WARM_FIELD,
         STATIC_IPS_FIELD,
         *LABEL_FIELDS,
+        PVC_TEMPLATE_FIELD,
     }
 )
 PLAN_VM_FIELDS = frozenset(

@@ -4,8 +4,8 @@ Reads:   spec.convertorLabels, spec.convertorNodeSelector, spec.targetLabels,
          spec.targetNodeSelector
 Asks:    nothing
 Accepts: keys and values that Kubernetes takes for labels
-Denies:  a Migration with any other for the conversion pod (`convertor…`): the pod can't be made,
-         with the VM off. At the Plan, and for the new VM (`target…`), it warns
+Denies:  a Migration with any other: neither the conversion pod (`convertor…`) nor the new VM's pod
+         (`target…`) can be made then, and the old VM is off. At the Plan it warns
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from webhook.facts import labels
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import LABEL_FIELDS, POD_LABEL_FIELDS
+from webhook.model.keys import LABEL_FIELDS
 from webhook.model.shape import mapping
 
 
@@ -22,8 +22,7 @@ def check(facts: PlanFacts) -> Iterator[Finding]:
         given = mapping(facts.plan.spec.get(field.rpartition(".")[2]))
         for key, value in sorted(given.items()):
             if isinstance(value, str) and (fault := labels.fault(key, value)):
-                of_pod = field in POD_LABEL_FIELDS
-                yield Finding(field, fault, at_most="deny" if of_pod else "warn")
+                yield Finding(field, fault)
 
 
 RULE = Rule(

@@ -11,6 +11,7 @@ from webhook.engine.ask import Seen, Views, Wanted, changed, everything, judged_
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
+from webhook.facts import labels
 from webhook.facts.audience import Audience
 from webhook.facts.diskset import DiskSet
 from webhook.facts.facts import PlanFacts, PlanVmFacts
@@ -262,6 +263,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             near=self.near.get(entry.name, ()) if told and outcome == "none" else (),
             namesakes=_namesakes(vm, vms) if vm and told else (),
             disks=self._disks(vm, label) if vm and readable else None,
+            long_name=vm is not None and not entry.target_name and labels.is_long_name(vm.name),
             no_instance_type=self.named.no_instance_type(self.subject.plan, entry),
             no_luks=self.audience.secrets and self.named.no_luks(self.subject.plan, entry),
         )
