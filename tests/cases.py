@@ -24,7 +24,7 @@ from webhook.inventory.cluster import Followed
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
-from webhook.model.objects import Claim, KubeObject, Provider, User
+from webhook.model.objects import Claim, KubeObject, Provider, Standing, User
 from webhook.model.review import Admitted, Review
 from webhook.model.vms import Folder, VirtualMachine
 from webhook.rules import DEFAULTS, RULES
@@ -73,6 +73,9 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """The target namespace's label."""
     rights: tuple[str, ...] = ("get providers", "list persistentvolumeclaims")
     """What the caller may do."""
+    standing: dict[str, dict[str, Standing]] = {}
+    """What a Plan names, by the plural of its kind and its name: `absent` where it isn't here, but
+    a namespace is there."""
     remote: list[str] = []
     """Names of openshift Providers with an address of their own."""
 
@@ -135,6 +138,10 @@ class FixedCluster:
 
     async def started(self, namespace: str, name: str) -> bool:
         return self._there.started
+
+    async def standing(self, kind: str, namespace: str, name: str) -> Standing:
+        usual: Standing = "there" if kind == "namespaces" else "absent"
+        return self._there.standing.get(kind, {}).get(name, usual)
 
     async def mounted(self, namespace: str) -> dict[str, str]:
         return self._there.pods

@@ -127,6 +127,24 @@ def test_a_plan_with_a_status_counts_as_it_is() -> None:
     assert [found.rule for found in migration.findings] == ["migration-plan-ready"]
 
 
+def test_what_a_plan_names_may_be_in_the_list() -> None:
+    vm: Any = {"id": "vm-178", "luks": {"name": "keys"}, "instanceType": "large"}
+    plan = merged(PLAN, {"spec": {"vms": [vm]}})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
+    large: dict[str, Any] = {
+        "apiVersion": "instancetype.kubevirt.io/v1beta1",
+        "kind": "VirtualMachineClusterInstancetype",
+        "metadata": {"name": "large"},
+    }
+    there = Cluster()
+    migration, *_ = checked(MIGRATION, plan, SECOND, PVC, there=there)
+    found = {one.rule for one in migration.findings}
+    assert found == {"plan-luks-secret", "plan-instance-type"}
+    everything = MIGRATION, plan, SECOND, PVC, secret, large
+    migration, *_ = checked(*everything, there=there, namespace="openshift-mtv")
+    assert migration.findings == ()
+
+
 def test_a_disk_without_a_pvc_fails_the_migration() -> None:
     migration, plan, pvc = checked(MIGRATION, PLAN, PVC)
     assert (migration.verdict, plan.verdict, pvc.verdict) == ("denied", "admitted", "admitted")

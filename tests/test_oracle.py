@@ -28,6 +28,7 @@ class _Seen(msgspec.Struct, forbid_unknown_fields=True):
     plan: dict[str, Any] = {}
     pvcs: dict[str, Any] = {}
     classes: list[dict[str, Any]] = []
+    standing: dict[str, Any] = {}
     by: dict[str, list[str]] = {}
     verdict: Literal["", "denied"] = ""
     """Of the Migration, where how it ended asks for none."""
@@ -75,6 +76,7 @@ class Scenario(NamedTuple):
                 "plan": seen.plan,
                 "pvcs": [merged({"metadata": {"name": name}}, pvc) for name, pvc in pvcs.items()],
                 "classes": seen.classes,
+                "standing": seen.standing,
             },
             "expect": Expect(),
         }

@@ -126,6 +126,7 @@ def _judge(world: World, kubeconfig: str) -> None:
         # Another Plan for the same VM: has a Migration of it been started?
         again = plan_of(vm)
         again["metadata"]["name"] = "again"
+        again["spec"]["vms"][0] |= {"instanceType": "u1.large", "luks": {"name": "keys"}}
         assert world.create(again, dry_run=True).returncode == 0
         called = httpx.get(
             f"{guard.api_url}/api/v1/providers",

@@ -1,16 +1,17 @@
 """What there is to ask about each kind of object, and its rules and defaults in their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic
 
 import msgspec
+from msgspec.structs import replace
 
 from webhook.engine.ask import Kind, conversion, migration, plan, pvc
-from webhook.engine.policy import Policy
+from webhook.engine.policy import Policy, milder
 from webhook.facts.facts import ConversionFacts, F, Facts, MigrationFacts, PlanFacts, PvcFacts
-from webhook.facts.rule import Default, Rule
+from webhook.facts.rule import Default, Finding, Rule, Unknown
 from webhook.model import review
-from webhook.model.keys import MARK, PRIME, UUID
+from webhook.model.keys import MARK, MIGRATION_PLAN_FIELD, PRIME, UUID
 from webhook.model.objects import User
 from webhook.model.review import Admitted, Skip
 from webhook.rules import DEFAULTS, RULES
@@ -59,10 +60,50 @@ _SKIPS: dict[Skip, str] = {
 }
 
 
+def _early(rule: Rule[PlanFacts]) -> Rule[PlanFacts]:
+    """As the Plan is judged by a rule that its Migration is judged by again."""
+
+    def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
+        for found in rule.check(facts):
+            if isinstance(found, Finding):
+                found = replace(found, at_most=milder(found.at_most, "warn"))
+            yield found
+
+    return replace(rule, check=check)
+
+
+def _at_the_start(rule: Rule[PlanFacts]) -> Rule[MigrationFacts]:
+    """As the Migration is judged by it: of the Plan's fields only `spec.plan` is in sight."""
+
+    def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
+        for found in rule.check(facts.plan):
+            message = f"{found.field} of the Plan: {found.message}"
+            yield replace(found, field=MIGRATION_PLAN_FIELD, message=message)
+
+    return Rule(
+        id=rule.id,
+        facts=MigrationFacts,
+        reads=frozenset({MIGRATION_PLAN_FIELD}),
+        check=check,
+        asks_vsphere=rule.asks_vsphere,
+        asks_cluster=rule.asks_cluster,
+        action=rule.action,
+        gate=rule.gate,
+    )
+
+
+def _rules(facts: type[Facts]) -> Iterator[Rule[Any]]:
+    for rule in RULES:
+        if rule.facts is facts:
+            yield _early(rule) if rule.facts is PlanFacts and rule.again else rule
+        elif facts is MigrationFacts and rule.facts is PlanFacts and rule.again:
+            yield _at_the_start(rule)
+
+
 def _book(ask: Any, facts: type[Facts], namespace: Callable[[Any], str]) -> Book[Any]:
     return Book(
         ask,
-        tuple(rule for rule in RULES if rule.facts is facts),
+        tuple(_rules(facts)),
         tuple(default for default in DEFAULTS if default.facts is facts),
         namespace,
     )

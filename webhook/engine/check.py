@@ -120,14 +120,15 @@ async def check(
     """The results, in the order of `candidates`, a List's items in its place.
 
     A PVC that isn't denied is there for the later PVCs, the Plans, Migrations and Conversions of
-    the list; a Plan is what a Migration of the list names. `user` is on whose behalf; what they may
+    the list; a Plan is what a Migration of the list names, and what a Plan names may be any object
+    of it. `user` is on whose behalf; what they may
     be told is up to `sources` (`trust_network`, and the cluster's `may`). `namespace` is of objects
     that name none. `patience` is seconds for each object; `told` is called after each.
     """
     everything = [one for candidate in candidates for one in items(candidate)]
     listed = Listed(sources.cluster, sources.followed)
     results: dict[int, Result] = {}
-    in_order = sorted(range(len(everything)), key=lambda at: _ORDER.get(kind_of(everything[at]), 3))
+    in_order = sorted(range(len(everything)), key=lambda at: _turn(everything[at]))
     for count, at in enumerate(in_order):
         if count % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
@@ -213,6 +214,7 @@ async def _check(
         if faults := tuple(_malformed(candidate.object)):
             return _result(candidate, Denied(faults, findings=faults))
         if kind not in _ORDER:
+            listed.name(kind, candidate.object, namespace)
             there = echoed(f"{candidate.object['apiVersion']} {kind}")
             message = f"there is no rule for {there}"
             return _result(candidate, "not-checked", message)
@@ -238,6 +240,11 @@ async def _check(
     if not isinstance(verdict, Denied) or kind != PVC:
         listed.add(kind, judged)
     return _result(candidate, verdict, patch=patch, patched=patched, notes=notes)
+
+
+def _turn(candidate: Candidate) -> int:
+    """What no rule judges comes first: a Plan may name it."""
+    return _ORDER.get(kind_of(candidate), -1)
 
 
 def _deadline(patience: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from webhook.errors import ClusterUnreachable, ObjectMalformed
-from webhook.inventory.cluster import Claims, ClusterReader, Followed
+from webhook.inventory.cluster import Claims, ClusterReader, Followed, Referent
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import (
     IN_SYNC,
@@ -15,7 +15,7 @@ from webhook.model.keys import (
     echoed,
     quoted,
 )
-from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, User
+from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
 
@@ -33,6 +33,8 @@ class Listed:
         self._assumed: set[str] = set()
         """Namespaces of PVCs that are taken as bound."""
         self._plans: dict[tuple[str, str], KubeObject] = {}
+        self._named: set[tuple[str, str, str]] = set()
+        """What else there is, by the plural of its kind, namespace and name."""
         self.followed = Followed()
         self.followed.claims = _Over(self._known)
         if followed is not None:
@@ -48,6 +50,12 @@ class Listed:
         if kind == PVC and (claim := self._claim(obj)) is not None:
             self._claims.setdefault(claim.namespace, {})[claim.name] = claim
             self.followed.claims.put(f"{claim.namespace}/{claim.name}", claim)
+
+    def name(self, kind: Kind, obj: Mapping[str, Any], namespace: str) -> None:
+        """From now on it is there, an object of whatever kind; `namespace` is of one without."""
+        metadata = _mapping(obj.get("metadata"))
+        for place in (metadata.get("namespace") or namespace, ""):  # a cluster's own has none
+            self._named.add((f"{kind.kind.lower()}s", str(place), str(metadata.get("name"))))
 
     def reader(self, kind: Kind, obj: KubeObject) -> ClusterReader | None:
         """Whom to ask for an object of `kind`; None where nobody knows its PVCs."""
@@ -101,6 +109,14 @@ class Listed:
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader."""
         return self._cluster is not None and await self._cluster.started(namespace, name)
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """See ClusterReader."""
+        if (kind, namespace, name) in self._named:
+            return "there"
+        if self._cluster is None:
+            return "unknown"
+        return await self._cluster.standing(kind, namespace, name)
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

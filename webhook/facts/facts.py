@@ -13,7 +13,7 @@ from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
 from webhook.model.keys import quoted
-from webhook.model.objects import Claim, Provider, Pvc, StorageClass
+from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
 
 Identity = Literal["incomplete", "unknown", "unread", "differs", "case", "instance", "same"]
@@ -101,6 +101,12 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     """Told: other VMs of that name in the same datacenter."""
     disks: DiskSet | None = None
     """The VM's disks against its PVCs; None where either can't be had."""
+    long_name: bool = False
+    """Whether the new VM keeps a name that is too long for a label."""
+    no_instance_type: bool = False
+    """Whether the entry names an instance type that isn't there."""
+    no_luks: bool = False
+    """Told: whether it names a LUKS Secret that isn't there."""
 
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +121,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the destination is another cluster: the PVCs are there."""
     started: bool = False
     """Whether a Migration that hasn't ended names the Plan."""
+    target: Standing = "unknown"
+    """How the target namespace stands."""
 
     def judging(self, *, everything: bool) -> "PlanFacts":
         """With all entries to be judged, or only those that this request adds or changes."""

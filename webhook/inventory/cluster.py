@@ -7,9 +7,9 @@ current is asked for.
 
 import math
 from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
-from webhook.model.objects import Claim, KubeObject, StorageClass, User
+from webhook.model.objects import Claim, KubeObject, Standing, StorageClass, User
 
 T = TypeVar("T")
 
@@ -145,6 +145,15 @@ class Announcer(Protocol):
         ...
 
 
+Referent = Literal[
+    "namespaces",
+    "secrets",
+    "virtualmachineinstancetypes",
+    "virtualmachineclusterinstancetypes",
+]
+"""What a Plan names, and is looked up by its name alone: the plural of its kind."""
+
+
 class ClusterReader(Protocol):
     """Asks the API server, now. Every method but `may` raises ClusterUnreachable."""
 
@@ -162,6 +171,11 @@ class ClusterReader(Protocol):
 
     async def started(self, namespace: str, name: str) -> bool:
         """Whether a Migration that hasn't ended names that Plan."""
+        ...
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """Whether the object of that name is there; of one without a namespace this is empty. None
+        of its contents is asked for."""
         ...
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:

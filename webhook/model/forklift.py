@@ -10,6 +10,7 @@ from webhook.model.keys import (
     CONVERSION_DISKS_FIELD,
     CONVERSION_VM_FIELD,
     DESTINATION_PROVIDER_FIELD,
+    LABEL_FIELDS,
     MIGRATION_PLAN_FIELD,
     NETWORK_MAP_FIELD,
     PLAN_TYPE_FIELD,
@@ -40,6 +41,11 @@ class PlanVm(msgspec.Struct, frozen=True):
     """migrateSharedDisks; None where the Plan's own counts."""
     templates: tuple[str, str] = ("", "")
     """pvcNameTemplate and volumeNameTemplate, where they are its own."""
+    target_name: str = ""
+    """targetName: the new VM's; empty where the old one's is kept."""
+    instance_type: str = ""
+    luks: str = ""
+    """The name of the Secret in the Plan's own namespace that unlocks the disks, where one does."""
 
     @property
     def field(self) -> str:
@@ -111,7 +117,8 @@ class Plan(msgspec.Struct, frozen=True):
             migrates_shared=spec.get("migrateSharedDisks") is not False,
             templates=_templates(spec, "spec"),
             vms=tuple(
-                _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
+                _plan_vm(index, entry, metadata.get("namespace") or "")
+                for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
             succeeded=frozenset(_ended(status, "Succeeded")),
             failed=frozenset(_ended(status, "Failed")),
@@ -147,6 +154,7 @@ class Plan(msgspec.Struct, frozen=True):
             STATIC_IPS_FIELD: self.preserves_ips,
             SHARED_DISKS_FIELD: self.migrates_shared,
             TEMPLATES_FIELD: self.templates,
+            **{field: self.spec.get(field.rpartition(".")[2]) for field in LABEL_FIELDS},
         }
 
 
@@ -250,7 +258,7 @@ def _reference(value: Mapping[str, Any], field: str) -> Provider:
     return Provider(namespace, text(value.get("name"), f"{field}.name") or "", "")
 
 
-def _plan_vm(index: int, entry: object) -> PlanVm:
+def _plan_vm(index: int, entry: object, home: str) -> PlanVm:
     field = f"{PLAN_VMS_FIELD}[{index}]"
     vm = mapping(entry, field)
     return PlanVm(
@@ -260,6 +268,9 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
         text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
         shared if isinstance(shared := vm.get("migrateSharedDisks"), bool) else None,
         _templates(vm, field),
+        text(vm.get("targetName"), f"{field}.targetName") or "",
+        text(vm.get("instanceType"), f"{field}.instanceType") or "",
+        _luks(vm, home),
     )
 
 
@@ -270,6 +281,14 @@ TEMPLATES = ("pvcNameTemplate", "volumeNameTemplate")
 def _templates(spec: Mapping[str, Any], field: str) -> tuple[str, str]:
     pvc, volume = (text(spec.get(name), f"{field}.{name}") or "" for name in TEMPLATES)
     return pvc, volume
+
+
+def _luks(vm: Mapping[str, Any], home: str) -> str:
+    """Of another namespace's Secret nobody shall learn here whether it is there."""
+    luks = mapping(vm.get("luks"))
+    name = luks.get("name")
+    counts = (luks.get("namespace") or home) == home and vm.get("nbdeClevis") is not True
+    return name if counts and isinstance(name, str) else ""
 
 
 def _ended(status: Mapping[str, Any], condition: str) -> list[str]:

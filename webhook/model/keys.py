@@ -45,6 +45,15 @@ WARM_FIELD = "spec.warm"
 STATIC_IPS_FIELD = "spec.preserveStaticIPs"
 SHARED_DISKS_FIELD = "spec.migrateSharedDisks"
 TEMPLATES_FIELD = "spec.pvcNameTemplate, spec.volumeNameTemplate"
+LABEL_FIELDS = frozenset(
+    {
+        "spec.convertorLabels",
+        "spec.convertorNodeSelector",
+        "spec.targetLabels",
+        "spec.targetNodeSelector",
+    }
+)
+"""What the conversion pod and the new VM's are labelled with, and look for on a node."""
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
 ACCESS_MODES_FIELD = "spec.accessModes"
@@ -74,6 +83,7 @@ PLAN_FIELDS = frozenset(
         STATIC_IPS_FIELD,
         SHARED_DISKS_FIELD,
         TEMPLATES_FIELD,
+        *LABEL_FIELDS,
     }
 )
 PLAN_VM_FIELDS = frozenset(

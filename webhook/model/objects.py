@@ -1,7 +1,7 @@
 """What Kubernetes says: PVCs, storage classes, users, references to Providers."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -187,6 +187,11 @@ class StorageClass(msgspec.Struct, frozen=True):
     default: bool = False
     waits: bool = False
     """volumeBindingMode is WaitForFirstConsumer: a PVC stays unbound until a pod comes."""
+
+
+Standing = Literal["there", "ending", "absent", "unknown"]
+"""How something stands that is named. `ending`: it is being deleted. `unknown`: the guard may not
+look."""
 
 
 class User(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ _OLDEST = 1, 30
 _SHIPPED = Path(__file__).with_name("shipped.json")
 _ADMISSION = "admissionregistration.k8s.io/v1"
 _CRDS = "apiextensions.k8s.io/v1", "customresourcedefinitions"
+_FORKLIFT = "forklift.konveyor.io/v1beta1"
 _VERSION = "v1beta1"
 _FIELDS = {
     "plans": (
@@ -268,6 +269,9 @@ class _Look:
         for objects, place, fix in places:
             async for finding in rights.granted(reader, guard, objects, place, fix):
                 yield finding
+        plans = (await self._get(ApiPath(_FORKLIFT, "plans")) or {}).get("items") or ()
+        async for finding in rights.luks(reader, guard, plans, self._namespace):
+            yield finding
 
     async def namespaces(self) -> AsyncIterator[Finding]:
         async for page in self._cluster.pages(ApiPath("v1", "namespaces"), labelSelector=ENFORCE):

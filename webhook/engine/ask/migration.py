@@ -105,7 +105,7 @@ async def of_plan(
     plan, mounted = await asyncio.gather(
         plans.gather(planned, sources, user), _mounted(namespace, sources.cluster)
     )
-    audience = msgspec.structs.replace(plan.audience, plan=visible)
+    audience = msgspec.structs.replace(plan.audience, plan=visible, secrets=True)
     plan = msgspec.structs.replace(plan, audience=audience, mounted=mounted)
     return AskedMigration(subject=subject or _ANY, plan=plan)
 

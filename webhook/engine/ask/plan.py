@@ -8,8 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from webhook.engine.ask import Seen, Views, Wanted, changed, everything, judged_before
+from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
+from webhook.facts import labels
 from webhook.facts.audience import Audience
 from webhook.facts.diskset import DiskSet
 from webhook.facts.facts import PlanFacts, PlanVmFacts
@@ -73,10 +75,15 @@ async def gather(
     )
     if not whole or not subject.judged:
         return asked
-    claims, started, audience = await asyncio.gather(
-        _claims(asked, sources), _started(plan, sources), _audience(asked, sources, user)
+    claims, started, audience, named = await asyncio.gather(
+        _claims(asked, sources),
+        _started(plan, sources),
+        _audience(asked, sources, user),
+        _named(asked, sources),
     )
-    asked = msgspec.structs.replace(asked, claims=claims, started=started, audience=audience)
+    asked = msgspec.structs.replace(
+        asked, claims=claims, started=started, audience=audience, named=named
+    )
     return msgspec.structs.replace(asked, near=_near(asked))
 
 
@@ -93,17 +100,25 @@ async def _claims(
     return found
 
 
+async def _named(asked: "AskedPlan", sources: Sources) -> Named:
+    if sources.cluster is None or asked.remote:
+        return Named()
+    return await Named.by(asked.subject.plan, sources.cluster)
+
+
 async def _started(plan: Plan, sources: Sources) -> bool:
     return sources.cluster is not None and await sources.cluster.started(plan.namespace, plan.name)
 
 
 async def _audience(asked: "AskedPlan", sources: Sources, user: User) -> Audience:
     namespace = asked.subject.plan.target_namespace
-    providers, claims = await asyncio.gather(
+    plan = asked.subject.plan
+    providers, claims, secrets = await asyncio.gather(
         known_to(user, asked.providers, sources),
         sources.may(user, "list", "persistentvolumeclaims", namespace, ""),
+        may_secrets(plan, sources, user),
     )
-    return Audience(providers, claims)
+    return Audience(providers, claims, secrets=secrets)
 
 
 def _near(asked: "AskedPlan") -> Mapping[str, tuple[VirtualMachine, ...]]:
@@ -136,6 +151,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     near: Mapping[str, tuple[VirtualMachine, ...]] = {}
     mounted: Mapping[str, str] = {}
     """Those of them that running pods mount."""
+    named: Named = Named()
 
     at_most: Action = "deny"
     gate = False
@@ -198,6 +214,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 vms=tuple(self._entries(vms)),
                 remote=self.remote,
                 started=self.started,
+                target=self.named.target(plan),
             ),
             0,
             told=True,  # the Plan names it
@@ -246,6 +263,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             near=self.near.get(entry.name, ()) if told and outcome == "none" else (),
             namesakes=_namesakes(vm, vms) if vm and told else (),
             disks=self._disks(vm, label) if vm and readable else None,
+            long_name=vm is not None and not entry.target_name and labels.is_long_name(vm.name),
+            no_instance_type=self.named.no_instance_type(self.subject.plan, entry),
+            no_luks=self.audience.secrets and self.named.no_luks(self.subject.plan, entry),
         )
 
     def _disks(self, vm: VirtualMachine, label: str) -> DiskSet | None:
