@@ -3,8 +3,8 @@
 Reads:   spec.vms, and only entries that this request adds or changes
 Asks:    vSphere, for the backings and controllers of the VM's disks
 Accepts: flat disks and raw device mappings, on SCSI, SATA, IDE or NVMe
-Warns:   of any other backing (SeSparse, local persistent memory) or controller (USB): the new VM lacks
-         that disk
+Warns:   of any other backing (SeSparse, local persistent memory) or controller (USB): the new VM
+         lacks that disk
 """
 
 from collections.abc import Iterator
