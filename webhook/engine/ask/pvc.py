@@ -14,7 +14,7 @@ from webhook.errors import ClusterUnreachable
 from webhook.facts.audience import Audience
 from webhook.facts.facts import Identity, Owner, PvcFacts
 from webhook.inventory.provider import ProviderInventory
-from webhook.model.keys import MOREF, PVC_FIELDS, UUID, Action
+from webhook.model.keys import DISK_SOURCE_FIELD, MOREF, PVC_FIELDS, UUID, Action
 from webhook.model.objects import PROVIDERS, Claim, KubeObject, Pvc, StorageClass, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
@@ -31,10 +31,16 @@ class PvcSubject(msgspec.Struct, frozen=True):
     @property
     def judged(self) -> bool:
         # Taking keys away is how a PVC is released: always right.
-        if self.old is None:
+        if self.old is None or self.loses_its_source:
             return True
         fields = self.pvc.fields
         return any(fields[field] is not None for field in self.changed)
+
+    @property
+    def loses_its_source(self) -> bool:
+        """Whether nothing but its disk-source is taken away: half a release."""
+        gone = self.changed == {DISK_SOURCE_FIELD} and self.pvc.disk_source is None
+        return gone and bool(self.pvc.vm_id and self.pvc.vm_uuid)
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> PvcSubject:
@@ -50,6 +56,8 @@ async def gather(
 ) -> "AskedPvc":
     """See webhook.engine.ask.Kind. Of the cluster only what is followed, if that can be believed:
     PVCs are frequent."""
+    if subject.loses_its_source:  # only a warning comes of it: nothing is worth waiting for
+        return AskedPvc(subject=subject, audience=Audience(claims=True), spared=True)
     providers = tuple(sources.inventory.vsphere())
     siblings = await _siblings(subject.pvc, sources)
     return AskedPvc(
@@ -57,7 +65,7 @@ async def gather(
         providers=providers,
         audience=Audience(await known_to(user, providers, sources), claims=True),
         siblings=siblings,
-        past=_past(subject, siblings, sources.policy),
+        spared=_past(subject, siblings, sources.policy),
         classes=sources.followed.classes.known() if sources.followed else None,
     )
 
@@ -106,12 +114,12 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
     """See webhook.engine.ask.Asked."""
 
     subject: PvcSubject
-    providers: tuple[ProviderInventory, ...]
+    providers: tuple[ProviderInventory, ...] = ()
     audience: Audience
-    siblings: tuple[Claim, ...]
-    classes: Mapping[str, StorageClass] | None
-    past: bool = False
-    """Whether it is past its conversion."""
+    siblings: tuple[Claim, ...] = ()
+    classes: Mapping[str, StorageClass] | None = None
+    spared: bool = False
+    """Whether nothing may stand in its way: it is past its conversion, or is being released."""
 
     gate = False
     any_provider = True
@@ -134,7 +142,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def at_most(self) -> Action:
-        return "warn" if self.past else "deny"
+        return "warn" if self.spared else "deny"
 
     @property
     def vms(self) -> Iterable[str]:
