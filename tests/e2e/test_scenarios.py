@@ -365,9 +365,9 @@ class TestDeadWebhook:
                 change = {"name": f"copy-l{number}", "labels": {mark: "x"}}
                 assert world.create(merged(copied, {"metadata": change})).returncode == 0, mark
             for kind in sorted(marks.OWNER_KINDS):
-                owner = {"apiVersion": "x.io/v1", "kind": kind, "name": "x", "uid": "x"}
-                change = {"name": f"copy-{kind.lower()}", "ownerReferences": [owner]}
-                assert world.create(merged(copied, {"metadata": change})).returncode == 0, kind
+                owner: Any = {"apiVersion": "x.io/v1", "kind": kind, "name": "x", "uid": "x"}
+                owned = {"name": f"copy-{kind.lower()}", "ownerReferences": [owner]}
+                assert world.create(merged(copied, {"metadata": owned})).returncode == 0, kind
             for refused in (
                 world.create(copied).stderr,
                 world.create(claim("new", vm)).stderr,

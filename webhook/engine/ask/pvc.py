@@ -11,6 +11,7 @@ from webhook.engine.ask import Seen, Views, Wanted, changed
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
+from webhook.facts import forms
 from webhook.facts.audience import Audience
 from webhook.facts.facts import Identity, Owner, PvcFacts
 from webhook.inventory.provider import ProviderInventory
@@ -167,9 +168,11 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         pvc = self.subject.pvc
         uuid = (pvc.vm_uuid or "").strip()
         vms = views.get(source.name) if source else None
-        vm = vms.by_moref(pvc.vm_id) if vms and pvc.vm_id else None
+        vm = vms.by_moref(forms.moref(pvc.vm_id)) if vms and pvc.vm_id else None
         identity = _identity(pvc, uuid, vm)
-        proven = vm is not None and vm.proven_by(uuid)
+        proven = vm is not None and (
+            vm.proven_by(uuid) or any(vm.proven_by(one.value) for one in forms.uuids(uuid))
+        )
         told = source is not None and self.audience.knows(source.name)
         rank = 3 if proven else 2 if vm else 1 if uuid and vms and vms.by_uuid(uuid) else 0
         all_told = self._all_told(views)
@@ -220,7 +223,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanted(self, facts: PvcFacts, fields: Collection[str]) -> Wanted:
         """See Asked."""
-        vm_id, vm_uuid = self.subject.pvc.vm_id or "", self.subject.pvc.vm_uuid or ""
+        vm_id, vm_uuid = forms.moref(self.subject.pvc.vm_id or ""), self.subject.pvc.vm_uuid or ""
         return Wanted(
             {vm_id} if MOREF.fullmatch(vm_id) else (),
             {vm_uuid} if UUID.fullmatch(vm_uuid) else (),
@@ -230,7 +233,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
     if not pvc.vm_id or not pvc.vm_uuid:
         return "incomplete"
-    if vm is None:
+    if vm is None or pvc.vm_id != vm.moref:
         return "unknown"
     if vm.trouble and (vm.proven_by(uuid) or not vm.uuid):
         return "unread"
@@ -238,4 +241,9 @@ def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
         return "same"
     if uuid.lower() == vm.uuid.lower():
         return "case"
-    return "instance" if uuid.lower() == vm.instance_uuid.lower() else "differs"
+    if uuid.lower() == vm.instance_uuid.lower():
+        return "instance"
+    readings = {reading.value for reading in forms.uuids(uuid)}
+    if vm.uuid.lower() in readings:
+        return "form"
+    return "instance" if vm.instance_uuid.lower() in readings else "differs"
