@@ -7,6 +7,7 @@ Accepts: one bound PVC for each disk of one VM; every Conversion that only inspe
          id, and PVCs without the labels; with a warning one whose destination is another cluster
 Denies:  a PVC that doesn't exist or has no labels, one of another VM, and whatever
          migration-disks denies
+Forklift: checks only that fields are set, and starts the pod on whatever they name
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ Accepts: the full path of one disk, a snapshot's suffix left out on both sides, 
          compares
 Denies:  a disk of another VM or of none, a path that has moved, a bare file name that fits
          two disks, a disk that Forklift doesn't list
+Forklift: looks for it once the VM is off: failed to find persistent volume for disk
 """
 
 from collections.abc import Iterator

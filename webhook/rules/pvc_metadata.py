@@ -6,6 +6,8 @@ Accepts: all three keys, or none; with a warning a lone vmID or vmUUID, labels s
          a disk-source that is taken away
 Denies:  a new PVC with disk-source and a label missing; both labels without a disk-source, because
          Forklift counts such a PVC as a disk and then drops it
+Forklift: counts a PVC without a disk-source and never looks at it again: a disk has none, and the
+         VM is off
 """
 
 from collections.abc import Callable, Iterator

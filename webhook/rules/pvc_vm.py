@@ -5,6 +5,7 @@ Asks:    vSphere, for that VM's config.uuid
 Accepts: a VM's moref together with its config.uuid, byte for byte
 Denies:  a vmID that no VM has; another VM's uuid, the VM's instanceUuid, upper and lower
          case mixed up, a uuid in another form; a template
+Forklift: counts no PVC of that VM, and waits with the VM on (MissingPvcForOnlyConversion)
 """
 
 from collections.abc import Iterator
