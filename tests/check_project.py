@@ -161,7 +161,7 @@ def _parts(rule: str) -> tuple[str, dict[str, str]]:
     title, found = parts(rule)
     heads = ["Reads", "Fills"]
     if rule in _ACTIONS:
-        heads = ["Reads", "Asks", "Accepts", VERBS[_ACTIONS[rule]]]
+        heads = ["Reads", "Asks", "Accepts", VERBS[_ACTIONS[rule]], "Forklift"]
     if missing := [head for head in heads if head not in found]:
         raise SystemExit(f"{rule}: its docstring lacks {', '.join(missing)}")
     return title, found

@@ -10,9 +10,10 @@ import pytest
 
 from tests.cases import BASE, READY_PLAN, Case, Cluster, Expect, all_cases, recorded
 from webhook.cli.demo import merged
+from webhook.cli.verdicts import lines
 from webhook.engine.check import Candidate, Result, Results, check
 from webhook.engine.sources import Sources
-from webhook.model.keys import DISK_SOURCE, IN_SYNC, VM_ID, VM_UUID, quoted
+from webhook.model.keys import DISK_SOURCE, IN_SYNC, STORAGE_FIELD, VM_ID, VM_UUID, quoted
 
 # The VM runs: what its PVCs' vendor says keeps the gate quiet about that.
 _SAYS = {"metadata": {"annotations": {IN_SYNC: "replication"}}}
@@ -293,3 +294,39 @@ def test_each_object_is_told_once() -> None:
 
     checked(PVC, SECOND, PLAN, told=told)
     assert count == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "fix"),
+    [
+        ("10GB", 'write "10Gi" or "10G"'),
+        ("10 gb", 'write "10Gi" or "10G"'),
+        ("1.5TiB", 'write "1.5Ti" or "1.5T"'),
+        ("500kb", 'write "500Ki" or "500k"'),
+        ("1024 bytes", 'write "1024"'),
+        ("ten", 'write one such as "10Gi"'),
+        ("0", 'write one such as "10Gi"'),
+    ],
+)
+def test_a_size_that_the_api_server_refuses_is_reported(size: str, fix: str) -> None:
+    spec = {"resources": {"requests": {"storage": size}}}
+    (result,) = checked(merged(PVC, {"spec": spec}))
+    (found,) = result.findings
+    assert (result.verdict, found.rule, found.field) == ("denied", "object", STORAGE_FIELD)
+    assert f"the API server refuses it: {fix}" in found.message
+
+
+@pytest.mark.parametrize("size", ["20Gi", "21474836480", 21474836480, "2e10", "20.5Gi"])
+def test_a_size_that_it_takes_is_not(size: Any) -> None:
+    spec = {"resources": {"requests": {"storage": size}}}
+    (result,) = checked(merged(PVC, {"spec": spec}))
+    assert result.verdict == "admitted"
+
+
+def test_a_repair_shows_what_to_write() -> None:
+    bare = merged(PVC, {"metadata": {"annotations": {DISK_SOURCE: "disk-001.vmdk"}}})
+    (result,) = checked(bare)
+    assert lines(result)[1] == (
+        "  repair: add /metadata/annotations/forklift.konveyor.io~1disk-source "
+        '"[LocalDS_0] database/disk-001.vmdk"'
+    )

@@ -32,6 +32,7 @@ from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
+from webhook.model import marks
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e
@@ -467,8 +468,8 @@ class TestWhosePvcItIs:
     @pytest.mark.parametrize(
         "mark",
         [
-            {"annotations": {"restore.kubevirt.io/name": "r"}},
-            {"labels": {"velero.io/restore-name": "r"}},
+            *({"annotations": {mark: "r"}} for mark in sorted({marks.BOUND, *marks.ANNOTATIONS})),
+            *({"labels": {mark: "r"}} for mark in sorted(marks.LABELS)),
             {
                 "ownerReferences": [
                     {
@@ -480,7 +481,7 @@ class TestWhosePvcItIs:
                 ]
             },
         ],
-        ids=["kubevirt", "velero", "owned"],
+        ids=lambda mark: str(next(iter(mark.values())))[:60],
     )
     def test_a_restore_of_a_vm_that_is_gone(
         self, team: Team, pair: tuple[Vm, Vm], mark: dict[str, Any]

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook import quantity
 from webhook.engine.judge import decide
 from webhook.engine.listed import Listed
 from webhook.engine.repair import repair
 from webhook.engine.sources import Sources
-from webhook.model.keys import MARK, PRIME, UUID, Action, echoed
+from webhook.model.keys import MARK, PRIME, STORAGE_FIELD, UUID, Action, echoed, quoted
 from webhook.model.objects import KubeObject, Metadata, Pvc, User
 from webhook.model.review import (
     CONVERSION,
@@ -219,6 +220,8 @@ async def _check(
             message = f"there is no rule for {there}"
             return _result(candidate, "not-checked", message)
         given = _narrow(candidate.object, namespace)
+        if kind == PVC and (faults := tuple(_not_storage(given))):
+            return _result(candidate, Denied(faults, findings=faults))
         known = msgspec.structs.replace(
             sources, followed=listed.followed, cluster=listed.reader(kind, given)
         )
@@ -294,6 +297,17 @@ def _malformed(obj: Any) -> Iterator[Cause]:
                 there = msgspec.json.encode(value).decode() if _plain(value) else "not a string"
                 message = f"is {there}, which the API server refuses: write it in quotes"
                 yield Cause(f"metadata.{part}[{key}]", message, *_OBJECT)
+
+
+def _not_storage(obj: KubeObject) -> Iterator[Cause]:
+    """A PVC's request that the API server refuses."""
+    storage = Pvc.of(obj).storage
+    size = quantity.parse(storage) if storage is not None else None
+    if storage is not None and (size is None or size <= 0):
+        right = quantity.near(storage)
+        fix = " or ".join(map(quoted, right)) or 'one such as "10Gi"'
+        message = f"{echoed(storage)} is no size, and the API server refuses it: write {fix}"
+        yield Cause(STORAGE_FIELD, message, *_OBJECT)
 
 
 _OBJECT: tuple[Reason, str] = "FieldValueInvalid", "object"

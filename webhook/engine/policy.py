@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from webhook.facts.rule import Rule
+from webhook.model import marks
 from webhook.model.keys import MILDEST_FIRST, Action
 from webhook.model.objects import Pvc
 
@@ -18,19 +19,16 @@ class NamespacePolicy(msgspec.Struct, frozen=True):
     rules: Mapping[str, Action] = {}
 
 
-_BOUND = "pv.kubernetes.io/bind-completed"
-
-
 class PastConversion(msgspec.Struct, frozen=True):
     """The marks of a PVC whose conversion is over: its source VM may be long gone."""
 
-    owner_kinds: frozenset[str] = frozenset({"VirtualMachine", "DataVolume"})
-    annotations: frozenset[str] = frozenset({"restore.kubevirt.io/name"})
-    labels: frozenset[str] = frozenset({"velero.io/restore-name"})
+    owner_kinds: frozenset[str] = marks.OWNER_KINDS
+    annotations: frozenset[str] = marks.ANNOTATIONS
+    labels: frozenset[str] = marks.LABELS
 
     def marks(self, pvc: Pvc, *, created: bool) -> bool:
         """Whether `pvc` has one of them. Bound as soon as it is created is the copy of another."""
-        return (created and _BOUND in pvc.annotations) or not (
+        return (created and marks.BOUND in pvc.annotations) or not (
             self.owner_kinds.isdisjoint(pvc.owners)
             and self.annotations.isdisjoint(pvc.annotations)
             and self.labels.isdisjoint(pvc.labels)

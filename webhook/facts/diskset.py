@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from webhook.facts import names
+from webhook.facts import forms, names
 from webhook.facts.audience import Audience
 from webhook.facts.finding import Finding
 from webhook.facts.proof import Proof, prove
@@ -126,7 +126,7 @@ class DiskSet:
         if proof.ambiguous:
             count = f"{len(proof.ambiguous)} disks" if self._vms else "two disks"
             which = self._files([disk.file for disk in proof.ambiguous])
-            fix = "rename one of the files in vSphere"
+            fix = forms.apart(proof.ambiguous)
             message = f"Forklift can't tell {count} of {who} apart{which}: {fix}"
             yield Finding(field, message, "FieldValueDuplicate")
 

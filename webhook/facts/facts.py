@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from webhook.facts import forms
 from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
@@ -16,10 +17,11 @@ from webhook.model.keys import quoted
 from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
 
-Identity = Literal["incomplete", "unknown", "unread", "differs", "case", "instance", "same"]
+Identity = Literal["incomplete", "unknown", "unread", "differs", "form", "case", "instance", "same"]
 """How vmID and vmUUID fit one provider's VM of that moref. `incomplete`: not both are there.
 `unknown`: no VM has that moref; to a caller who may not know the provider that is `differs`, too.
-`unread`: vSphere can't tell now. `case`, `instance`, `same`: the VM is proven."""
+`unread`: vSphere can't tell now. `form`: the uuid in another form. With it, `case`, `instance` and
+`same` the VM is proven."""
 
 _SHOWN = 3
 
@@ -35,7 +37,7 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider | None = None
     """Told: the provider that was asked."""
     vm: VirtualMachine | None = None
-    """Told: the VM whose moref the claim's vmID is."""
+    """Told: the VM whose moref the claim's vmID is, in whatever form."""
     matching: tuple[Disk, ...] = ()
     """The disks of `vm` that Forklift would match with the claim's disk-source."""
     twins: tuple[VirtualMachine, ...] = ()
@@ -59,7 +61,24 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def proven(self) -> bool:
         """Whether the claim names that VM and one of its uuids: to its author it is no secret."""
-        return self.identity in ("case", "instance", "same")
+        return self.identity in ("form", "case", "instance", "same")
+
+    @property
+    def meant_uuid(self) -> str:
+        """The uuid of `vm` that the claim's vmUUID is, in whatever form; empty where it is none."""
+        uuid = (self.pvc.vm_uuid or "").strip()
+        readings = (uuid, *(reading.value for reading in forms.uuids(uuid)))
+        return next((one for one in readings if self.vm and self.vm.proven_by(one)), "")
+
+    @property
+    def other_form(self) -> tuple[str, Disk | None]:
+        """The form of a disk-source that is no disk's, and the one disk that it means, if any."""
+        source = self.pvc.disk_source
+        reading = forms.file(source.strip()) if source and not self.matching else None
+        if reading is None or self.vm is None or not self.certain:
+            return "", None
+        found = forms.fitting(self.vm.disks, reading.value)
+        return reading.form, found[0] if len(found) == 1 else None
 
     @property
     def certain(self) -> bool:

@@ -9,6 +9,7 @@ Denies:  a VM of which Forklift attaches no disk; a disk without a PVC; a PVC wh
          not a disk of the VM, two for one disk, one that Forklift counts but leaves out, one that
          is too small, not bound, being deleted or marked `conversion-guard.io/not-ready`; a VM
          that doesn't exist, is a template, or can't be read
+Forklift: counts PVCs only: fails with the VM off, and of several VMs all are off
 """
 
 from collections.abc import Iterator

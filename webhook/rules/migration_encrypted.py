@@ -4,6 +4,8 @@ Reads:   spec.plan
 Asks:    vSphere, for config.keyId
 Accepts: a VM that vSphere does not encrypt
 Warns:   of one that it does: a copy of the files is encrypted, too, and virt-v2v can't read it
+Forklift: does not look: virt-v2v fails with the VM off if the copy is encrypted; read, not seen
+         yet
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,7 @@ Asks:    vSphere, for the controllers and backings of the VM's disks
 Accepts: flat disks and raw device mappings on SCSI, SATA, IDE or NVMe
 Warns:   of a disk on USB, or of another backing (SeSparse): the Migration succeeds, and the new VM
          lacks that disk
+Forklift: succeeds without the disk
 """
 
 from collections.abc import Iterator

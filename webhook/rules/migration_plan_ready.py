@@ -8,6 +8,8 @@ Denies:  any other, also one that Forklift has not seen yet: the Migration would
          itself the moment the Plan turns Ready, be it hours later and with nothing proven. Who
          applies a Plan and its Migration at once waits between the two, tries again, or sets this
          rule to warn
+Forklift: waits, and starts by itself the moment the Plan turns Ready; then the disks are
+          found wrong with the VM off, if anything has changed meanwhile
 """
 
 from collections.abc import Iterator

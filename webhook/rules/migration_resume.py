@@ -5,6 +5,7 @@ Asks:    the cluster, for the Plan; vSphere, with a fresh read, for the power st
 Accepts: VMs that are off; VMs that did not fail before
 Denies:  a VM that somebody has switched on again: its disks have changed since they were copied,
          and two VMs would run
+Forklift: does not look at the power state: stale disks, and two VMs that run
 """
 
 from collections.abc import Iterator

@@ -7,6 +7,7 @@ Accepts: VMs that are off; PVCs with that annotation, by which their vendor says
          its disk until the VM is off
 Warns:   of VMs that run: nothing lies between the shutdown and the conversion, so what they write
          after the vendor's last sync is lost. One line for the whole Migration
+Forklift: converts at once after the shutdown: what came after the last sync is lost
 """
 
 from collections.abc import Iterator

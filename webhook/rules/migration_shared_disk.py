@@ -7,6 +7,7 @@ Accepts: migrateSharedDisks: true, which is the default; a PVC with the label `s
          whose disk-source is the file exactly as vSphere shows it
 Warns:   of any other PVC of a shared disk with migrateSharedDisks: false: the new VM lacks that
          disk
+Forklift: succeeds without the disk
 """
 
 from collections.abc import Iterator

@@ -7,6 +7,7 @@ Accepts: disks without a snapshot; a PVC with that annotation, by which its vend
          follows the disk, a snapshot's delta included
 Warns:   of disks with a snapshot: a copy of the base file misses what was written since. One line
          for the whole Migration
+Forklift: takes a PVC of the base for the disk: what the delta holds is lost
 """
 
 from collections.abc import Iterator

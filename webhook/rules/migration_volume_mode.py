@@ -5,6 +5,7 @@ Asks:    the cluster, for the PVCs in the Plan's target namespace
 Accepts: PVCs that are all Block, or all Filesystem
 Warns:   of both in one VM: the conversion counts every Filesystem before every Block, which
          changes the order of the disks
+Forklift: succeeds, and permutes the disks
 """
 
 from collections.abc import Iterator

@@ -8,6 +8,7 @@ Warns:   of a VM where no rootDisk is right, or the one that is written isn't: v
          before SATA and IDE, and the new VM's boot order SATA and IDE before SCSI; of several kinds
          of controllers without a rootDisk. More than ten disks are only recorded: the conversion
          sorts them by name, disk10 before disk2, which was read and not yet seen
+Forklift: boots the new VM from another disk than virt-v2v has converted as the root
 """
 
 import re

@@ -5,6 +5,8 @@ Asks:    vSphere, for guest.toolsRunningStatus, and for guest.toolsStatus, which
 Accepts: a VM whose Tools run, or that is off
 Warns:   of a suspended VM, which Forklift can't shut down; of a running VM without Tools: Forklift
          doesn't start its Plan
+Forklift: does not start a Plan with a running VM without Tools; a suspended VM stays suspended,
+         and the Migration fails
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ Asks:    the cluster, for a VirtualMachineInstancetype of that name in the targe
 Accepts: one of either kind; any where the guard has no right to look
 Denies:  a Migration whose Plan names one that isn't there: Forklift finds out when it builds the
          new VM, with the old one off. At the Plan it warns
+Forklift: builds the new VM with it after the conversion, fails, and leaves the source VM off
 """
 
 from collections.abc import Iterator

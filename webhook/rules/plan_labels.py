@@ -6,6 +6,7 @@ Asks:    nothing
 Accepts: keys and values that Kubernetes takes for labels
 Denies:  a Migration with any other: neither the conversion pod (`convertor…`) nor the new VM's pod
          (`target…`) can be made then, and the old VM is off. At the Plan it warns
+Forklift: builds the pod with them after it has shut the VM down, fails, and leaves it off
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ Asks:    the cluster, whether a Secret of that name is in the Plan's namespace: 
 Accepts: a Secret of that name; any where the guard has no right to look
 Denies:  a Migration whose Plan names one that isn't there: Forklift finds out when it builds the
          conversion pod, with the VM off. At the Plan it warns, if the caller may get Secrets there
+Forklift: mounts it in the conversion pod, fails, and leaves the source VM off
 """
 
 from collections.abc import Iterator

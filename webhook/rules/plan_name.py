@@ -5,6 +5,8 @@ Asks:    nothing
 Accepts: a name of at most 63 characters, without a dot in the first 15
 Warns:   of a longer one: Forklift finds the Plan ready, and its Migration fails before any VM is
          shut down; of a dot among the first 15, without a pvcNameTemplate: the Plan never starts
+Forklift: a long name fails before any VM is shut down; a dot is refused as an invalid
+          template, and the Plan never starts
 """
 
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ Reads:   spec.pvcNameTemplate, spec.volumeNameTemplate, and the same in spec.vms
 Asks:    vSphere, for the number of the VM's disks
 Accepts: no template; one that uses what differs from disk to disk; any for a VM with one disk
 Warns:   of one that gives all disks the same name
+Forklift: gives the volumes of the new VM one name: read in its code, not seen yet
 """
 
 import re

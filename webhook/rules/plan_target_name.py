@@ -7,6 +7,8 @@ Accepts: a DNS name of at most 63 characters, without a dot in the first 15; a V
 Denies:  a Migration with a longer name: it becomes a label of the new VM, which can't be made then,
          with the old one off. At the Plan it warns, and at both of what never starts: a targetName
          that is no DNS name, or has a dot among its first 15 characters without a pvcNameTemplate
+Forklift: labels the new VM with it, fails, and leaves the source VM off; a dot or a name
+          that is none keeps the Plan from starting
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ Accepts: a namespace that isn't being deleted; any where the guard has no right 
          in another cluster
 Denies:  a Migration into a namespace that is being deleted, where no pod can be made any more, or
          that isn't there. At the Plan it warns
+Forklift: makes its pod there after it has shut the VM down, fails, and leaves it off
 """
 
 from collections.abc import Iterator

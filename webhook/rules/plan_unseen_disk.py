@@ -5,6 +5,7 @@ Asks:    vSphere, for the backings and controllers of the VM's disks
 Accepts: flat disks and raw device mappings, on SCSI, SATA, IDE or NVMe
 Warns:   of any other backing (SeSparse, local persistent memory) or controller (USB): the new VM
          lacks that disk
+Forklift: succeeds without the disk
 """
 
 from collections.abc import Iterator

@@ -11,10 +11,11 @@ from webhook.engine.ask import Seen, Views, Wanted, changed
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
+from webhook.facts import forms
 from webhook.facts.audience import Audience
 from webhook.facts.facts import Identity, Owner, PvcFacts
 from webhook.inventory.provider import ProviderInventory
-from webhook.model.keys import MOREF, PVC_FIELDS, UUID, Action
+from webhook.model.keys import DISK_SOURCE_FIELD, MOREF, PVC_FIELDS, UUID, Action
 from webhook.model.objects import PROVIDERS, Claim, KubeObject, Pvc, StorageClass, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
@@ -31,10 +32,16 @@ class PvcSubject(msgspec.Struct, frozen=True):
     @property
     def judged(self) -> bool:
         # Taking keys away is how a PVC is released: always right.
-        if self.old is None:
+        if self.old is None or self.loses_its_source:
             return True
         fields = self.pvc.fields
         return any(fields[field] is not None for field in self.changed)
+
+    @property
+    def loses_its_source(self) -> bool:
+        """Whether nothing but its disk-source is taken away: half a release."""
+        gone = self.changed == {DISK_SOURCE_FIELD} and self.pvc.disk_source is None
+        return gone and bool(self.pvc.vm_id and self.pvc.vm_uuid)
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> PvcSubject:
@@ -50,6 +57,8 @@ async def gather(
 ) -> "AskedPvc":
     """See webhook.engine.ask.Kind. Of the cluster only what is followed, if that can be believed:
     PVCs are frequent."""
+    if subject.loses_its_source:  # only a warning comes of it: nothing is worth waiting for
+        return AskedPvc(subject=subject, audience=Audience(claims=True), spared=True)
     providers = tuple(sources.inventory.vsphere())
     siblings = await _siblings(subject.pvc, sources)
     return AskedPvc(
@@ -57,7 +66,7 @@ async def gather(
         providers=providers,
         audience=Audience(await known_to(user, providers, sources), claims=True),
         siblings=siblings,
-        past=_past(subject, siblings, sources.policy),
+        spared=_past(subject, siblings, sources.policy),
         classes=sources.followed.classes.known() if sources.followed else None,
     )
 
@@ -106,12 +115,12 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
     """See webhook.engine.ask.Asked."""
 
     subject: PvcSubject
-    providers: tuple[ProviderInventory, ...]
+    providers: tuple[ProviderInventory, ...] = ()
     audience: Audience
-    siblings: tuple[Claim, ...]
-    classes: Mapping[str, StorageClass] | None
-    past: bool = False
-    """Whether it is past its conversion."""
+    siblings: tuple[Claim, ...] = ()
+    classes: Mapping[str, StorageClass] | None = None
+    spared: bool = False
+    """Whether nothing may stand in its way: it is past its conversion, or is being released."""
 
     gate = False
     any_provider = True
@@ -134,7 +143,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def at_most(self) -> Action:
-        return "warn" if self.past else "deny"
+        return "warn" if self.spared else "deny"
 
     @property
     def vms(self) -> Iterable[str]:
@@ -159,9 +168,11 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         pvc = self.subject.pvc
         uuid = (pvc.vm_uuid or "").strip()
         vms = views.get(source.name) if source else None
-        vm = vms.by_moref(pvc.vm_id) if vms and pvc.vm_id else None
+        vm = vms.by_moref(forms.moref(pvc.vm_id)) if vms and pvc.vm_id else None
         identity = _identity(pvc, uuid, vm)
-        proven = vm is not None and vm.proven_by(uuid)
+        proven = vm is not None and (
+            vm.proven_by(uuid) or any(vm.proven_by(one.value) for one in forms.uuids(uuid))
+        )
         told = source is not None and self.audience.knows(source.name)
         rank = 3 if proven else 2 if vm else 1 if uuid and vms and vms.by_uuid(uuid) else 0
         all_told = self._all_told(views)
@@ -212,7 +223,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanted(self, facts: PvcFacts, fields: Collection[str]) -> Wanted:
         """See Asked."""
-        vm_id, vm_uuid = self.subject.pvc.vm_id or "", self.subject.pvc.vm_uuid or ""
+        vm_id, vm_uuid = forms.moref(self.subject.pvc.vm_id or ""), self.subject.pvc.vm_uuid or ""
         return Wanted(
             {vm_id} if MOREF.fullmatch(vm_id) else (),
             {vm_uuid} if UUID.fullmatch(vm_uuid) else (),
@@ -222,7 +233,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
     if not pvc.vm_id or not pvc.vm_uuid:
         return "incomplete"
-    if vm is None:
+    if vm is None or pvc.vm_id != vm.moref:
         return "unknown"
     if vm.trouble and (vm.proven_by(uuid) or not vm.uuid):
         return "unread"
@@ -230,4 +241,9 @@ def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
         return "same"
     if uuid.lower() == vm.uuid.lower():
         return "case"
-    return "instance" if uuid.lower() == vm.instance_uuid.lower() else "differs"
+    if uuid.lower() == vm.instance_uuid.lower():
+        return "instance"
+    readings = {reading.value for reading in forms.uuids(uuid)}
+    if vm.uuid.lower() in readings:
+        return "form"
+    return "instance" if vm.instance_uuid.lower() in readings else "differs"
