@@ -24,7 +24,6 @@ from webhook.model.keys import MOREF
 from webhook.model.objects import User
 from webhook.model.review import Admitted, Cause, Denied, Review, Undecided, Verdict
 
-
 Waiting = Coroutine[Any, Any, Verdict]
 """What a verdict is still to be had by."""
 
