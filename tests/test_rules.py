@@ -26,7 +26,7 @@ from webhook.metrics import Metrics
 from webhook.model import review
 from webhook.model.review import Admitted, Denied, Undecided
 from webhook.rules import RULES
-from webhook.server.app import app
+from webhook.server.app import Admission
 
 CASES = all_cases()
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -108,7 +108,7 @@ async def _by_the_engine(case: Case) -> Expect:
 
 
 async def _by_http(case: Case) -> Expect:
-    transport = httpx.ASGITransport(app(case.sources, Metrics()))
+    transport = httpx.ASGITransport(Admission(case.sources, Metrics()))
     async with httpx.AsyncClient(transport=transport, base_url="https://guard") as client:
         mutated = await _post(client, "/mutate", review_of(case.object, case.old))
         patch = msgspec.json.decode(base64.b64decode(mutated.get("patch", "")) or b"[]")

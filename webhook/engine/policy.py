@@ -1,6 +1,7 @@
 """What the operator chose, and what comes of it for one object: the action of each rule."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -35,8 +36,9 @@ class PastConversion(msgspec.Struct, frozen=True):
         )
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """What the operator chose."""
+class Policy(msgspec.Struct, frozen=True, eq=False):
+    """What the operator chose. A change of the settings makes another: what comes of one is found
+    once, and kept by the object itself."""
 
     actions: Mapping[str, Action] = {}
     """Rule id to action, where it isn't the rule's own."""
@@ -60,7 +62,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Accounts that make PVCs for Forklift, such as CDI's."""
 
 
-class Enforcement(msgspec.Struct, frozen=True):
+class Enforcement(msgspec.Struct, frozen=True, eq=False):
     """The policy for one object: rule < settings < namespace's label < namespace in the settings.
 
     A label may only lower, and the gates obey it only where the settings allow that.
@@ -94,6 +96,19 @@ class Enforcement(msgspec.Struct, frozen=True):
             return "deny"
         # A value that is none of the three is a slip, and must not open anything.
         return LABELS.get(self.label or "", "deny")
+
+
+def enforcement(
+    policy: Policy, namespace: str, label: str | None, at_most: Action = "deny"
+) -> Enforcement:
+    """Of objects in `namespace`, which carries `label`: the same one each time."""
+    named = namespace if namespace in policy.namespaces else ""
+    return _enforcement(policy, named, label if label in LABELS else None, at_most)
+
+
+@lru_cache(maxsize=1024)  # two of each namespace that the settings name, and of each label
+def _enforcement(policy: Policy, namespace: str, label: str | None, at_most: Action) -> Enforcement:
+    return Enforcement(policy, policy.namespaces.get(namespace), label, at_most)
 
 
 LABELS: Mapping[str, Action] = {"deny": "deny", "warn": "warn", "audit": "audit"}

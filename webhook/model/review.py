@@ -90,6 +90,11 @@ class Admitted(msgspec.Struct, frozen=True):
     filled: tuple[str, ...] = ()
     """The ids of the defaults that the patch is by."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to be told of it, as of nearly every one."""
+        return not (self.findings or self.filled or self.skipped or self.doubt)
+
 
 class Denied(msgspec.Struct, frozen=True):
     """Refused, for these causes: at least one. Code 422, reason Invalid."""
