@@ -24,6 +24,7 @@ from webhook.inventory.cluster import Followed
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
+from webhook.model.forklift import Release
 from webhook.model.objects import Claim, KubeObject, Provider, Standing, User
 from webhook.model.review import Admitted, Review
 from webhook.model.vms import VirtualMachine
@@ -76,6 +77,8 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     standing: dict[str, dict[str, Standing]] = {}
     """What a Plan names, by the plural of its kind and its name: `absent` where it isn't here, but
     a namespace is there."""
+    forklift: str = "2.12.1"
+    """Its version; empty where that isn't known."""
     remote: list[str] = []
     """Names of openshift Providers with an address of their own."""
 
@@ -113,6 +116,7 @@ class FixedCluster:
             followed.plans.put(*objects.plan_type(msgspec.json.encode(plan)))
         for table in (followed.claims, followed.enforced, followed.plans):
             table.heard(None)
+        followed.release = Release.named(self._there.forklift) or Release()
         if self._there.enforce:
             followed.enforced.put("migrated-workloads", self._there.enforce)
         return followed

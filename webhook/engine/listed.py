@@ -31,7 +31,7 @@ class Listed:
         self.followed.claims = _Over(self._known)
         if followed is not None:
             self.followed.classes, self.followed.enforced = followed.classes, followed.enforced
-            self.followed.plans = followed.plans
+            self.followed.plans, self.followed.release = followed.plans, followed.release
 
     def add(self, kind: Kind, obj: KubeObject) -> None:
         """From now on it is there."""

@@ -11,7 +11,7 @@ import msgspec
 
 from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
-from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
+from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
 from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
 
@@ -120,6 +120,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a Migration that hasn't ended names the Plan."""
     target: Standing = "unknown"
     """How the target namespace stands."""
+    release: Release | None = None
+    """The cluster's Forklift; None where nobody has looked."""
 
     def judging(self, *, everything: bool) -> "PlanFacts":
         """With all entries to be judged, or only those that this request adds or changes."""

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Generic, Literal, Protocol, TypeVar
 
+from webhook.model.forklift import Release
 from webhook.model.objects import Claim, KubeObject, Standing, StorageClass, User
 
 T = TypeVar("T")
@@ -116,6 +117,8 @@ class Followed:
         """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
         self.plans: Table[str] = Table()
         """Every Plan, `namespace/name`, to its spec.type; empty where unset, or ARCHIVED."""
+        self.release: Release | None = None
+        """The cluster's Forklift; None where nobody has looked."""
 
     @property
     def unlisted(self) -> int:

@@ -47,6 +47,7 @@ LABEL_FIELDS = frozenset(
     }
 )
 """What the conversion pod and the new VM's are labelled with, and look for on a node."""
+DELETE_FIELD = "spec.deleteVmOnFailMigration"
 PVC_TEMPLATE_FIELD = "spec.pvcNameTemplate"
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
@@ -77,6 +78,7 @@ PLAN_FIELDS = frozenset(
         STATIC_IPS_FIELD,
         *LABEL_FIELDS,
         PVC_TEMPLATE_FIELD,
+        DELETE_FIELD,
     }
 )
 PLAN_VM_FIELDS = frozenset(

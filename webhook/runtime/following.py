@@ -65,7 +65,7 @@ class Following:
             raise
 
     async def _follow(self, cluster: "Cluster") -> None:
-        from webhook.cluster import ProviderWatch, reflectors
+        from webhook.cluster import ProviderWatch, ReleaseWatch, reflectors
 
         watch = ProviderWatch(
             cluster,
@@ -74,6 +74,7 @@ class Following:
             self._connect,
             keep=self._supervisor.keep,
         )
+        release = ReleaseWatch(cluster, self._settings.provider_namespaces, self.followed)
         self.reader.cluster = self.events.cluster = cluster
         if self._logins is not None:
             self._logins.open(cluster)
@@ -81,6 +82,7 @@ class Following:
             [
                 ("providers", watch.run),
                 ("events", self.events.run),
+                ("release", release.run),
                 *((one.resource, one.run) for one in reflectors(cluster, self.followed)),
             ]
         )

@@ -25,6 +25,7 @@ from webhook.cluster import (
     LiveReader,
     found_in,
     reach,
+    release_of,
 )
 from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
 from webhook.runtime import sources
@@ -48,6 +49,8 @@ _FIELDS = {
 }  # fmt: skip
 """What the guard reads of Forklift's objects."""
 _LATER = frozenset({"conversions"})  # an older Forklift has none
+
+_KEEP = "write spec.deleteVmOnFailMigration: false into each conversion Plan, or upgrade Forklift"
 
 _SIGNS = {"good": "good   ", "wrong": "WRONG  ", "unknown": "unknown", "note": "note   "}
 
@@ -85,6 +88,7 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
         await look.settle(findings)
         for area, looks in (
             ("forklift", look.crds),
+            ("forklift", look.release),
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
             ("certificates", look.certificates),
@@ -185,6 +189,16 @@ class _Look:
                 yield Finding("forklift", "wrong", what, fix)
             else:
                 yield Finding("forklift", "good", f"CRD {name} has every field that is read")
+
+    async def release(self) -> AsyncIterator[Finding]:
+        found = await release_of(self._cluster, self._settings.provider_namespaces)
+        which = f"Forklift {found.version}".strip()
+        if found.pvcs == "kept":
+            yield Finding("forklift", "good", f"{which} keeps the PVCs of vendors")
+            return
+        may = "may delete" if found.pvcs == "unknown" else "deletes"
+        what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
+        yield Finding("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
 
     async def deployment(self) -> AsyncIterator[Finding]:
         name = f"{self._namespace}/{rights.ACCOUNT}"

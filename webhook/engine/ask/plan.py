@@ -18,7 +18,7 @@ from webhook.facts.facts import PlanFacts, PlanVmFacts
 from webhook.facts.lookup import Meant, look_up
 from webhook.inventory.index import Index, Vms
 from webhook.inventory.provider import ProviderInventory
-from webhook.model.forklift import Plan, PlanVm
+from webhook.model.forklift import Plan, PlanVm, Release
 from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
 from webhook.model.objects import Claim, KubeObject, StorageClass, User
 from webhook.model.review import Cause
@@ -72,6 +72,7 @@ async def gather(
         source=source,
         remote=known is not None and known.remote,
         classes=sources.followed.classes.known() if sources.followed else None,
+        release=sources.followed.release if sources.followed else None,
     )
     if not whole or not subject.judged:
         return asked
@@ -143,6 +144,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The source Provider, of whatever type; None where it isn't known."""
     remote: bool
     classes: Mapping[str, StorageClass] | None
+    release: Release | None = None
     audience: Audience = Audience()
     claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
     """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
@@ -215,6 +217,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 remote=self.remote,
                 started=self.started,
                 target=self.named.target(plan),
+                release=self.release,
             ),
             0,
             told=True,  # the Plan names it
