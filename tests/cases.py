@@ -25,7 +25,7 @@ from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.forklift import Release
-from webhook.model.objects import Claim, KubeObject, Provider, Standing, User
+from webhook.model.objects import Claim, KubeObject, Provider, Standing, Surroundings, User
 from webhook.model.review import Admitted, Review
 from webhook.model.vms import VirtualMachine
 from webhook.rules import DEFAULTS, RULES
@@ -77,6 +77,8 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     standing: dict[str, dict[str, Standing]] = {}
     """What a Plan names, by the plural of its kind and its name: `absent` where it isn't here, but
     a namespace is there."""
+    surroundings: list[dict[str, Any]] = []
+    """ResourceQuotas, LimitRanges and NetworkPolicies of the target namespace."""
     forklift: str = "2.12.1"
     """Its version; empty where that isn't known."""
     remote: list[str] = []
@@ -143,6 +145,11 @@ class FixedCluster:
     async def standing(self, kind: str, namespace: str, name: str) -> Standing:
         usual: Standing = "there" if kind == "namespaces" else "absent"
         return self._there.standing.get(kind, {}).get(name, usual)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        kinds = "ResourceQuota", "LimitRange", "NetworkPolicy"
+        there: Any = self._there.surroundings
+        return Surroundings(*(tuple(obj for obj in there if obj["kind"] == kind) for kind in kinds))
 
     async def mounted(self, namespace: str) -> dict[str, str]:
         return self._there.pods

@@ -18,13 +18,12 @@ from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import TARGET, bind, disk_of, migration, plan_of
 from tests.e2e.test_providers import provider, secret
-from tests.e2e.world import MANIFESTS, OWN_CRDS, World
+from tests.e2e.world import OWN_CRDS, World
 from tests.guard import running
 
 pytestmark = pytest.mark.e2e
 
-SHIPPED = MANIFESTS / "overlays" / "api"
-"""With all that there is to install."""
+SHIPPED = Path(__file__).parent / "everything"
 OWN = "conversion-guard"
 TLS = "conversion-guard-tls"
 ANY = "*"

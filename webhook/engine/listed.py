@@ -7,7 +7,7 @@ from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import Claims, ClusterReader, Followed, Referent
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, echoed, quoted
-from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, User
+from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, Surroundings, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
 
@@ -109,6 +109,10 @@ class Listed:
         if self._cluster is None:
             return "unknown"
         return await self._cluster.standing(kind, namespace, name)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        return await self._cluster.surroundings(namespace) if self._cluster else Surroundings()
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

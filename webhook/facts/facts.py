@@ -12,7 +12,7 @@ import msgspec
 from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
-from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass
+from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass, Surroundings
 from webhook.model.vms import Disk, VirtualMachine
 
 Identity = Literal["incomplete", "unknown", "unread", "differs", "case", "instance", "same"]
@@ -122,6 +122,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """How the target namespace stands."""
     release: Release | None = None
     """The cluster's Forklift; None where nobody has looked."""
+    surroundings: Surroundings = Surroundings()
+    """Told: what counts for a pod in the target namespace."""
 
     def judging(self, *, everything: bool) -> "PlanFacts":
         """With all entries to be judged, or only those that this request adds or changes."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Generic, Literal, Protocol, TypeVar
 
 from webhook.model.forklift import Release
-from webhook.model.objects import Claim, KubeObject, Standing, StorageClass, User
+from webhook.model.objects import Claim, KubeObject, Standing, StorageClass, Surroundings, User
 
 T = TypeVar("T")
 
@@ -179,6 +179,10 @@ class ClusterReader(Protocol):
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """Whether the object of that name is there; of one without a namespace this is empty. None
         of its contents is asked for."""
+        ...
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """Quotas, limits and network policies of a namespace. Raises NameInvalid, too."""
         ...
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
