@@ -24,7 +24,8 @@ from webhook.inventory.cluster import Followed
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
-from webhook.model.objects import Claim, KubeObject, Provider, Standing, User
+from webhook.model.forklift import Release
+from webhook.model.objects import Claim, KubeObject, Provider, Standing, Surroundings, User
 from webhook.model.review import Admitted, Review
 from webhook.model.vms import Folder, VirtualMachine
 from webhook.rules import DEFAULTS, RULES
@@ -76,6 +77,10 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     standing: dict[str, dict[str, Standing]] = {}
     """What a Plan names, by the plural of its kind and its name: `absent` where it isn't here, but
     a namespace is there."""
+    surroundings: list[dict[str, Any]] = []
+    """ResourceQuotas, LimitRanges and NetworkPolicies of the target namespace."""
+    forklift: str = "2.12.1"
+    """Its version; empty where that isn't known."""
     remote: list[str] = []
     """Names of openshift Providers with an address of their own."""
 
@@ -116,6 +121,7 @@ class FixedCluster:
             followed.plans.put(*objects.plan_type(msgspec.json.encode(plan)))
         for table in (followed.claims, followed.enforced, followed.plans):
             table.heard(None)
+        followed.release = Release.named(self._there.forklift) or Release()
         if self._there.enforce:
             followed.enforced.put("migrated-workloads", self._there.enforce)
         return followed
@@ -142,6 +148,11 @@ class FixedCluster:
     async def standing(self, kind: str, namespace: str, name: str) -> Standing:
         usual: Standing = "there" if kind == "namespaces" else "absent"
         return self._there.standing.get(kind, {}).get(name, usual)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        kinds = "ResourceQuota", "LimitRange", "NetworkPolicy"
+        there: Any = self._there.surroundings
+        return Surroundings(*(tuple(obj for obj in there if obj["kind"] == kind) for kind in kinds))
 
     async def mounted(self, namespace: str) -> dict[str, str]:
         return self._there.pods

@@ -16,6 +16,7 @@ from webhook.errors import ClusterUnreachable, NameInvalid
 from webhook.inventory.cluster import Referent
 from webhook.model.keys import VM_ID, VM_UUID
 from webhook.model.objects import User
+from webhook.model.shape import mapping
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ async def test_no_name_asks_for_another_namespaces_objects(tmp_path: Path) -> No
                 assert await reader.plan(trick, "plan") is None
                 assert await reader.standing("secrets", "team-a", trick) == "absent"
                 assert await reader.standing("secrets", trick, "keys") == "absent"
-                for ask in (reader.claims, reader.mounted):
+                for ask in (reader.claims, reader.mounted, reader.surroundings):
                     with pytest.raises(NameInvalid):
                         await ask(trick)
                 with pytest.raises(NameInvalid):
@@ -108,6 +109,20 @@ async def test_what_may_not_be_looked_up_is_said_once(
     assert said.startswith("what a Plan names is not looked up: the API server answers 403")
 
 
+async def test_what_the_guard_is_not_given_the_right_to_is_left_out(tmp_path: Path) -> None:
+    with standing_in(tmp_path) as api:
+        place = "/api/v1/namespaces/team"
+        quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
+        api.objects = {f"{place}/resourcequotas": {"items": [quota]}}
+        api.forbidden = "/networkpolicies"
+        async with Cluster.open(api.kubeconfig) as cluster:
+            reader = LiveReader()
+            reader.cluster = cluster
+            found = await reader.surroundings("team")
+    assert [mapping(one["spec"])["hard"] for one in found.quotas] == [{"pods": "1"}]
+    assert (found.limits, found.policies) == ((), ())
+
+
 @pytest.mark.parametrize("answer", [b"{", b"null", b"[]", b'"\xff"', b"[" * 5000])
 async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, answer: bytes) -> None:
     with standing_in(tmp_path) as api:
@@ -120,6 +135,7 @@ async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, answer: byt
                 reader.siblings("team", "vm-1", "u-1"),
                 reader.mounted("team"),
                 reader.standing("secrets", "team", "keys"),
+                reader.surroundings("team"),
                 reader.plan("team", "plan"),
                 reader.started("team", "plan"),
                 reader.user("token", "audience"),

@@ -35,7 +35,8 @@ def world(programs: Parts, crds: Path, tmp_path_factory: pytest.TempPathFactory)
         for namespace in (NAMESPACE, TARGET):
             bed.kubectl("create", "namespace", namespace, check=True)
         # The rights of the guard's own service account, as shipped, and no more.
-        bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
+        for folder in ("base", "surroundings"):
+            bed.kubectl("apply", "-f", str(MANIFESTS / folder / "cluster-role.yaml"), check=True)
         bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
         yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
 

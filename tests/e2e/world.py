@@ -271,6 +271,7 @@ def _there(case: Case) -> Iterator[dict[str, Any]]:
         objects += [BASE["Migration"]] if there.started else []
         objects += [_running_pod(name, claim) for claim, name in there.pods.items()]
         objects += [_remote(name) for name in there.remote]
+        objects += there.surroundings
         objects += [
             made
             for kind, names in there.standing.items()

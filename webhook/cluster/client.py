@@ -147,6 +147,11 @@ class Cluster:
         async with self._call("GET", "/version", {}) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def schemas(self, api: str) -> bytes:
+        """The OpenAPI of one of its groups and versions, as JSON. Raises as `get` does."""
+        async with self._call("GET", f"/openapi/v3/apis/{api}", {}) as pieces:
+            return b"".join([piece async for piece in pieces])
+
     async def pages(self, path: ApiPath, **query: str) -> AsyncIterator[Page]:
         """What `path` lists, some hundred objects at a time. Raises as `get` does.
 

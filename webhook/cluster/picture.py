@@ -22,7 +22,7 @@ from webhook.errors import ObjectMalformed
 from webhook.inventory.cluster import Followed, Referent, Table
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID
-from webhook.model.objects import Claim, KubeObject, Standing, User
+from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -123,6 +123,10 @@ class Picture:
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader."""
         return await self._live.standing(kind, namespace, name)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        return await self._once("surroundings", namespace, self._live.surroundings)
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

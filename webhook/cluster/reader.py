@@ -14,12 +14,13 @@ from webhook.cluster.paths import FORKLIFT, ApiPath, labelled
 from webhook.errors import ClusterUnreachable, NameInvalid
 from webhook.inventory.cluster import Referent
 from webhook.model.keys import VM_ID, VM_UUID
-from webhook.model.objects import Claim, KubeObject, Standing, User
+from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
 
 _ACCESS_SECONDS = 10.0
 _ACCESS_PATIENCE = 1.0  # seconds: who isn't known by then isn't trusted
 _ACCESSES = 2_000  # of 1.5 KiB each: what more than 200 new callers a second ask is asked again
 _AUTHENTICATION = "authentication.k8s.io/v1"
+_NETWORKING = "networking.k8s.io/v1"
 _AUTHORIZATION = "authorization.k8s.io/v1"
 
 
@@ -37,6 +38,10 @@ _log = logging.getLogger("webhook.cluster")
 
 class _List(msgspec.Struct):
     items: list[msgspec.Raw] = []
+
+
+class _Objects(msgspec.Struct):
+    items: tuple[KubeObject, ...] = ()
 
 
 class _Reference(msgspec.Struct):
@@ -119,6 +124,7 @@ class _TokenReview(msgspec.Struct):
 
 
 _list = msgspec.json.Decoder(_List)
+_objects = msgspec.json.Decoder(_Objects)
 _object = msgspec.json.Decoder(KubeObject)
 _migrations = msgspec.json.Decoder(_Migrations)
 _named = msgspec.json.Decoder(_Named)
@@ -183,6 +189,19 @@ class LiveReader:
                 _log.warning("what a Plan names is not looked up: %s", error)
             return "unknown"
         return "ending" if found.deletion_timestamp else "there"
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        kinds = ("v1", "resourcequotas"), ("v1", "limitranges"), (_NETWORKING, "networkpolicies")
+        listed = (self._listed(ApiPath(*kind, namespace=namespace)) for kind in kinds)
+        return Surroundings(*await asyncio.gather(*listed))
+
+    async def _listed(self, path: ApiPath) -> tuple[KubeObject, ...]:
+        """All there is; none where the guard has no right to it, which not every one is given."""
+        try:
+            return decoded(_objects, await self._asked().get(path)).items
+        except ClusterForbidden:
+            return ()
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

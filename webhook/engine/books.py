@@ -91,6 +91,8 @@ def _at_the_start(rule: Rule[PlanFacts]) -> Rule[MigrationFacts]:
     def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
         for found in rule.check(facts.plan):
             message = f"{found.field} of the Plan: {found.message}"
+            if isinstance(found, Finding):
+                found = replace(found, expected=None)  # it is the Plan's field's
             yield replace(found, field=MIGRATION_PLAN_FIELD, message=message)
 
     return Rule(

@@ -15,7 +15,7 @@ from webhook.model.keys import (
     echoed,
     quoted,
 )
-from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, User
+from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, Surroundings, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
 
@@ -39,7 +39,7 @@ class Listed:
         self.followed.claims = _Over(self._known)
         if followed is not None:
             self.followed.classes, self.followed.enforced = followed.classes, followed.enforced
-            self.followed.plans = followed.plans
+            self.followed.plans, self.followed.release = followed.plans, followed.release
 
     def add(self, kind: Kind, obj: KubeObject) -> None:
         """From now on it is there."""
@@ -117,6 +117,10 @@ class Listed:
         if self._cluster is None:
             return "unknown"
         return await self._cluster.standing(kind, namespace, name)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        return await self._cluster.surroundings(namespace) if self._cluster else Surroundings()
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

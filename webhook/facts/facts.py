@@ -12,9 +12,9 @@ import msgspec
 from webhook.facts import forms
 from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
-from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
+from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
 from webhook.model.keys import quoted
-from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass
+from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass, Surroundings
 from webhook.model.vms import Disk, VirtualMachine
 
 Identity = Literal["incomplete", "unknown", "unread", "differs", "form", "case", "instance", "same"]
@@ -142,6 +142,10 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a Migration that hasn't ended names the Plan."""
     target: Standing = "unknown"
     """How the target namespace stands."""
+    release: Release | None = None
+    """The cluster's Forklift; None where nobody has looked."""
+    surroundings: Surroundings = Surroundings()
+    """Told: what counts for a pod in the target namespace."""
 
     def judging(self, *, everything: bool) -> "PlanFacts":
         """With all entries to be judged, or only those that this request adds or changes."""

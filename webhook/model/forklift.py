@@ -1,7 +1,8 @@
 """What Kubernetes says of Forklift: Plans, Migrations, Conversions."""
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -9,6 +10,7 @@ from webhook.model.keys import (
     CONVERSION_DESTINATION_FIELD,
     CONVERSION_DISKS_FIELD,
     CONVERSION_VM_FIELD,
+    DELETE_FIELD,
     DESTINATION_PROVIDER_FIELD,
     LABEL_FIELDS,
     MIGRATION_PLAN_FIELD,
@@ -27,6 +29,29 @@ from webhook.model.keys import (
 )
 from webhook.model.objects import KubeObject, Metadata, Provider
 from webhook.model.shape import listed, mapping, text
+
+Fate = Literal["kept", "deleted", "unknown"]
+"""What becomes of a vendor's PVCs at the start of a Plan with deleteVmOnFailMigration."""
+
+_NUMBERS = re.compile(r"\bv?(\d+)\.(\d+)\.(\d+)", re.ASCII)
+_LAST_THAT_DELETES = 2, 12, 0
+
+
+class Release(msgspec.Struct, frozen=True):
+    """The Forklift of a cluster."""
+
+    pvcs: Fate = "unknown"
+    version: str = ""
+    """Such as `2.12.0`; empty where only its CRDs tell what it does."""
+
+    @classmethod
+    def named(cls, text: str) -> "Release | None":
+        """The one whose version is in the name of an image or of an operator's release."""
+        found = _NUMBERS.search(text)
+        if found is None:
+            return None
+        deletes = tuple(map(int, found.groups())) <= _LAST_THAT_DELETES
+        return cls("deleted" if deletes else "kept", ".".join(found.groups()))
 
 
 class PlanVm(msgspec.Struct, frozen=True):
@@ -154,6 +179,7 @@ class Plan(msgspec.Struct, frozen=True):
             STATIC_IPS_FIELD: self.preserves_ips,
             SHARED_DISKS_FIELD: self.migrates_shared,
             TEMPLATES_FIELD: self.templates,
+            DELETE_FIELD: self.spec.get("deleteVmOnFailMigration"),
             **{field: self.spec.get(field.rpartition(".")[2]) for field in LABEL_FIELDS},
         }
 

@@ -54,6 +54,7 @@ LABEL_FIELDS = frozenset(
     }
 )
 """What the conversion pod and the new VM's are labelled with, and look for on a node."""
+DELETE_FIELD = "spec.deleteVmOnFailMigration"
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
 ACCESS_MODES_FIELD = "spec.accessModes"
@@ -84,6 +85,7 @@ PLAN_FIELDS = frozenset(
         SHARED_DISKS_FIELD,
         TEMPLATES_FIELD,
         *LABEL_FIELDS,
+        DELETE_FIELD,
     }
 )
 PLAN_VM_FIELDS = frozenset(

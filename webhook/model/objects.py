@@ -194,6 +194,14 @@ Standing = Literal["there", "ending", "absent", "unknown"]
 look."""
 
 
+class Surroundings(msgspec.Struct, frozen=True):
+    """What else is in a namespace and counts for a pod there; without what may not be listed."""
+
+    quotas: tuple[KubeObject, ...] = ()
+    limits: tuple[KubeObject, ...] = ()
+    policies: tuple[KubeObject, ...] = ()
+
+
 class User(msgspec.Struct, frozen=True):
     """Who sent a request, as its userInfo says."""
 

@@ -26,6 +26,7 @@ from webhook.cluster import (
     found_in,
     mislabelled,
     reach,
+    release_of,
 )
 from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
@@ -51,6 +52,8 @@ _FIELDS = {
 }  # fmt: skip
 """What the guard reads of Forklift's objects."""
 _LATER = frozenset({"conversions"})  # an older Forklift has none
+
+_KEEP = "write spec.deleteVmOnFailMigration: false into each conversion Plan, or upgrade Forklift"
 
 _SIGNS = {"good": "good   ", "wrong": "WRONG  ", "unknown": "unknown", "note": "note   "}
 
@@ -88,6 +91,7 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
         await look.settle(findings)
         for area, looks in (
             ("forklift", look.crds),
+            ("forklift", look.release),
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
             ("certificates", look.certificates),
@@ -189,6 +193,16 @@ class _Look:
                 yield Finding("forklift", "wrong", what, fix)
             else:
                 yield Finding("forklift", "good", f"CRD {name} has every field that is read")
+
+    async def release(self) -> AsyncIterator[Finding]:
+        found = await release_of(self._cluster, self._settings.provider_namespaces)
+        which = f"Forklift {found.version}".strip()
+        if found.pvcs == "kept":
+            yield Finding("forklift", "good", f"{which} keeps the PVCs of vendors")
+            return
+        may = "may delete" if found.pvcs == "unknown" else "deletes"
+        what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
+        yield Finding("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
 
     async def deployment(self) -> AsyncIterator[Finding]:
         name = f"{self._namespace}/{rights.ACCOUNT}"

@@ -18,9 +18,9 @@ from webhook.facts.facts import PlanFacts, PlanVmFacts
 from webhook.facts.lookup import Meant, look_up
 from webhook.inventory.index import Index, Vms
 from webhook.inventory.provider import ProviderInventory
-from webhook.model.forklift import Plan, PlanVm
+from webhook.model.forklift import Plan, PlanVm, Release
 from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
-from webhook.model.objects import Claim, KubeObject, StorageClass, User
+from webhook.model.objects import Claim, KubeObject, StorageClass, Surroundings, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
 
@@ -72,17 +72,24 @@ async def gather(
         source=source,
         remote=known is not None and known.remote,
         classes=sources.followed.classes.known() if sources.followed else None,
+        release=sources.followed.release if sources.followed else None,
     )
     if not whole or not subject.judged:
         return asked
-    claims, started, audience, named = await asyncio.gather(
+    claims, started, audience, named, surroundings = await asyncio.gather(
         _claims(asked, sources),
         _started(plan, sources),
         _audience(asked, sources, user),
         _named(asked, sources),
+        _surroundings(asked, sources),
     )
     asked = msgspec.structs.replace(
-        asked, claims=claims, started=started, audience=audience, named=named
+        asked,
+        claims=claims,
+        started=started,
+        audience=audience,
+        named=named,
+        surroundings=surroundings,
     )
     return msgspec.structs.replace(asked, near=_near(asked))
 
@@ -104,6 +111,13 @@ async def _named(asked: "AskedPlan", sources: Sources) -> Named:
     if sources.cluster is None or asked.remote:
         return Named()
     return await Named.by(asked.subject.plan, sources.cluster)
+
+
+async def _surroundings(asked: "AskedPlan", sources: Sources) -> Surroundings:
+    namespace = asked.subject.plan.target_namespace
+    if sources.cluster is None or not namespace or asked.remote:
+        return Surroundings()
+    return await sources.cluster.surroundings(namespace)
 
 
 async def _started(plan: Plan, sources: Sources) -> bool:
@@ -143,6 +157,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The source Provider, of whatever type; None where it isn't known."""
     remote: bool
     classes: Mapping[str, StorageClass] | None
+    release: Release | None = None
     audience: Audience = Audience()
     claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
     """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
@@ -152,6 +167,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     mounted: Mapping[str, str] = {}
     """Those of them that running pods mount."""
     named: Named = Named()
+    surroundings: Surroundings = Surroundings()
 
     at_most: Action = "deny"
     gate = False
@@ -215,6 +231,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 remote=self.remote,
                 started=self.started,
                 target=self.named.target(plan),
+                release=self.release,
+                surroundings=self.surroundings if self.audience.claims else Surroundings(),
             ),
             0,
             told=True,  # the Plan names it
