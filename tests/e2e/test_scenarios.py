@@ -13,7 +13,7 @@ from tests.e2e.world import TARGET, Vm, World, pvc
 from tests.guard import Guard
 from webhook.cli.demo import merged
 from webhook.model import marks
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model.keys import DISK_SOURCE, IN_SYNC, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e
 
@@ -79,7 +79,7 @@ def claim(name: str, vm: Vm, **change: str | None) -> dict[str, Any]:
     keys = {"vmID": vm.moref, "vmUUID": vm.uuid, "source": vm.files[0], "storage": "100Gi"} | change
     labels = {key: value for key in (VM_ID, VM_UUID) if (value := keys[key])}
     source = keys["source"]
-    annotations = {DISK_SOURCE: source} if source is not None else {}
+    annotations = {IN_SYNC: "replication"} | ({DISK_SOURCE: source} if source is not None else {})
     return pvc(name, labels, annotations, keys["storage"] or "")
 
 

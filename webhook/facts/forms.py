@@ -23,7 +23,7 @@ _NO_BLANK = re.compile(r"(\[[^\]]+\])\s*(.+)", re.ASCII | re.DOTALL)
 
 def moref(vm_id: str) -> str:
     """`vm-42` of `VirtualMachine-vm-42`, as PowerCLI writes it; anything else as it is."""
-    return vm_id.removeprefix(_POWERCLI)
+    return vm_id.removeprefix(_POWERCLI) or vm_id
 
 
 class Reading(msgspec.Struct, frozen=True):

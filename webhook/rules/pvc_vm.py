@@ -64,7 +64,7 @@ def _wrong_uuid(facts: PvcFacts, vm: VirtualMachine | None) -> str:
         return f"{uuid} is not the config.uuid of a VM {quoted(facts.pvc.vm_id)}: {fix}"
     if facts.identity == "form":
         form = next(
-            one.form for one in forms.uuids(facts.pvc.vm_uuid or "") if one.value == vm.uuid
+            one.form for one in forms.uuids(facts.pvc.vm_uuid or "") if one.value == vm.uuid.lower()
         )
         return f"{uuid} is the config.uuid of {vm} {form}: write {quoted(vm.uuid)}"
     if facts.identity == "case":
