@@ -50,9 +50,7 @@ def test_a_webhook_is_called_for_what_it_can_judge_and_for_nothing_else(config: 
         assert set(exempt["values"]) == {"conversion-guard", "kube-system"}
 
 
-def test_both_are_called_for_the_same_and_one_only_where_something_may_need_repair() -> (
-    None
-):
+def test_both_are_called_for_the_same_and_one_only_where_something_may_need_repair() -> None:
     for one, other in zip(MUTATING["webhooks"], VALIDATING["webhooks"][:2], strict=True):
         *same, repair = one["matchConditions"]
         assert same == other["matchConditions"]
