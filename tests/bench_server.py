@@ -6,7 +6,8 @@
 
 All have 5,000 VMs, and the same right PVC. Each server has one core to itself and the load the
 other; only the server's own CPU time counts. Rounds go round, so that a machine whose speed drifts
-drifts for all; a ratio is the median of the rounds' own ratios.
+drifts for all; a ratio is the median of the rounds' own ratios. Where others have work to do on the
+machine, too, no figure here means much: whoever needs more of its caches loses more.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from webhook.cli.demo import merged
 from webhook.server import https
 from webhook.server.bodies import Receive, Scope, Send
 
-ROUNDS, SECONDS, CONNECTIONS = 5, 2.0, 16
+ROUNDS, SECONDS, CONNECTIONS = 12, 0.8, 16
 VMS = 5000
 _ON_SERVER, _ON_LOAD = ["taskset", "-c", "0"], ["taskset", "-c", "1"]
 _DENIED = '"allowed":false'
@@ -173,8 +174,9 @@ def load(
 
 
 def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds that all its threads have run; /proc/PID/stat has only hundredths."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((one / "schedstat").read_text().split()[0]) for one in threads) / 1e9
 
 
 def _resident(pid: int) -> float:
@@ -217,13 +219,10 @@ def _tell(rounds: list[dict[str, float]], memory: list[float], reviews: int, fil
         )
         told.append({"figure": row.figure, "guard": guard, "peer": peer, "ratio": ratio})
         short += [f"{row.figure}: {ratio:.2f}, must be {bound}"] if fails else []
-    start, end = memory
-    print(f"| memory with {VMS:,} VMs | {start:.0f} MiB | | | ≤ 80 MiB | |")
-    print(f"| memory after {reviews:,} reviews | {end - start:+.1f} MiB | | | ≤ 5 MiB | |")
-    if start > _MOST_MEMORY:
-        short.append(f"memory: {start:.0f} MiB, must be ≤ {_MOST_MEMORY} MiB")
-    if end - start > _MOST_GROWTH:
-        short.append(f"memory grew by {end - start:.1f} MiB, must be ≤ {_MOST_GROWTH} MiB")
+    growth = memory[1] - memory[0]
+    print(f"| memory after {reviews:,} reviews | {growth:+.1f} MiB | | | ≤ {_MOST_GROWTH} MiB | |")
+    if growth > _MOST_GROWTH:
+        short.append(f"memory grew by {growth:.1f} MiB, must be ≤ {_MOST_GROWTH} MiB")
     file.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine, "figures": told, "rounds": rounds, "memory": memory}
     file.write_text(json.dumps({**result, "reviews": reviews, "short": short}, indent=1))
@@ -232,7 +231,7 @@ def _tell(rounds: list[dict[str, float]], memory: list[float], reviews: int, fil
     return 1 if short else 0
 
 
-_MOST_MEMORY, _MOST_GROWTH = 80, 5
+_MOST_GROWTH = 5  # MiB. How much there is at all tells `make bench-inventory`, of a live vCenter
 
 _PVC = merged(
     BASE["PersistentVolumeClaim"],

@@ -52,6 +52,8 @@ class Opinion(msgspec.Struct, Generic[F], frozen=True):
     @property
     def rules(self) -> str:
         """Of all causes, for the audit log: `pvc-capacity,pvc-vm`."""
+        if self.clean and not (self.warn or self.audit):
+            return ""
         return ",".join(sorted({cause.rule for cause in self.causes}))
 
     @property

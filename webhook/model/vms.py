@@ -21,6 +21,8 @@ def trim_backing_file(file: str) -> str:
 
     Source: Forklift's vsphere/utils.go, trimBackingFileName.
     """
+    if file[-12:-11] != "-" and file.find("vmdk") == len(file) - 4:
+        return file  # as nearly all are; the pattern takes several times as long
     return _SNAPSHOT_SUFFIX.sub(".vmdk", file)
 
 

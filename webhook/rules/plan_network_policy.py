@@ -7,6 +7,7 @@ Accepts: none that selects the pod; an ingress rule for TCP port 8080, an egress
          443 that isn't for pods and namespaces of the cluster only
 Warns:   of policies without such a rule, whoever may list the PVCs there: Forklift doesn't learn
          that the conversion is done, or the pod can't ask vCenter, with the VM off
+Forklift: waits for the conversion for ever, with the VM off
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ Asks:    the cluster, for ResourceQuotas and LimitRanges there, where the guard 
 Accepts: room for one pod that requests 1 CPU and 1Gi, and is limited to 4 CPU and 8Gi; a quota of
          certain scopes only, which may not count it
 Warns:   of less, whoever may list the PVCs there: the pod can't be made, with the VM off
+Forklift: fails to make its pod after it has shut the VM down, and leaves it off
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,9 @@
 Reads:  vmID, vmUUID, disk-source
 Asks:   vSphere, for the disks of the VM that both labels name
 Fills:  `disk.vmdk`, `folder/disk.vmdk` or a path in another case of letters with the one full
-        `[datastore] folder/disk.vmdk` that it fits, a snapshot's suffix left out
+        `[datastore] folder/disk.vmdk` that it fits, a snapshot's suffix left out. As shipped, the
+        API server doesn't ask for a full path that ends in `.vmdk`, so that one in another case
+        of letters is denied, with the right one
 """
 
 from collections.abc import Iterator

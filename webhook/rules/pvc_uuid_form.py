@@ -3,7 +3,8 @@
 Reads:  vmID, vmUUID
 Asks:   vSphere, for the VM that vmID names
 Fills:  a vmUUID without dashes, or with its first bytes swapped as a guest shows it, where the VM's
-        config.uuid is what it means
+        config.uuid is what it means. As shipped, the API server doesn't ask for one in small
+        letters with dashes, so that one with its bytes swapped is denied, with the right one
 """
 
 from collections.abc import Iterator

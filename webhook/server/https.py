@@ -27,7 +27,7 @@ import uvicorn
 
 from webhook.server.answers import Prompt
 from webhook.server.bodies import LARGEST, App, Bodies
-from webhook.server.connection import KEEP_ALIVE, Connection, State
+from webhook.server.connection import KEEP_ALIVE, Buffered, Connection, State
 
 HANDSHAKE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
@@ -121,7 +121,7 @@ class Server(uvicorn.Server):
         door.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
         secured = door.context is not None
         return await self._loop.create_server(
-            lambda: Connection(door.config, self.server_state, {}, prompt=door.prompt),
+            lambda: Buffered(Connection(door.config, self.server_state, {}, prompt=door.prompt)),
             sock=door.listener,
             ssl=door.context,
             backlog=_BACKLOG,
