@@ -20,6 +20,7 @@ from webhook import __version__, logs
 from webhook.cli.demo import merged
 from webhook.inventory.provider import PROVIDER_STATES, ProviderInventory
 from webhook.model.objects import Provider
+from webhook.vsphere import LiveSource, VsphereAddress
 
 PVC = BASE["PersistentVolumeClaim"]
 WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
@@ -107,6 +108,48 @@ def test_what_a_caller_writes_makes_no_series(guard: Guard) -> None:
         label = {"metadata": {"name": f"n{number}", "labels": {"vmID": f"vm-9{number}"}}}
         _send(guard, merged(PVC, label))
     assert set(_scraped(guard)) == before
+
+
+def test_a_start_tells_version_and_settings(guard: Guard) -> None:
+    told = json.loads(guard.told(f"conversion-guard {__version__} starts")[0])
+    known = {key: told[key] for key in ("maxAge", "undecided", "certificate", "api")}
+    assert known == {"maxAge": "3600s", "undecided": "deny", "certificate": "files", "api": "False"}
+    assert told["settings"].endswith("settings.yaml")
+
+
+def test_what_goes_on_is_told_again_every_ten_minutes() -> None:
+    now = 0.0
+    repeated = logs.Repeated(lambda: now)
+    told = []
+    for now, line in (
+        (0, "a"),
+        (1, "a"),
+        (2, "b"),
+        (601, "b"),
+        (602, "b"),
+        (603, "b"),
+        (1202, "b"),
+    ):
+        told += [now] if repeated.due(line) else []
+    assert told == [0, 2, 602, 1202]
+    repeated.over()
+    assert repeated.due("b"), "it has begun anew"
+
+
+def test_an_unreachable_vcenter_is_told_of_with_its_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inventory = ProviderInventory(Provider("mtv", "prod"))
+    inventory.secret = "Secret mtv/login"
+    source = LiveSource(VsphereAddress("https://127.0.0.1:1/sdk", "me", lambda: "x"), inventory)
+    source.start()
+    try:
+        eventually(lambda: inventory.unreachable_since, 60, "it is tried")
+    finally:
+        source.stop()
+    (line,) = (line for line in caplog.messages if "is unreachable" in line)
+    assert line.startswith("mtv/prod is unreachable: ")
+    assert line.endswith("(user me, Secret mtv/login)")
 
 
 def test_a_denial_is_one_json_line(guard: Guard) -> None:

@@ -13,7 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from webhook import __version__
-from webhook.api.answers import Providers, VmDisks, Vms, age, page, provider_view, vm_view
+from webhook.api.answers import (
+    NoSuchPage,
+    Providers,
+    Search,
+    VmDisks,
+    Vms,
+    age,
+    page,
+    provider_view,
+    vm_view,
+)
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
 from webhook.engine.check import Candidate, Results, check, items, kind_of
@@ -24,7 +34,7 @@ from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
 from webhook.manifests.render import Rendered, Wanted
-from webhook.model.keys import MOREF, echoed
+from webhook.model.keys import MOREF, UUID, echoed
 from webhook.model.objects import PROVIDERS, User
 from webhook.model.review import JUDGED, PLAN, resource_of
 from webhook.model.vms import VirtualMachine
@@ -115,7 +125,7 @@ def _service(request: Request) -> Service:
 
 Asked = Annotated[Service, Depends(_service)]
 _TEXTS = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON, or `continue` is none of this list.",
     401: "The token is missing, or not valid for this API.",
     403: "The caller lacks a right; `missing` names it.",
     404: "There is no such object.",
@@ -202,16 +212,35 @@ async def list_providers(service: Asked) -> Response:
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
-    responses=_told(Vms, "A page of VMs.", 403, 404),
+    responses=_told(Vms, "A page of VMs.", 400, 403, 404),
 )
 async def list_vms(
     service: Asked,
     namespace: Namespace,
     provider: Name,
     name: Annotated[
+        str, Query(max_length=800, description="Only the VM of this name, path or moref, exactly.")
+    ] = "",
+    contains: Annotated[
         str,
         Query(
             max_length=80, description="Only VMs whose names contain this, in upper or lower case."
+        ),
+    ] = "",
+    uuid: Annotated[
+        str,
+        Query(
+            pattern=f"^({UUID.pattern.replace('0-9a-f', '0-9a-fA-F')})?$",
+            description="Only VMs with this config.uuid or config.instanceUuid.",
+        ),
+    ] = "",
+    disk_source: Annotated[
+        str,
+        Query(
+            alias="diskSource",
+            max_length=1024,
+            description="Only VMs with a disk of this file: `[datastore] folder/file.vmdk`. "
+            "The suffix of a snapshot is ignored, as Forklift ignores it.",
         ),
     ] = "",
     limit: Annotated[int, Query(ge=1, le=500, description="VMs per page.")] = 100,
@@ -219,8 +248,8 @@ async def list_vms(
         str,
         Query(
             alias="continue",
-            pattern=f"^({MOREF.pattern})?$",
-            description="`continue` of the previous page.",
+            max_length=128,
+            description="`continue` of the previous page, with the same other parameters.",
         ),
     ] = "",
 ) -> Response:
@@ -231,8 +260,13 @@ async def list_vms(
     """
     source = await service.provider(namespace, provider)
     # In a thread, for a vCenter may have 100,000 VMs, and reviews must not wait.
-    now = service.sources.now()
-    return _json(await asyncio.to_thread(page, source, name, limit, continue_, now))
+    now, search = service.sources.now(), Search(name, contains, uuid, disk_source)
+    try:
+        return _json(await asyncio.to_thread(page, source, search, limit, continue_, now))
+    except NoSuchPage:
+        there = f"query.continue: {echoed(continue_)} is not what a page of this list has told"
+        fault = Fault("query.continue", "is not what a page of this list has told")
+        raise Problem(400, f"{there}: begin without it", errors=(fault,)) from None
 
 
 @REST.get(
@@ -304,7 +338,9 @@ async def check_objects(
     One object, a JSON array, or a List: PVCs, Plans, Migrations, Conversions; other kinds are not
     checked. A PVC or Plan of the list counts as present for the objects that need it. Each object
     gets the verdict of admission, the findings, the JSON Patch and the patched object. Needs
-    `create` on each object's kind in its namespace.
+    `create` on each object's kind in its namespace. Each object counts as a request of its caller,
+    of `api.ratePerUser` (100) a second: after 1,000 at once the next request is answered by 429
+    for ten seconds, with Retry-After.
     """
     body = await _body(request)
     try:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 import msgspec
 
@@ -20,7 +21,7 @@ from webhook.inventory.index import Index, Vms
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Plan, PlanVm, Release
 from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
-from webhook.model.objects import Claim, KubeObject, StorageClass, Surroundings, User
+from webhook.model.objects import Claim, KubeObject, Provider, StorageClass, Surroundings, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
 
@@ -76,10 +77,11 @@ async def gather(
     )
     if not whole or not subject.judged:
         return asked
-    claims, started, audience, named, surroundings = await asyncio.gather(
+    claims, started, audience, listed, named, surroundings = await asyncio.gather(
         _claims(asked, sources),
         _started(plan, sources),
         _audience(asked, sources, user),
+        _listed(asked, sources),
         _named(asked, sources),
         _surroundings(asked, sources),
     )
@@ -88,9 +90,12 @@ async def gather(
         claims=claims,
         started=started,
         audience=audience,
+        listed=listed,
         named=named,
         surroundings=surroundings,
     )
+    if source is None:
+        return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
     return msgspec.structs.replace(asked, near=_near(asked))
 
 
@@ -122,6 +127,24 @@ async def _surroundings(asked: "AskedPlan", sources: Sources) -> Surroundings:
 
 async def _started(plan: Plan, sources: Sources) -> bool:
     return sources.cluster is not None and await sources.cluster.started(plan.namespace, plan.name)
+
+
+async def _listed(asked: "AskedPlan", sources: Sources) -> bool:
+    """Whether a source provider that isn't known isn't there. The API server is asked, for it may
+    have been made a moment ago."""
+    if asked.source is not None or sources.cluster is None or sources.inventory.unlisted:
+        return False
+    named = asked.subject.plan.source
+    return not await sources.cluster.has_provider(named.namespace, named.name)
+
+
+async def _alike(plan: Plan, sources: Sources, user: User) -> tuple[Provider, ...]:
+    """The vSphere providers whose names are like the one that isn't known, where the caller may
+    know them."""
+    known = {source.name: source for source in sources.inventory.vsphere()}
+    close = [known[name] for name in get_close_matches(str(plan.source), known, _NEAR_MISSES)]
+    told = await known_to(user, close, sources)
+    return tuple(source.provider for source in close if source.name in told)
 
 
 async def _audience(asked: "AskedPlan", sources: Sources, user: User) -> Audience:
@@ -163,6 +186,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
     cluster can't be asked for them."""
     started: bool = False
+    listed: bool = False
+    alike: tuple[Provider, ...] = ()
+    """Providers that may be meant by one that isn't known."""
     near: Mapping[str, tuple[VirtualMachine, ...]] = {}
     mounted: Mapping[str, str] = {}
     """Those of them that running pods mount."""
@@ -227,6 +253,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 plan=plan,
                 old=self.subject.old,
                 provider=self.source.provider if self.source else None,
+                listed=self.listed,
+                near=self.alike,
                 vms=tuple(self._entries(vms)),
                 remote=self.remote,
                 started=self.started,
