@@ -2,12 +2,15 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
-from webhook.cluster.events import PlanEvents
-from webhook.cluster.objects import reflectors
+from webhook.cluster.events import ObjectEvents, PlanEvents, Told
+from webhook.cluster.leases import Lease
+from webhook.cluster.objects import migrations, reflectors
 from webhook.cluster.paths import ApiPath
 from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
+from webhook.cluster.reports import Reports, Written, digest
+from webhook.cluster.standing import Standing, everything, one
 
 __all__ = [
     "ApiPath",
@@ -16,12 +19,22 @@ __all__ = [
     "ClusterForbidden",
     "ClusterMissing",
     "FoundProvider",
+    "Lease",
     "LiveReader",
+    "ObjectEvents",
     "Picture",
     "PlanEvents",
     "ProviderWatch",
+    "Reports",
     "Source",
+    "Standing",
+    "Told",
+    "Written",
+    "digest",
+    "everything",
     "found_in",
+    "migrations",
+    "one",
     "reach",
     "reflectors",
 ]

@@ -18,7 +18,8 @@ class NamespacePolicy(msgspec.Struct, frozen=True):
     rules: Mapping[str, Action] = {}
 
 
-_BOUND = "pv.kubernetes.io/bind-completed"
+BOUND = "pv.kubernetes.io/bind-completed"
+"""An annotation of a PVC that has its volume: at a creation, the mark of a copy."""
 
 
 class PastConversion(msgspec.Struct, frozen=True):
@@ -30,7 +31,7 @@ class PastConversion(msgspec.Struct, frozen=True):
 
     def marks(self, pvc: Pvc, *, created: bool) -> bool:
         """Whether `pvc` has one of them. Bound as soon as it is created is the copy of another."""
-        return (created and _BOUND in pvc.annotations) or not (
+        return (created and BOUND in pvc.annotations) or not (
             self.owner_kinds.isdisjoint(pvc.owners)
             and self.annotations.isdisjoint(pvc.annotations)
             and self.labels.isdisjoint(pvc.labels)

@@ -1,0 +1,86 @@
+"""Objects as they stand on the cluster, read whole: a kind page by page, or one by its name."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.paths import FORKLIFT, ApiPath
+from webhook.errors import ClusterUnreachable, NameInvalid
+from webhook.model.keys import VM_ID, VM_UUID
+from webhook.model.objects import KubeObject
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """One object, and what no review keeps of it."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    object: KubeObject
+    leaving: bool = False
+    """It has a deletionTimestamp."""
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    uid: str = ""
+    deletion_timestamp: str | None = None
+
+
+class _Any(msgspec.Struct):
+    metadata: _Meta
+
+
+class _List(msgspec.Struct):
+    items: list[msgspec.Raw] = []
+
+
+_any = msgspec.json.Decoder(_Any)
+_object = msgspec.json.Decoder(KubeObject)
+_list = msgspec.json.Decoder(_List)
+
+_KINDS = {
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims", f"{VM_ID},{VM_UUID}"),
+    "Plan": (FORKLIFT, "plans", ""),
+    "Migration": (FORKLIFT, "migrations", ""),
+}
+"""Version, resource, and the labels without which it is nobody's concern here."""
+
+
+async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[Standing]]:
+    """All of `kind` in the cluster, some hundred at a time. Raises ClusterUnreachable."""
+    version, plural, labels = _KINDS[kind]
+    query = {"labelSelector": labels} if labels else {}
+    async for page in cluster.pages(ApiPath(version, plural), **query):
+        yield [_standing(kind, raw) for raw in page.items]
+
+
+async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> Standing | None:
+    """The object of that name; None where there is none. Raises ClusterUnreachable.
+
+    Listed, not got: whoever follows a kind may list it already.
+    """
+    version, plural, labels = _KINDS[kind]
+    query = {"fieldSelector": f"metadata.name={name}"}
+    if labels:
+        query["labelSelector"] = labels
+    try:
+        path = ApiPath(version, plural, namespace=namespace)
+    except NameInvalid:
+        return None
+    found = decoded(_list, await cluster.get(path, **query)).items
+    return _standing(kind, found[0]) if found else None
+
+
+def _standing(kind: str, raw: msgspec.Raw) -> Standing:
+    metadata = decoded(_any, raw).metadata
+    try:
+        obj = decoded(_object, raw)
+    except ClusterUnreachable:  # of a shape that no rule reads: whoever applies it is told
+        obj = KubeObject(metadata={"name": metadata.name, "namespace": metadata.namespace})
+    obj["apiVersion"], obj["kind"] = _KINDS[kind][0], kind  # a list's items don't say what they are
+    leaving = metadata.deletion_timestamp is not None
+    return Standing(kind, metadata.namespace, metadata.name, metadata.uid, obj, leaving)
