@@ -120,6 +120,12 @@ class Metrics:
             ("kind", "to"),
             registry=self.registry,
         )
+        self._objects = Gauge(
+            "conversion_guard_objects",
+            "Objects that are watched, by what came of them; only the replica that watches has any",
+            ("kind", "state"),
+            registry=self.registry,
+        )
         self._lag = Histogram(
             "conversion_guard_report_lag_seconds",
             "Time from vSphere's news to the report that tells what came of it",
@@ -199,14 +205,8 @@ class Metrics:
         """Show each of these at 0, and what `count` says of a kind and a word at each scrape."""
         for what in drifts:
             self._drift.labels(what)
-        objects = Gauge(
-            "conversion_guard_objects",
-            "Objects that are watched, by what came of them; only the replica that watches has any",
-            ("kind", "state"),
-            registry=self.registry,
-        )
         for kind, word in product(kinds, words):
-            objects.labels(kind, word).set_function(partial(count, kind, word))
+            self._objects.labels(kind, word).set_function(partial(count, kind, word))
             if word in ("pass", "fail"):
                 self._turned.labels(kind, word)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cases import NAMESPACE
+from tests.e2e import world as usual
 from tests.e2e.bed import (
     GUARD,
     Bed,
@@ -44,7 +45,7 @@ def world(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with Bed(vcsims=1, programs=programs) as bed:
         bed.install_crds(OWN_CRDS)
         bed.kubectl("apply", "--server-side", "-f", str(crd(KIND)), check=True)
-        for namespace in (NAMESPACE, TARGET, OWN):
+        for namespace in (NAMESPACE, TARGET, usual.TARGET, OWN):
             bed.kubectl("create", "namespace", namespace, check=True)
         for file in ("cluster-role.yaml", "lease-role.yaml"):
             bed.kubectl("apply", "-f", str(MANIFESTS / "base" / file), check=True)

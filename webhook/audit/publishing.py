@@ -8,6 +8,7 @@ from functools import partial
 
 from webhook.audit.book import Book, Place, failing, place_of, reports
 from webhook.audit.outcome import Outcome
+from webhook.audit.running import HANGS
 from webhook.cluster import Cluster, ClusterMissing, ObjectEvents, Reports, Told, digest, one
 from webhook.errors import ClusterUnreachable
 from webhook.metrics import Metrics
@@ -170,7 +171,7 @@ class Publisher:
 def _wrong(place: Place, outcome: Outcome, many: int) -> str:
     worst = outcome.worst
     note = f"{worst.message} (conversion-guard: {worst.rule})"
-    if place.kind == "Migration":
+    if place.kind == "Migration" and worst.rule != HANGS:
         note = f"Cancel it, which costs nothing now: the VM is still on. {note}"
     return note + _others(place, many)
 

@@ -10,7 +10,7 @@ from functools import partial
 from webhook.audit.book import Book
 from webhook.audit.judging import Judge, counts, vms_of
 from webhook.audit.watched import Key, Lookout, Named, Watched
-from webhook.cluster import Cluster, Standing, everything, one
+from webhook.cluster import Cluster, Standing, everything, one, waiting
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Aged, ClusterReader, Followed, Table
@@ -49,7 +49,7 @@ class Watch:
     ) -> None:
         self._current, self._followed, self._migrations = current, followed, migrations
         self._cluster, self._book, self._metrics = cluster, book, metrics
-        self._judge = Judge(followed, live, migrations)
+        self._judge = Judge(followed, live, migrations, partial(waiting, cluster))
         self._watched = Watched()
         self._lookout = Lookout(self._watched)
         self._queue: dict[Key, float | None] = {}
@@ -143,6 +143,7 @@ class Watch:
             if now >= again_at + _AGAIN:
                 again_at = now
                 self._judge_again(tuple(self._book.undecided()))
+                self._judge_again(self._book.keys(MIGRATION))  # time alone makes some of it wrong
 
     def _migrations_of(self, plans: set[str]) -> set[Key]:
         started = (self._migrations.known() or {}).items() if plans else ()

@@ -10,7 +10,7 @@ from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
 from webhook.cluster.reports import Reports, Written, digest
-from webhook.cluster.standing import Standing, everything, one
+from webhook.cluster.standing import Standing, Waiting, everything, one, waiting
 
 __all__ = [
     "ApiPath",
@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "Standing",
     "Told",
+    "Waiting",
     "Written",
     "digest",
     "everything",
@@ -37,4 +38,5 @@ __all__ = [
     "one",
     "reach",
     "reflectors",
+    "waiting",
 ]

@@ -1,6 +1,7 @@
 """Objects as they stand on the cluster, read whole: a kind page by page, or one by its name."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import msgspec
 
@@ -34,12 +35,61 @@ class _Any(msgspec.Struct):
     metadata: _Meta
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """A pod that is Pending."""
+
+    name: str
+    created: datetime
+    claims: frozenset[str]
+    """The PVCs that it mounts, of its own namespace."""
+    why: str = ""
+    """Why it isn't scheduled, in the scheduler's words."""
+
+
+class _ClaimName(msgspec.Struct, rename="camel"):
+    claim_name: str = ""
+
+
+class _Volume(msgspec.Struct, rename="camel"):
+    persistent_volume_claim: _ClaimName | None = None
+
+
+class _PodSpec(msgspec.Struct):
+    volumes: tuple[_Volume, ...] = ()
+
+
+class _Condition(msgspec.Struct):
+    type: str = ""
+    status: str = ""
+    message: str = ""
+
+
+class _PodStatus(msgspec.Struct):
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _PodMeta(msgspec.Struct, rename="camel"):
+    name: str
+    creation_timestamp: datetime
+
+
+class _Pod(msgspec.Struct):
+    metadata: _PodMeta
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class _Pods(msgspec.Struct):
+    items: list[_Pod] = []
+
+
 class _List(msgspec.Struct):
     items: list[msgspec.Raw] = []
 
 
 _any = msgspec.json.Decoder(_Any)
 _object = msgspec.json.Decoder(KubeObject)
+_pods = msgspec.json.Decoder(_Pods)
 _list = msgspec.json.Decoder(_List)
 
 _KINDS = {
@@ -73,6 +123,24 @@ async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> Standin
         return None
     found = decoded(_list, await cluster.get(path, **query)).items
     return _standing(kind, found[0]) if found else None
+
+
+async def waiting(cluster: Cluster, namespace: str) -> tuple[Waiting, ...]:
+    """The pods of a namespace that are Pending. Raises ClusterUnreachable, NameInvalid."""
+    path = ApiPath("v1", "pods", namespace=namespace)
+    raw = await cluster.get(path, fieldSelector="status.phase=Pending")
+    return tuple(map(_waiting, decoded(_pods, raw).items))
+
+
+def _waiting(pod: _Pod) -> Waiting:
+    volumes = (volume.persistent_volume_claim for volume in pod.spec.volumes)
+    said = (one for one in pod.status.conditions if one.type == "PodScheduled")
+    return Waiting(
+        pod.metadata.name,
+        pod.metadata.creation_timestamp,
+        frozenset(volume.claim_name for volume in volumes if volume is not None),
+        next((one.message for one in said if one.status == "False"), ""),
+    )
 
 
 def _standing(kind: str, raw: msgspec.Raw) -> Standing:
