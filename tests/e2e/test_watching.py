@@ -149,10 +149,25 @@ def edit(vm: Any, device: Any, operation: str = "edit") -> None:
     wait_for(vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change])))
 
 
-def move(vm: Any) -> None:
+def put(vm: Any, old: str, new: str) -> None:
+    """Have its first disk in another file, which this simulator wants to be there."""
+    content = vim.ServiceInstance("ServiceInstance", vm._stub).RetrieveContent()
+    datacenter = content.rootFolder.childEntity[0]
     disk = first_disk(vm)
-    disk.backing.fileName = disk.backing.fileName.replace("/disk", "/moved-disk")
-    edit(vm, disk)
+    source = disk.backing.fileName
+    disk.backing.fileName = source.replace(old, new)
+    names = (source, datacenter, disk.backing.fileName, datacenter)
+    content.virtualDiskManager.CopyVirtualDisk_Task(*names)  # pyVmomi can't read how it goes
+
+    def attached() -> bool:
+        edit(vm, disk)
+        return True
+
+    eventually(attached, 30, "the file is there")
+
+
+def move(vm: Any) -> None:
+    put(vm, "/disk", "/moved-disk")
 
 
 def grow(vm: Any) -> None:
@@ -163,9 +178,7 @@ def grow(vm: Any) -> None:
 
 
 def snapshot(vm: Any) -> None:
-    disk = first_disk(vm)
-    disk.backing.fileName = disk.backing.fileName.replace(".vmdk", "-000001.vmdk")
-    edit(vm, disk)
+    put(vm, ".vmdk", "-000001.vmdk")
 
 
 DRIFTS = {
