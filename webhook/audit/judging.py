@@ -72,7 +72,12 @@ class Judge:
                 remarks = await remarks_on(one, sources, batch, self._waits, datetime.now(UTC))
             else:
                 (result,) = await audit(
-                    [one.object], sources, migrations=None, claims=(), patience=PATIENCE
+                    [one.object],
+                    sources,
+                    migrations=None,
+                    claims=(),
+                    patience=PATIENCE,
+                    patches=False,
                 )
                 begun = fields_begun(one.object) if one.kind == "Plan" else frozenset[str]()
                 remarks = of_result(result, but=begun)

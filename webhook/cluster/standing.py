@@ -92,6 +92,8 @@ _object = msgspec.json.Decoder(KubeObject)
 _pods = msgspec.json.Decoder(_Pods)
 _list = msgspec.json.Decoder(_List)
 
+_SOME = 64
+"""Objects that are decoded in one go: others on the same event loop wait for no more."""
 _KINDS = {
     "PersistentVolumeClaim": ("v1", "persistentvolumeclaims", f"{VM_ID},{VM_UUID}"),
     "Plan": (FORKLIFT, "plans", ""),
@@ -101,11 +103,12 @@ _KINDS = {
 
 
 async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[Standing]]:
-    """All of `kind` in the cluster, some hundred at a time. Raises ClusterUnreachable."""
+    """All of `kind` in the cluster, some at a time. Raises ClusterUnreachable."""
     version, plural, labels = _KINDS[kind]
     query = {"labelSelector": labels} if labels else {}
     async for page in cluster.pages(ApiPath(version, plural), **query):
-        yield [_standing(kind, raw) for raw in page.items]
+        for at in range(0, len(page.items), _SOME):
+            yield [_standing(kind, raw) for raw in page.items[at : at + _SOME]]
 
 
 async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> Standing | None:

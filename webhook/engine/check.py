@@ -152,12 +152,14 @@ async def audit(
     claims: Collection[str],
     patience: float = PATIENCE,
     told: Callable[[], None] = lambda: None,
+    patches: bool = True,
 ) -> tuple[Result, ...]:
     """The results on what is on the cluster already, each object as it stands there.
 
     The patch of each is what applying it again would repair. `migrations` and `claims` are the uids
     of all Migrations (None: not known) and PVCs that there are: a mark by which admission passes a
-    PVC by proves nothing unless one of them stands behind it.
+    PVC by proves nothing unless one of them stands behind it. Without `patches`, what nobody reads
+    is not looked for: 40 % of the time.
     """
     results = []
     for count, obj in enumerate(there):
@@ -169,7 +171,9 @@ async def audit(
         judged = _unmarked(obj) if marks else obj
         judged = _as_created(judged) if kind == PVC else judged
         review = Review("", kind, "CREATE", dry_run=True, object=judged)
-        patch = (await repair(review, sources, _deadline(patience))).patch
+        patch: tuple[PatchOp, ...] = ()
+        if patches:
+            patch = (await repair(review, sources, _deadline(patience))).patch
         verdict = await decide(review, sources, _deadline(patience))
         result = _result(candidate, verdict, patch=patch, patched=None, notes=marks)
         provider = verdict.audit.get("provider", msgspec.UNSET)
