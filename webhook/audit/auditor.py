@@ -91,7 +91,8 @@ class Auditor:
                     all_of_it.create_task(migrations(cluster, table).run())
                     all_of_it.create_task(publisher.reports.run())
                     all_of_it.create_task(publisher.events.run())
-                    await watch.everything()
+                    await publisher.reports.settled.wait()
+                    await watch.everything(publisher.wrong())
                     all_of_it.create_task(watch.follow(self._every))
                     all_of_it.create_task(publisher.run())
             finally:

@@ -122,7 +122,7 @@ def reports(place: Place, outcomes: Mapping[str, Outcome | None]) -> dict[str, d
     the first counts also the objects that are right. None where there is no object at all."""
     if not outcomes:
         return {}
-    wrong = [one for _, one in sorted(outcomes.items()) if one is not None]
+    wrong = sorted((one for one in outcomes.values() if one is not None), key=_named)
     results = [(one, remark) for one in wrong for remark in one.remarks]
     right = len(outcomes) - len(wrong)
     parts = [results[at : at + LARGEST] for at in range(0, len(results), LARGEST)] or [[]]
@@ -133,6 +133,10 @@ def reports(place: Place, outcomes: Mapping[str, Outcome | None]) -> dict[str, d
         }
         for number, part in enumerate(parts)
     }
+
+
+def _named(one: Outcome) -> str:
+    return one.key.name
 
 
 def failing(outcomes: Mapping[str, Outcome | None]) -> dict[str, str]:

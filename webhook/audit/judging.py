@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from webhook.audit.outcome import Outcome, of_doubt, of_result
+from webhook.audit.outcome import Outcome, Remark, of_doubt, of_result
 from webhook.audit.pool import Pools
 from webhook.audit.readers import Batch
-from webhook.audit.running import Waits, fields_begun, remarks_on
+from webhook.audit.running import Waits, fields_begun, remarks_on, unproved
 from webhook.audit.watched import Key, Named
 from webhook.cluster import Standing
 from webhook.engine.check import audit
@@ -38,6 +38,8 @@ class Judge:
         self._followed, self._live = followed, live
         self._migrations, self._waits = migrations, waits
         self._pools = Pools()
+        self.whole: set[Key] = set()
+        """The Plans that the gate had nothing against once: what it has now has come since."""
 
     async def judge(self, there: Sequence[Standing], sources: Sources) -> list[Outcome]:
         """What came of each, in their order."""
@@ -79,13 +81,26 @@ class Judge:
                     patience=PATIENCE,
                     patches=False,
                 )
-                begun = fields_begun(one.object) if one.kind == "Plan" else frozenset[str]()
-                remarks = of_result(result, but=begun)
+                if one.kind == "Plan":
+                    remarks = of_result(result, but=fields_begun(one.object))
+                    remarks += await self._turned(one, sources)
+                else:
+                    remarks = of_result(result)
         except ClusterUnreachable as error:
             remarks = (of_doubt(f"the API server can't be asked: {error}"),)
         except ObjectMalformed as error:
             remarks = (of_doubt(f"{error.field}: {error}"),)
         return Outcome(Key(one.kind, one.namespace, one.name), one.uid, remarks)
+
+    async def _turned(self, one: Standing, sources: Sources) -> tuple[Remark, ...]:
+        """What the gate has against a Plan that it had nothing against. Before that, whatever lacks
+        may be on its way."""
+        key = Key(one.kind, one.namespace, one.name)
+        remarks = await unproved(one.object, sources, gate=False)
+        wrong = tuple(remark for remark in remarks if remark.result != "warn")
+        if not wrong:
+            self.whole.add(key)
+        return wrong if key in self.whole else ()
 
 
 def counts(one: Standing, sources: Sources) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from webhook.audit.book import Book, Place, failing, place_of, reports
 from webhook.audit.outcome import Outcome
 from webhook.audit.running import HANGS
+from webhook.audit.watched import Key
 from webhook.cluster import Cluster, ClusterMissing, ObjectEvents, Reports, Told, digest, one
 from webhook.errors import ClusterUnreachable
 from webhook.metrics import Metrics
@@ -18,7 +19,7 @@ PACE = 1.0
 MOST = 10
 """Events about one kind in one namespace at once: one more tells how many others there are."""
 _IDLE = 0.05
-_PAUSES = 1.0, 60.0  # seconds, doubling
+_PAUSES = 0.5, 5.0  # seconds, doubling
 
 _log = logging.getLogger("webhook.audit")
 
@@ -48,7 +49,6 @@ class Publisher:
 
     async def run(self) -> None:
         """Until cancelled. Its first reports tell of all that is known by then."""
-        await self.reports.settled.wait()
         failures = 0
         while True:
             due = self._book.changed()
@@ -68,6 +68,15 @@ class Publisher:
             self._say("")
             if since is not None:
                 self._metrics.reported(time.monotonic() - since)
+
+    def wrong(self) -> set[Key]:
+        """What the reports that are there say of objects that fail."""
+        return {
+            Key(place.kind, place.namespace, name)
+            for key, said in (self.reports.there.known() or {}).items()
+            if (place := place_of(key, self._kinds)) is not None
+            for name in said.failing
+        }
 
     async def _publish(self, place: Place) -> None:
         """Raises ClusterUnreachable."""
@@ -157,7 +166,10 @@ class Publisher:
         namespace, _, plan = self._plan_of(f"{place.namespace}/{name}").partition("/")
         if namespace != place.namespace:
             return  # the words are for readers of the Migration's namespace
-        found = await one(self._cluster, "Plan", namespace, plan)
+        try:
+            found = await one(self._cluster, "Plan", namespace, plan)
+        except ClusterUnreachable:
+            return  # an Event helps, and nothing rests on it
         if found is not None:
             note = f"Migration {name}: {note}"
             self.events.tell(Told("Plan", namespace, plan, found.uid, reason, note, warning))

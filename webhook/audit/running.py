@@ -42,31 +42,30 @@ async def remarks_on(
     obj = await batch.read_in(one.namespace).plan(named.namespace, named.name)
     if obj is None:
         return ()
-    remarks = [*await _unproved(named.namespace, named.name, obj, sources)]
+    remarks = [*await unproved(obj, sources, gate=True)]
     remarks += await _hanging(obj, batch, waits, now)
     if named.namespace != one.namespace:
         return tuple(dict.fromkeys(map(_veiled, remarks)))
     return tuple(remarks)
 
 
-async def _unproved(
-    namespace: str, name: str, obj: KubeObject, sources: Sources
-) -> Iterable[Remark]:
-    """What the gate would say of the VMs that have not been shut down yet."""
-    found = await readiness(namespace, name, obj, sources, _USER)
+async def unproved(obj: KubeObject, sources: Sources, *, gate: bool) -> tuple[Remark, ...]:
+    """What the gate would say of the Plan `obj`, and of its VMs that have not been shut down yet.
+    With `gate` as of a Migration that runs, of the Migration's own field. Raises
+    ClusterUnreachable."""
+    metadata = obj["metadata"]
+    found = await readiness(
+        metadata.get("namespace") or "", metadata.get("name") or "", obj, sources, _USER
+    )
     if found.state == "undecided":
         return (of_doubt(found.message),)
     begun = ids_begun(obj)
     on = (vm for vm in found.vms if not vm.done and not {vm.id, vm.name} & begun)
     findings = [*found.findings, *(each for vm in on for each in vm.findings)]
-    provider = ""
-    if found.vms:
-        provider = str(Plan.of(obj).source)
-    return (
-        # As the gate itself would say it: of the Migration's own field.
-        of_found(msgspec.structs.replace(each, field=MIGRATION_PLAN_FIELD), provider, gate=True)
-        for each in findings
-    )
+    provider = str(Plan.of(obj).source) if found.vms else ""
+    if gate:
+        findings = [msgspec.structs.replace(each, field=MIGRATION_PLAN_FIELD) for each in findings]
+    return tuple(of_found(each, provider, gate=gate) for each in findings)
 
 
 async def _hanging(obj: KubeObject, batch: Batch, waits: Waits, now: datetime) -> Iterable[Remark]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -64,8 +64,8 @@ class Watch:
         followed = self._followed
         tables: dict[Aged, Callable[[str], None]] = {
             followed.claims: self._pvc_changed,
-            followed.plans: partial(self._changed, PLAN),
-            self._migrations: partial(self._changed, MIGRATION),
+            followed.plans: self._plan_changed,
+            self._migrations: self._migration_changed,
             followed.enforced: self._label_changed,
         }
         before = {table: table.changed for table in tables}
@@ -77,8 +77,10 @@ class Watch:
             for table, heed in before.items():
                 table.changed = heed
 
-    async def everything(self) -> None:
-        """Judge all there is, once vSphere is known."""
+    async def everything(self, wrong: Iterable[Key]) -> None:
+        """Judge all there is, once vSphere is known. `wrong` has been told of as wrong by another
+        replica, or an earlier run."""
+        self._judge.whole.update(wrong)
         settled = time.monotonic() + _SETTLING
         while time.monotonic() < settled and not self._known():  # noqa: ASYNC110  others write
             await asyncio.sleep(_LOOK)
@@ -107,17 +109,28 @@ class Watch:
         self._watched.put(mine, (Named(claim.vm_id),) if claim else ())
         self._judge_again(before | self._watched.beside(mine))
 
-    def _changed(self, kind: str, key: str) -> None:
-        self._judge_again((_key(kind, key),))
-        if kind == PLAN:
-            self._judge_again(self._migrations_of({key}))
+    def _plan_changed(self, key: str) -> None:
+        mine = _key(PLAN, key)
+        if self._followed.plans.get(key) == "conversion":
+            self._judge_again((mine,))
+        else:  # a kind that is no concern here, or gone
+            self._forget(mine)
+
+    def _migration_changed(self, key: str) -> None:
+        mine = _key(MIGRATION, key)
+        if self._migrations.get(key):
+            self._judge_again((mine,))
+        else:  # it has ended, or is gone
+            self._forget(mine)
 
     def _label_changed(self, namespace: str) -> None:
         """What is done about findings there; Plans of other namespaces convert into it, too."""
         self._whole.set()
 
-    def _judge_again(self, keys: Iterable[Key], since: float | None = None) -> None:
-        for key in keys:
+    def _judge_again(self, keys: Collection[Key], since: float | None = None) -> None:
+        """These, and the Migrations of what is a Plan among them."""
+        plans = {f"{key.namespace}/{key.name}" for key in keys if key.kind == PLAN}
+        for key in (*keys, *self._migrations_of(plans)):
             first = self._queue.get(key)
             self._queue[key] = since if first is None else first
         if len(self._queue) > FLOOD:
@@ -136,9 +149,7 @@ class Watch:
             async for news in self._lookout.look(sources.inventory):
                 for what in news.what:
                     self._metrics.drifted(what)
-                keys = self._watched.touched([news.vm])
-                plans = {f"{key.namespace}/{key.name}" for key in keys if key.kind == PLAN}
-                self._judge_again(keys | self._migrations_of(plans), since)
+                self._judge_again(self._watched.touched([news.vm]), since)
             since = now  # what the next look finds has come after this one
             if now >= again_at + _AGAIN:
                 again_at = now
@@ -231,6 +242,7 @@ class Watch:
 
     def _forget(self, key: Key) -> None:
         self._book.drop(key)
+        self._judge.whole.discard(key)
         if key.kind != PVC or self._followed.claims.get(f"{key.namespace}/{key.name}") is None:
             self._watched.put(key, ())
 
