@@ -31,6 +31,7 @@ from tests.e2e.parts import Parts
 from tests.e2e.test_gate import TARGET, apply, bind, disk_of, migration, plan_of
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, World
 from tests.guard import Guard
+from webhook.cli.demo import merged
 
 pytestmark = pytest.mark.e2e
 
@@ -51,6 +52,11 @@ def world(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             bed.kubectl("create", "namespace", namespace, check=True)
         for file in ("cluster-role.yaml", "lease-role.yaml"):
             bed.kubectl("apply", "-f", str(MANIFESTS / "base" / file), check=True)
+        # Who may start Migrations, and knows no more than whoever reads the reports there.
+        starts = ("--verb=create", "--resource=migrations.forklift.konveyor.io")
+        bed.kubectl("create", "role", "starts", "-n", NAMESPACE, *starts, check=True)
+        whom = ("--role=starts", "--user=vendor")
+        bed.kubectl("create", "rolebinding", "starts", "-n", NAMESPACE, *whom, check=True)
         yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
 
 
@@ -217,7 +223,7 @@ def test_what_becomes_of_a_vm_is_told_where_people_look(
     eventually(lambda: not right(world, PLANS), 60, "and its Plan")
     eventually(lambda: events(world, NAMESPACE, "gated") == ["ConversionWrong"], 60, "the Plan's")
     assert value(guard, 'conversion_guard_objects{kind="Plan",state="fail"}') == 1
-    refused = world.create(migration(), dry_run=True)
+    refused = world.create(migration(), dry_run=True, user="vendor")
     assert refused.returncode == 1, refused.stdout
     told = [one["message"] for one in report(world, PLANS)["results"] if one["result"] == "fail"]
     words = [message.partition(": ")[2] for message in told]
@@ -254,7 +260,8 @@ def test_a_migration_is_followed_until_its_vm_is_shut_down(
     eventually(lambda: not right(world, started), 60, "it is wrong")
     (wrong, *_) = report(world, started)["results"]
     assert wrong["severity"] == "critical"
-    refused = world.create({**migration(), "metadata": {**migration()["metadata"], "name": "b"}})
+    another = merged(migration(), {"metadata": {"name": "another"}})
+    refused = world.create(another, user="vendor")
     assert wrong["message"].partition(": ")[2] in refused.stderr, "the gate's own words"
     for name in ("start", "gated"):
         eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
