@@ -56,7 +56,7 @@ class Auditor:
             if lease.held:
                 _log.info("this replica watches what is on the cluster")
                 await self._while_held(lease, asyncio.create_task(self._watch(lease, cluster)))
-                _log.info("another replica watches what is on the cluster")
+                _log.info("the Lease is lost: this replica does not watch any more")
             await asyncio.sleep(_LOOK)
 
     async def _while_held(self, lease: Lease, watching: "asyncio.Task[None]") -> None:
