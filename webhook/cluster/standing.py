@@ -92,7 +92,7 @@ _object = msgspec.json.Decoder(KubeObject)
 _pods = msgspec.json.Decoder(_Pods)
 _list = msgspec.json.Decoder(_List)
 
-_SOME = 64
+SOME = 64
 """Objects that are decoded in one go: others on the same event loop wait for no more."""
 _KINDS = {
     "PersistentVolumeClaim": ("v1", "persistentvolumeclaims", f"{VM_ID},{VM_UUID}"),
@@ -107,8 +107,8 @@ async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[Standing
     version, plural, labels = _KINDS[kind]
     query = {"labelSelector": labels} if labels else {}
     async for page in cluster.pages(ApiPath(version, plural), **query):
-        for at in range(0, len(page.items), _SOME):
-            yield [_standing(kind, raw) for raw in page.items[at : at + _SOME]]
+        for at in range(0, len(page.items), SOME):
+            yield [decoded_as(kind, raw) for raw in page.items[at : at + SOME]]
 
 
 async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> Standing | None:
@@ -125,7 +125,7 @@ async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> Standin
     except NameInvalid:
         return None
     found = decoded(_list, await cluster.get(path, **query)).items
-    return _standing(kind, found[0]) if found else None
+    return decoded_as(kind, found[0]) if found else None
 
 
 async def waiting(cluster: Cluster, namespace: str) -> tuple[Waiting, ...]:
@@ -146,7 +146,8 @@ def _waiting(pod: _Pod) -> Waiting:
     )
 
 
-def _standing(kind: str, raw: msgspec.Raw) -> Standing:
+def decoded_as(kind: str, raw: msgspec.Raw) -> Standing:
+    """An object's JSON, as a list has it. Raises ClusterUnreachable."""
     metadata = decoded(_any, raw).metadata
     try:
         obj = decoded(_object, raw)
