@@ -245,9 +245,18 @@ def running(phase: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("phase", "word"), [("", "fail"), ("StorePowerState", "fail"), ("PowerOffSource", "pass")]
+    ("phase", "word"),
+    [
+        ("", "fail"),
+        ("StorePowerState", "fail"),
+        ("PowerOffSource", "pass"),
+        ("ConvertGuest", "pass"),
+        ("Completed", "fail"),
+    ],
 )
-def test_a_vm_is_proved_until_it_is_shut_down(phase: str, word: str) -> None:
+def test_a_vm_is_proved_until_it_is_shut_down_and_when_it_is_to_run_again(
+    phase: str, word: str
+) -> None:
     """Of its disks none has a PVC."""
     plan = running(phase)
     entries = [{"id": DATABASE.moref, "name": DATABASE.name}]

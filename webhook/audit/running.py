@@ -31,6 +31,7 @@ _USER = User("conversion-guard audit", proven=True)
 # Of a VM that is on, and of one that is off and whose disks wait for a pod. Source: Forklift's
 # migrator/base/migrator.go, the itineraries.
 _ON = frozenset({"", "Started", "PreHook", "StorePowerState"})
+_ENDED = "Completed"
 _CONVERTING = frozenset({"CreateGuestConversionPod", "ConvertGuest"})
 
 
@@ -112,9 +113,14 @@ def _veiled(remark: Remark) -> Remark:
 
 
 def ids_begun(plan: KubeObject) -> frozenset[str]:
-    """The ids and names of the VMs of a Plan that Forklift has begun to shut down, or has shut
-    down: nothing can be proved of them any more, and the conversion itself mounts their PVCs."""
-    begun = (vm for vm in _progress(plan) if vm.get("phase", "") not in _ON)
+    """The ids and names of the VMs of a Plan that Forklift has begun to shut down, and has not ended
+    with: nothing can be proved of them now, and the conversion itself mounts their PVCs. One that
+    has failed or was cancelled runs again in the next Migration."""
+    begun = (
+        vm
+        for vm in _progress(plan)
+        if vm.get("phase", "") not in (*_ON, _ENDED) and not vm.get("completed")
+    )
     texts = (text for vm in begun for text in (vm.get("id"), vm.get("name")))
     return frozenset(text for text in texts if isinstance(text, str) and text)
 
