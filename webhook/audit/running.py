@@ -113,7 +113,7 @@ def _veiled(remark: Remark) -> Remark:
 
 
 def ids_begun(plan: KubeObject) -> frozenset[str]:
-    """The ids and names of the VMs of a Plan that Forklift has begun to shut down, and has not ended
+    """The ids and names of the VMs of a Plan that Forklift has begun to shut down, and is not done
     with: nothing can be proved of them now, and the conversion itself mounts their PVCs. One that
     has failed or was cancelled runs again in the next Migration."""
     begun = (
