@@ -100,6 +100,10 @@ bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 
 bench-plan: parts ## A Plan of 500 VMs and its Migration, on a real API server; 1 if one is too slow
 	$(BIN)/python -m tests.bench_plan
 
+.PHONY: bench-audit
+bench-audit: parts ## What is watched: a full pass, from news to report, a storm; 1 if a figure falls short
+	$(BIN)/python -m tests.bench_audit
+
 .PHONY: bench-cli
 bench-cli: parts ## The command: --help, check of 1,000 manifests, audit of 10,000 PVCs; 1 if one is too slow
 	$(BIN)/python -m tests.bench_cli

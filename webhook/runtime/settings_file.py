@@ -15,6 +15,7 @@ _RULES = frozenset(rule.id for rule in RULES)
 _DEFAULTS = frozenset(default.id for default in DEFAULTS)
 _AT_START = (
     "api",
+    "audit",
     "listen",
     "metrics_listen",
     "tls",

@@ -158,6 +158,14 @@ class ApiSettings(_Model):
     """Requests a second, as many at once; each object of a check counts as one."""
 
 
+class AuditSettings(_Model):
+    """Whether what is on the cluster is watched: one replica does it for all."""
+
+    enabled: bool = True
+    every: Annotated[Duration, Field(ge=60)] = 600.0
+    """How long until all that is watched is judged again, whatever the news."""
+
+
 class NamespaceSettings(_Model):
     """What is done about findings in one namespace."""
 
@@ -181,6 +189,7 @@ class Settings(_Model):
     listen: Address = "0.0.0.0:8443"
     metrics_listen: Address = "0.0.0.0:8080"
     api: ApiSettings = ApiSettings()
+    audit: AuditSettings = AuditSettings()
     tls: TlsSettings = TlsSettings()
     client_ca_file: Path | None = Field(default=None, alias="clientCAFile")
     """PEM. With it, only who shows a certificate of this CA may send a review; probes need none."""
