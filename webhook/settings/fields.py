@@ -192,8 +192,13 @@ class Settings(_Model):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     providers: Annotated[tuple[ProviderSettings, ...], AfterValidator(_each_once)] = ()
-    provider_namespaces: tuple[str, ...] = ("openshift-mtv",)
-    """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`."""
+    forklift_namespace: ObjectName = "openshift-mtv"
+    """Where Forklift itself runs; the manifests say it in one place."""
+    provider_namespaces: tuple[str, ...] = Field(
+        default_factory=lambda known: (known.get("forklift_namespace", ""),)
+    )
+    """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`.
+    Without any: Forklift's own."""
     kubeconfig: Path | None = None
     denied_networks: tuple[Network, ...] = (
         IPv4Network("127.0.0.0/8"),
