@@ -14,7 +14,7 @@ import yaml
 
 from tests.e2e.bed import Bed
 from tests.e2e.parts import Parts
-from tests.e2e.test_overlays import crds_of, crds_of_cert_manager
+from tests.e2e.test_overlays import CLUSTER_WIDE, crds_of, crds_of_cert_manager
 from tests.e2e.world import MANIFESTS, OWN_CRDS
 
 pytestmark = pytest.mark.e2e
@@ -93,6 +93,8 @@ def test_every_combination_is_built(programs: Parts, folder: Path, choice: Choic
     assert ("failurePolicy: Fail" in _hook(objects, "migration")) is ("strict" in choice.options)
     own, forklifts = choice.namespaces
     assert {item["metadata"].get("namespace") for item in objects} == {None, own, forklifts}
+    for item in objects:
+        assert ("namespace" in item["metadata"]) is (item["kind"] not in CLUSTER_WIDE), item
     assert said(text) == {own, forklifts, "konveyor-forklift"}
     assert text.count(f"system:serviceaccount:{forklifts}:forklift-controller") == 3
     assert text.count(f"system:serviceaccount:{forklifts}:forklift-populator-controller") == 2

@@ -18,7 +18,7 @@ from tests.e2e.world import OWN_CRDS, ROOT
 pytestmark = pytest.mark.e2e
 
 GUIDE = ROOT / "docs" / "install.md"
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FOLDERS = ("my-cluster", "providers-team-a", "elsewhere", "manifests")
 
 
@@ -34,7 +34,7 @@ def bed(programs: Parts) -> Iterator[Bed]:
 
 def test_every_command_of_the_guide(bed: Bed, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
-    blocks = _BLOCK.findall(GUIDE.read_text())
+    blocks = BLOCK.findall(GUIDE.read_text())
     for _, text in (block for block in blocks if block[0] == "yaml"):
         file = tmp_path / text.partition("\n")[0].removeprefix("# ")
         file.parent.mkdir(parents=True, exist_ok=True)

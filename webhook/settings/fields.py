@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyNetwork,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -77,7 +78,14 @@ def _text_of_network(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_seconds)]
+_WRITTEN = r"^([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$|^[0-9]+([.][0-9]+)?$"
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": ["number", "string"], "minimum": 0, "minLength": 1, "pattern": _WRITTEN}
+    ),
+]
 Address = Annotated[str, AfterValidator(_address)]
 ObjectName = Annotated[str, AfterValidator(_object_name)]
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_text_of_network)]
