@@ -72,10 +72,9 @@ def _between(page: Path, made: str) -> bytes:
 
 
 def _versions() -> Iterator[str]:
-    project = _project()["project"]["version"]
     newest = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
-    if not project == __version__ == newest:
-        yield f"versions differ: pyproject {project}, webhook {__version__}, CHANGELOG {newest}"
+    if __version__ != newest:
+        yield f"versions differ: webhook {__version__}, CHANGELOG {newest}"
 
 
 def _locks() -> Iterator[str]:
