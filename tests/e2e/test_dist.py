@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.bed import Bed
-from tests.e2e.parts import Parts, part, parts
+from tests.e2e.parts import Parts, part
 from tests.e2e.test_chart import helm
 from tests.e2e.world import OWN_CRDS
 from tests.pages import ROOT
@@ -81,8 +81,7 @@ def test_the_notes_are_of_this_version() -> None:
 
 
 @pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    programs: Parts = parts()
+def bed(programs: Parts) -> Iterator[Bed]:
     with Bed(programs=programs) as bed:
         bed.install_crds(OWN_CRDS)
         bed.kubectl("create", "namespace", "openshift-mtv", check=True)
