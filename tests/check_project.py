@@ -33,6 +33,7 @@ DECISIONS = ROOT / "docs" / "decisions" / "README.md"
 SETTINGS = ROOT / "docs" / "settings.md"
 SHIPPED = ROOT / "webhook" / "cli" / "doctor" / "shipped.json"
 OPENAPI = ROOT / "docs" / "openapi.json"
+KUSTOMIZATION = ROOT / "manifests" / "base" / "kustomization.yaml"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
 _MADE = re.compile(r"(<!-- (\w+): [^>]*by `make fix`[^>]*-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
@@ -62,6 +63,8 @@ def _made() -> Iterator[tuple[Path, bytes]]:
     yield SHIPPED, _shipped().encode()
     yield OPENAPI, openapi()
     yield from chart.made()
+    tagged = re.sub(r"(newTag): \S+", rf"\1: {__version__}", KUSTOMIZATION.read_text())
+    yield KUSTOMIZATION, tagged.encode()
 
 
 def _between(page: Path, made: str) -> bytes:

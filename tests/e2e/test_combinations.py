@@ -161,11 +161,22 @@ def test_its_rights_are_those_of_its_account_there(bed: Bed, folder: Path) -> No
     assert "conversion-guard may change only caBundle" in refused.stderr
 
 
+def test_without_forklifts_namespace_only_what_is_in_it_fails(bed: Bed, folder: Path) -> None:
+    place = Choice("self-managed", (), ("my-guard", "not-there")).write(folder)
+    done = bed.kubectl("apply", "-k", str(place))
+    assert done.returncode == 1
+    faults = [line for line in done.stderr.splitlines() if line]
+    assert len(faults) == 2, "a Role and its binding"
+    assert all('namespaces "not-there" not found' in fault for fault in faults)
+    made = [line.split()[0] for line in done.stdout.splitlines()]
+    assert len(made) == len(built(bed.parts, place)[1]) - 2, "all the rest is there"
+
+
 def test_a_namespace_of_forklift_that_comes_later(bed: Bed, folder: Path) -> None:
     place = Choice("self-managed", ("providers-later",), ("later-guard", "not-yet")).write(folder)
     done = bed.kubectl("apply", "-k", str(place))
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    objects = bed.shipped(place)
+    _, objects = built(bed.parts, place)
     assert {i["metadata"].get("namespace") for i in objects} == {None, "later-guard"}
     bed.kubectl("create", "namespace", "not-yet", check=True)
     providers = {
