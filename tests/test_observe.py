@@ -117,16 +117,53 @@ def test_a_denial_is_one_json_line(guard: Guard) -> None:
     assert datetime.fromisoformat(told.pop("time")).tzinfo == UTC
     assert told.pop("ms") >= 0
     metadata = WRONG["metadata"]
+    text = told.pop("text")
+    assert text.startswith("metadata.labels[vmUUID]: ")
+    assert '"vm-9"' in text
     assert told == {
         "level": "info",
         "logger": "webhook",
         "message": "denied",
         "uid": "u-json",
         "kind": "PersistentVolumeClaim",
+        "operation": "CREATE",
         "object": f"{metadata['namespace']}/{metadata['name']}",
         "user": user,
+        "dryRun": False,
         "rules": "pvc-vm",
     }
+
+
+def test_a_finding_that_stands_in_nobodys_way_is_logged_once_for_an_object(guard: Guard) -> None:
+    warned = merged(PVC, {"metadata": {"name": "warned"}, "spec": {"volumeMode": "Filesystem"}})
+    for uid in ("u-first", "u-again"):
+        _send(guard, warned, uid=uid, name="warned", dryRun=True)
+    _send(guard, merged(warned, {"metadata": {"name": "other"}}), uid="u-other", name="other")
+
+    def told() -> list[dict[str, Any]]:
+        lines = map(json.loads, guard.told('"message": "finding"'))
+        return [line for line in lines if line["rule"] == "pvc-volume-mode"]
+
+    eventually(lambda: "u-other" in [line["uid"] for line in told()], 60, "it is told")
+    assert [line["uid"] for line in told()] == ["u-first", "u-other"]
+    first = told()[0]
+    assert (first["action"], first["dryRun"], first["count"]) == ("warn", True, 1)
+    assert first["object"].endswith("/warned")
+    assert (first["field"], bool(first["text"])) == ("spec.volumeMode", True)
+
+
+def test_a_repair_is_counted_and_logged_by_its_default(guard: Guard) -> None:
+    name = 'conversion_guard_repairs_total{default="pvc-disk-source-path"}'
+    assert _scraped(guard)[name] == 0, "it is there before the first one"
+    key = "forklift.konveyor.io/disk-source"
+    bare = PVC["metadata"]["annotations"][key].rpartition("/")[2]
+    with guard.client() as client:
+        sent = review_of(merged(PVC, {"metadata": {"annotations": {key: bare}}}), uid="u-repair")
+        answer = client.post("/mutate", json=sent).json()["response"]
+    assert "patch" in answer
+    assert _scraped(guard)[name] == 1
+    (line,) = eventually(lambda: guard.told("u-repair"), 60, "it is told")
+    assert json.loads(line)["default"] == "pvc-disk-source-path"
 
 
 @pytest.fixture

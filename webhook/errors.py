@@ -82,5 +82,13 @@ class ManifestInvalid(GuardError):
     """A manifest can't be read; the message names the file, and line and column if known."""
 
 
+class NothingJudged(GuardError):
+    """There was no object that any rule is for, so nothing can be called good."""
+
+
+class ProviderUnknown(GuardError):
+    """No Provider is called as somebody asked; the message says which there are."""
+
+
 class VmUnknown(GuardError):
     """No VM, or more than one, is what somebody asked for; the message says which may be meant."""

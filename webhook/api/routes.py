@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -440,8 +441,8 @@ def _no_json(error: Exception) -> Problem:
 
 
 def _misshapen(error: msgspec.ValidationError) -> Problem:
-    what, _, where = str(error).partition(" - at `")
-    field = "body" + where.rstrip("`").removeprefix("$")
+    where, what = render.fault(error)
+    field = f"body.{where}" if where else "body"
     return Problem(422, f"{field}: {what}", errors=(Fault(field, what),))
 
 
@@ -467,11 +468,26 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """Of FastAPI's own: parameters that are not as they must be."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     faults = tuple(
-        Fault(".".join(map(str, one["loc"])), f"{one['msg']} (there: {echoed(one['input'])})")
+        Fault(".".join(map(str, one["loc"])), f"{_worded(one)} (there: {echoed(one['input'])})")
         for one in error.errors()
     )
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return await _problem(request, Problem(422, detail, errors=faults))
+
+
+def _worded(one: Mapping[str, Any]) -> str:
+    """What FastAPI says, but a pattern in words."""
+    if one["type"] != "string_pattern_mismatch":
+        return str(one["msg"])
+    return _WORDS.get(one["loc"][-1], "Write a name of a-z, 0-9 and -")
+
+
+_WORDS = {
+    "moref": "Write a moref, such as vm-178",
+    "provider": "Write a name of a-z, 0-9, - and .",
+    "plan": "Write a name of a-z, 0-9, - and .",
+    "uuid": "Write a uuid, such as 4232f3d0-7c1b-9e55-0a44-5b6c7d8e9f01",
+}
 
 
 async def _fault(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs only when it runs, so that `--help` is quick."""
 
 import gc
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -57,11 +58,22 @@ def main() -> None:
     # What is imported stays: to look through it for garbage would be an eighth of every start. No
     # command makes so much that it matters at its end, but `serve`, which turns it on again.
     gc.disable()
+    for stream in (sys.stdout, sys.stderr):  # a file's name need be no text that can be written
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except GuardError as error:
-        sys.stderr.write(f"conversion-guard: {error}\n")
-        sys.exit(2)
+        why = str(error)
+    except OSError as error:  # of a file that is to be written, or of standard output
+        why = ": ".join(filter(None, (str(error.filename or ""), error.strerror)))
+    else:
+        return
+    sys.stderr.write(f"conversion-guard: {why}\n")
+    sys.exit(2)
 
 
 def _where(

@@ -27,7 +27,7 @@ def wanted(
     try:
         return msgspec.convert(chosen, Wanted)
     except msgspec.ValidationError as error:
-        raise RenderImpossible(str(error)) from None
+        raise RenderImpossible(": ".join(filter(None, render.fault(error)))) from None
 
 
 class PlanWanted(msgspec.Struct, frozen=True):

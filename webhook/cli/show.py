@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from webhook.cli.known import Where, inventory_of
-from webhook.cli.look_up import find
+from webhook.cli.look_up import chosen, find
 from webhook.cli.output import dump
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
@@ -20,7 +20,7 @@ from webhook.model.vms import VirtualMachine
 def list_(where: Where, provider: str | None, name: str, output: str) -> None:
     """Every provider with its VMs whose names contain `name`, in any case of letters."""
     inventory = asyncio.run(inventory_of(where))
-    told = [_provider(one, name) for one in inventory if provider in (None, one.name)]
+    told = [_provider(one, name) for one in chosen(inventory, provider)]
     if output != "table":
         dump({"providers": told}, output)
         return

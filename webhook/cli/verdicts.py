@@ -2,12 +2,16 @@
 
 import re
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 from xml.etree import ElementTree
+
+import msgspec
 
 from webhook.cli.output import dump
 from webhook.engine.check import Result, Results
+from webhook.errors import NothingJudged
+from webhook.model.keys import quoted
 
 Output = Literal["table", "json", "yaml", "junit"]
 
@@ -24,6 +28,13 @@ def write(results: Sequence[Result], output: Output) -> None:
         dump(Results(tuple(results)), output)
 
 
+def demand_judged(results: Sequence[Result], where: str) -> None:
+    """Raises NothingJudged: nobody may take "there was nothing" for "all is good"."""
+    if all(result.verdict == "not-checked" for result in results):
+        kinds = "PersistentVolumeClaim, Plan, Migration or Conversion to check"
+        raise NothingJudged(f"0 objects: there is no {kinds} {where}")
+
+
 def lines(result: Result) -> list[str]:
     """A line for its verdict, with file and line where it has one, and one for all that is said."""
     place = _place(result)
@@ -34,8 +45,15 @@ def lines(result: Result) -> list[str]:
 
 def _said(result: Result) -> list[str]:
     said = [f"  {f.action}: {f.field}: {f.message} ({f.rule})" for f in result.findings]
-    said += [f"  repair: {op['op']} {op['path']}" for op in result.patch]
+    said += [f"  repair: {_written(op)}" for op in result.patch]
     return said + [f"  note: {note.field}: {note.message}" for note in result.notes]
+
+
+def _written(op: Mapping[str, Any]) -> str:
+    """`add /spec/map/storage {}`: what to write into a template."""
+    value = op.get("value")
+    shown = quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return f"{op['op']} {op['path']}" + (f" {shown}" if "value" in op else "")
 
 
 def _place(result: Result) -> str:

@@ -2,12 +2,13 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
-from webhook.cluster.events import PlanEvents
+from webhook.cluster.events import Events, Labels, mislabelled
 from webhook.cluster.objects import reflectors
 from webhook.cluster.paths import ApiPath
 from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
+from webhook.cluster.release import ReleaseWatch, release_of
 
 __all__ = [
     "ApiPath",
@@ -15,13 +16,17 @@ __all__ = [
     "Cluster",
     "ClusterForbidden",
     "ClusterMissing",
+    "Events",
     "FoundProvider",
+    "Labels",
     "LiveReader",
     "Picture",
-    "PlanEvents",
     "ProviderWatch",
+    "ReleaseWatch",
     "Source",
     "found_in",
+    "mislabelled",
     "reach",
     "reflectors",
+    "release_of",
 ]

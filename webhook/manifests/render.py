@@ -68,6 +68,17 @@ class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Of each PVC: {vm}, {moref} and {index} are filled in, the rest is text."""
 
 
+def fault(error: msgspec.ValidationError) -> tuple[str, str]:
+    """The field of Wanted that is not as it must be, such as `namespace` (empty: all of it), and
+    what is wrong with it, in words."""
+    what, _, where = str(error).partition(" - at `")
+    field = where.rstrip("`").removeprefix("$").removeprefix(".")
+    if "matching regex" in what:
+        dot = "" if field == "namespace" else ", ."
+        what = f"write a name of a-z, 0-9{dot} and -, with a letter or digit at both ends"
+    return field, what
+
+
 class Rendered(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The PVCs of a VM, and the disks without one."""
 

@@ -4,6 +4,7 @@ Reads:   spec.provider.source
 Asks:    the known providers, for its type
 Accepts: a provider of type vsphere
 Denies:  any other type: Forklift converts in place only what comes from vSphere
+Forklift: does not start the Plan (MigrationTypeNotValid)
 """
 
 from collections.abc import Iterator

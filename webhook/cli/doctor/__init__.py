@@ -23,9 +23,13 @@ from webhook.cluster import (
     FoundProvider,
     LiveReader,
     found_in,
+    mislabelled,
     reach,
+    release_of,
 )
+from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
+from webhook.model.keys import ENFORCE
 from webhook.runtime import sources
 from webhook.runtime.settings_file import settings_in
 from webhook.settings import Settings
@@ -35,6 +39,7 @@ _OLDEST = 1, 30
 _SHIPPED = Path(__file__).with_name("shipped.json")
 _ADMISSION = "admissionregistration.k8s.io/v1"
 _CRDS = "apiextensions.k8s.io/v1", "customresourcedefinitions"
+_FORKLIFT = "forklift.konveyor.io/v1beta1"
 _VERSION = "v1beta1"
 _FIELDS = {
     "plans": (
@@ -47,6 +52,8 @@ _FIELDS = {
 }  # fmt: skip
 """What the guard reads of Forklift's objects."""
 _LATER = frozenset({"conversions"})  # an older Forklift has none
+
+_KEEP = "write spec.deleteVmOnFailMigration: false into each conversion Plan, or upgrade Forklift"
 
 _SIGNS = {"good": "good   ", "wrong": "WRONG  ", "unknown": "unknown", "note": "note   "}
 
@@ -84,10 +91,12 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
         await look.settle(findings)
         for area, looks in (
             ("forklift", look.crds),
+            ("forklift", look.release),
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
             ("certificates", look.certificates),
             ("rights", look.rights),
+            ("namespaces", look.namespaces),
             ("vcenters", look.vcenters),
         ):
             try:
@@ -186,6 +195,16 @@ class _Look:
             else:
                 yield Finding("forklift", "good", f"CRD {name} has every field that is read")
 
+    async def release(self) -> AsyncIterator[Finding]:
+        found = await release_of(self._cluster, self._settings.provider_namespaces)
+        which = f"Forklift {found.version}".strip()
+        if found.pvcs == "kept":
+            yield Finding("forklift", "good", f"{which} keeps the PVCs of vendors")
+            return
+        may = "may delete" if found.pvcs == "unknown" else "deletes"
+        what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
+        yield Finding("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
+
     async def deployment(self) -> AsyncIterator[Finding]:
         name = f"{self._namespace}/{rights.ACCOUNT}"
         if self._deployment is None:
@@ -255,7 +274,7 @@ class _Look:
         guard = rights.account(self._namespace)
         keeps = self._settings.tls.source == "self-managed"
         roles = self._shipped["cluster"] if keeps else self._shipped["cluster"][:2]
-        places = [(roles, "", APPLY)]
+        places = [(roles, "", APPLY), (self._shipped["logins"], self._namespace, APPLY)]
         if keeps:
             places.append((self._shipped["own"], self._namespace, APPLY))
         if self._settings.api.enabled:
@@ -266,6 +285,19 @@ class _Look:
         for objects, place, fix in places:
             async for finding in rights.granted(reader, guard, objects, place, fix):
                 yield finding
+        plans = (await self._get(ApiPath(_FORKLIFT, "plans")) or {}).get("items") or ()
+        async for finding in rights.luks(reader, guard, plans, self._namespace):
+            yield finding
+
+    async def namespaces(self) -> AsyncIterator[Finding]:
+        async for page in self._cluster.pages(ApiPath("v1", "namespaces"), labelSelector=ENFORCE):
+            for raw in page.items:
+                metadata = msgspec.json.decode(raw)["metadata"]
+                name, value = metadata["name"], metadata["labels"][ENFORCE]
+                if value not in LABELS:
+                    what = f"namespace {name}: {mislabelled(value)}"
+                    fix = f"kubectl label namespace {name} --overwrite {ENFORCE}=deny"
+                    yield Finding("namespaces", "wrong", what, fix)
 
     async def vcenters(self) -> AsyncIterator[Finding]:
         used = self._settings.provider_namespaces
