@@ -17,7 +17,7 @@ from webhook.settings import Settings
 MANIFESTS = ROOT / "manifests"
 CHART = MANIFESTS / "chart"
 _FOLDERS = (
-    *("base", "self-managed", "provider-namespace", "api", "serving-secret"),
+    *("base", "self-managed", "provider-namespace", "api", "surroundings", "serving-secret"),
     *("cert-manager", "cert-manager/certificate", "openshift", "monitoring"),
 )
 _ANNOTATING = "cert-manager", "openshift"  # their kustomizations hold nothing else
@@ -80,6 +80,7 @@ def _schema() -> dict[str, Any]:
         certificate=_object(source={"enum": sources}, secretName=text, caBundle=text),
         api=flag,
         strict=flag,
+        surroundings=flag,
         monitoring=flag,
         trust=trust,
         settings=settings,

@@ -11,6 +11,7 @@
 {{- $files = concat $files (list "cert-manager/certificate/issuer.yaml" "cert-manager/certificate/certificate.yaml") -}}
 {{- end -}}
 {{- if .Values.api }}{{ $files = append $files "api/cluster-role.yaml" }}{{ end -}}
+{{- if .Values.surroundings }}{{ $files = append $files "surroundings/cluster-role.yaml" }}{{ end -}}
 {{- if .Values.monitoring }}{{ $files = concat $files (list "monitoring/pod-monitor.yaml" "monitoring/prometheus-rule.yaml") }}{{ end -}}
 {{- toJson $files -}}
 {{- end }}
