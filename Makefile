@@ -55,6 +55,11 @@ cluster: parts ## Bring up a real API server with a simulated vCenter, until Ctr
 image-test: install ## Build the image and run it read-only: size, start, signals. As root, with buildah
 	$(BIN)/python -m tests.image
 
+.PHONY: release
+release: install ## Make a release in dist/; ARGS=--without-image fetches nothing at all
+	@$(PARTS) kubectl
+	$(BIN)/python -m tests.release $(ARGS)
+
 .PHONY: audit-deps
 audit-deps: install ## Known vulnerabilities in the lock files; says so if they could not be looked up
 	$(BIN)/python -m tests.audit
