@@ -20,7 +20,7 @@ from tests.cases import NAMESPACE
 from tests.command import run
 from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
-from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET
+from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET, find_ready
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
 from webhook.manifests import files
@@ -78,6 +78,7 @@ def api(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
                 eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
             api = Api(bed, guard)
             api.make(_plan(), _pvc(), _class(), _webhooks(guard))
+            find_ready(bed)
             status = json.dumps({"status": {"phase": "Bound", "capacity": {"storage": "40Gi"}}})
             named = ["pvc", "web-0", "-n", TARGET, "--subresource=status", "--type=merge"]
             bed.kubectl("patch", *named, "-p", status, check=True)
