@@ -92,7 +92,7 @@ async def standing(
 ) -> AsyncIterator[tuple[Sources, "Picture"]]:
     """vSphere read, and the cluster as it stands meanwhile. With `some`, not every vSphere need be
     within reach: what rests on the others is undecided. Raises GuardError."""
-    from webhook.cluster import Picture
+    from webhook.cluster import Picture, release_of
 
     async with cluster_of(where, settings) as cluster:
         with Progress() as progress:
@@ -102,6 +102,8 @@ async def standing(
                 inventory = snapshot_of(where.snapshot)
             else:
                 inventory = await _read(settings, cluster, progress, some=some)
+            places = settings.provider_namespaces
+            picture.followed.release = await release_of(cluster, places)
         yield (
             Sources(inventory, policy_of(settings), time.monotonic, picture.followed, picture),
             picture,
