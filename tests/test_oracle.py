@@ -43,7 +43,6 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Oracle(msgspec.Struct, forbid_unknown_fields=True):
-    awaits: list[str]
     whole: dict[str, Any]
     rows: list[_Row]
 
@@ -56,12 +55,8 @@ class Scenario(NamedTuple):
     seen: _Seen
 
     @property
-    def waits_for(self) -> list[str]:
-        return [rule for rules in self.seen.by.values() for rule in rules if rule in ORACLE.awaits]
-
-    @property
     def judged(self) -> bool:
-        return not (self.seen.unknown or self.waits_for)
+        return not self.seen.unknown
 
     def case(self) -> Case:
         seen = self.seen
@@ -118,27 +113,21 @@ def test_every_row_has_its_cases_and_what_is_open_is_counted(
     assert len({row.row for row in ORACLE.rows}) == len(ORACLE.rows)
     for row in ORACLE.rows:
         assert bool(row.cases) is (row.forklift != "unlike"), row.row
-    waiting = [one for one in SCENARIOS if one.waits_for and not one.seen.unknown]
-    unknown = [one for one in SCENARIOS if one.seen.unknown]
-    judged = [one for one in SCENARIOS if one.judged]
+    unknown = [one for one in SCENARIOS if not one.judged]
+    judged = len(SCENARIOS) - len(unknown)
     lines = [
-        f"oracle: {len(ORACLE.rows)} rows, {len(judged)} cases judged, {len(waiting)} await "
-        f"a rule, {len(unknown)} the guard can't know"
+        f"oracle: {len(ORACLE.rows)} rows, {judged} cases judged, "
+        f"{len(unknown)} the guard can't know"
     ]
-    for one in waiting:
-        lines.append(f"  awaits {', '.join(one.waits_for)}: {one.row.row}: {one.seen.what}")
     for one in unknown:
         lines.append(f"  unknown: {one.row.row}: {one.seen.what}: {one.seen.unknown}")
     with capsys.disabled():
         print("", *lines, sep="\n")
-    assert len(judged) + len(waiting) + len(unknown) == len(SCENARIOS)
 
 
-def test_a_rule_that_is_there_is_awaited_no_more_and_one_that_is_not_is_awaited() -> None:
-    there = {rule.id for rule in RULES}
-    assert not there & set(ORACLE.awaits), "take these out of `awaits` in tests/oracle.yaml"
+def test_the_rules_that_are_named_are_there() -> None:
     named = {rule for one in SCENARIOS for rules in one.seen.by.values() for rule in rules}
-    assert named - there <= set(ORACLE.awaits)
+    assert named <= {rule.id for rule in RULES}
 
 
 async def _answers(case: Case) -> list[tuple[str, Verdict]]:
