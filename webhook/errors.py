@@ -82,5 +82,9 @@ class ManifestInvalid(GuardError):
     """A manifest can't be read; the message names the file, and line and column if known."""
 
 
+class PlanUnknown(GuardError):
+    """There is no Plan of that name, or none at all; the message says where."""
+
+
 class VmUnknown(GuardError):
     """No VM, or more than one, is what somebody asked for; the message says which may be meant."""

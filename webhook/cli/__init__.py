@@ -12,6 +12,7 @@ from webhook.errors import GuardError
 
 if TYPE_CHECKING:
     from webhook.cli.known import Where
+    from webhook.cli.remote import Server
 
 app = typer.Typer(
     name="conversion-guard",
@@ -48,7 +49,15 @@ Kubeconfig = Annotated[
 Context = Annotated[
     str | None, typer.Option(help="Context of the kubeconfig. Default: its current one.")
 ]
-Verdicts = Annotated[Literal["table", "json", "yaml", "junit"], typer.Option(help="Output format.")]
+OfServer = Annotated[
+    str | None,
+    typer.Option("--server", help="Use the API of this guard instead: https://host:port."),
+]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the bearer token for the API.")]
+CaFile = Annotated[Path | None, typer.Option(help="PEM file with the CA of the API's certificate.")]
+Verdicts = Annotated[
+    Literal["table", "json", "yaml", "junit", "html", "sarif"], typer.Option(help="Output format.")
+]
 Output = Annotated[Literal["table", "json", "yaml"], typer.Option(help="Output format.")]
 
 
@@ -74,6 +83,21 @@ def _where(
     from webhook.cli.known import Where
 
     return Where(snapshot, None if snapshot else settings, kubeconfig, context)
+
+
+def _server(
+    url: str | None, token_file: Path | None, ca_file: Path | None, where: "Where"
+) -> "Server | None":
+    """The API to ask; None: look oneself, at `where`."""
+    if url is None:
+        return None
+    from webhook.cli.remote import Server
+
+    if where.snapshot or where.names_cluster:
+        raise typer.BadParameter(
+            "--server uses what it knows itself: leave out --snapshot, --kubeconfig, --context"
+        )
+    return Server(url, token_file, ca_file)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -157,6 +181,50 @@ def audit(
 
 
 @app.command()
+def readiness(
+    plans: Annotated[
+        list[str] | None, typer.Argument(metavar="[PLAN]...", help="NAMESPACE/NAME, or NAME.")
+    ] = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Every conversion Plan.")
+    ] = False,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The Plans' namespace.")] = "",
+    snapshot: Snapshot = None,
+    settings: Settings = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    server: OfServer = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    output: Annotated[
+        Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")
+    ] = "table",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="End when all are ready.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds after which to end anyway; 0: never.")
+    ] = 0.0,
+    interval: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10.0,
+) -> None:
+    """Compare Plans' disks with their PVCs, VM by VM. Exit code 1 unless all are ready."""
+    from webhook.cli.readiness import run, wanted
+
+    chosen = wanted(
+        plans or [],
+        namespace,
+        everywhere=all_namespaces,
+        watch=watch,
+        wait=wait,
+        timeout=timeout,
+        interval=interval,
+    )
+    where = _where(snapshot, None if server else settings, kubeconfig, context)
+    raise typer.Exit(run(chosen, where, _server(server, token_file, ca_file, where), output))
+
+
+@app.command()
 def doctor(
     settings: Settings = None,
     kubeconfig: Kubeconfig = None,
@@ -180,15 +248,9 @@ def check(
     settings: Settings = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    server: Annotated[
-        str | None, typer.Option(help="Use the API of this guard instead: https://host:port.")
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the bearer token for the API.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="PEM file with the CA of the API's certificate.")
-    ] = None,
+    server: OfServer = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     namespace: Annotated[str, typer.Option(help="Namespace for objects without one.")] = "",
     output: Verdicts = "table",
     junit: Annotated[
@@ -199,15 +261,7 @@ def check(
     from webhook.cli.check import run
 
     where = _where(snapshot, None if server else settings, kubeconfig, context)
-    asked = None
-    if server is not None:
-        from webhook.cli.remote import Server
-
-        if snapshot or kubeconfig or context:
-            raise typer.BadParameter(
-                "--server uses what it knows itself: leave out --snapshot, --kubeconfig, --context"
-            )
-        asked = Server(server, token_file, ca_file)
+    asked = _server(server, token_file, ca_file, where)
     raise typer.Exit(run(files, where, asked, namespace, output, junit))
 
 

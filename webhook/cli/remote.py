@@ -1,18 +1,22 @@
-"""A guard's own API, asked for verdicts: for who has the manifests and a token, and no vCenter."""
+"""A guard's own API, asked for what it knows: for who has a token, and no vCenter."""
 
 import http.client
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from typing import TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
 from webhook.engine.check import Candidate, Result, Results, items
+from webhook.engine.readiness import PlanName, Plans, Readiness
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
 
 _PATIENCE = 90.0  # seconds: the server itself gives a check 60
 _LIMIT = 2**26  # bytes
+
+T = TypeVar("T")
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -38,13 +42,7 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
     except RecursionError:
         raise ManifestInvalid("an object is nested too deeply") from None
     path = "/api/v1/check" + (f"?{urlencode({'namespace': namespace})}" if namespace else "")
-    answer = _post(server, path, body)
-    try:
-        results = msgspec.json.decode(answer, type=Results).results
-    except msgspec.DecodeError as error:
-        raise ServerUnreachable(
-            f"{server.url}: its answer is not a list of results: {error}"
-        ) from None
+    results = _answer(server, "POST", path, Results, body).results
     if len(results) != len(everything):
         raise ServerUnreachable(
             f"{server.url}: {len(results)} results for {len(everything)} objects"
@@ -57,7 +55,28 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
     )
 
 
-def _post(server: Server, path: str, body: bytes) -> bytes:
+def plans(server: Server) -> tuple[PlanName, ...]:
+    """The conversion Plans that the token's owner may get. Raises ServerUnreachable."""
+    return _answer(server, "GET", "/api/v1/plans", Plans).plans
+
+
+def readiness(server: Server, namespace: str, name: str) -> Readiness:
+    """A Plan's. Raises ServerUnreachable, also where there is no such Plan."""
+    path = f"/api/v1/plans/{quote(namespace, safe='')}/{quote(name, safe='')}/readiness"
+    return _answer(server, "GET", path, Readiness)
+
+
+def _answer(server: Server, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
+    """What it says, of that kind. Raises ServerUnreachable."""
+    answer = _asked(server, method, path, body)
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.DecodeError as error:
+        what = kind.__name__.lower()
+        raise ServerUnreachable(f"{server.url}: its answer is no {what}: {error}") from None
+
+
+def _asked(server: Server, method: str, path: str, body: bytes | None) -> bytes:
     parts = urlsplit(server.url)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.username:
         raise SettingsInvalid(f"--server {server.url}: write https://host or https://host:port")
@@ -70,7 +89,7 @@ def _post(server: Server, path: str, body: bytes) -> bytes:
         parts.hostname, port, timeout=_PATIENCE, context=_tls(server.ca_file)
     )
     try:
-        connection.request("POST", parts.path.rstrip("/") + path, body, headers)
+        connection.request(method, parts.path.rstrip("/") + path, body, headers)
         with connection.getresponse() as response:
             answer = response.read(_LIMIT + 1)
     except ssl.SSLCertVerificationError as error:

@@ -13,6 +13,8 @@ PRIME = "prime-"
 """How the name of a populator's own PVC begins; the uid of the PVC that it fills follows."""
 NOT_READY = "conversion-guard.io/not-ready"
 """An annotation that a vendor sets when it creates a PVC, and removes when its copy is whole."""
+WAVE = "conversion-guard.io/wave"
+"""A Plan's label: which Plans are to be migrated together. Only shown, and never judged."""
 ENFORCE = "conversion-guard.io/enforce"
 """A namespace's label: deny, warn or audit, the most that is done about a finding there."""
 
