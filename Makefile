@@ -35,11 +35,13 @@ parts: install ## Build the real programs that tests need, once: with Go, in ten
 .PHONY: test
 test: install ## Run every test; ARGS="-k name" goes to pytest
 	@$(PARTS) --or-skip
+	@$(BIN)/python -m tests.e2e.browser
 	$(BIN)/pytest $(TOGETHER) $(ARGS)
 
 .PHONY: e2e
 e2e: install ## Run the tests on the real API server and the vCenter simulator only
 	@$(PARTS) --or-skip
+	@$(BIN)/python -m tests.e2e.browser
 	$(BIN)/pytest tests/e2e $(TOGETHER) $(ARGS)
 
 .PHONY: soak

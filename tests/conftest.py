@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.bed import Vcsim
+from tests.e2e.browser import BrowserMissing, program
 from tests.e2e.parts import PartMissing, missing, part
 from tests.e2e.world import CrdsMissing, forklifts_crds
 
@@ -50,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     if os.environ.get("CI") == "true" and (absent := missing()):
         raise pytest.UsageError(str(PartMissing(absent)))
+    if os.environ.get("CI") == "true":
+        try:
+            program()
+        except BrowserMissing as lost:
+            raise pytest.UsageError(str(lost)) from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -60,7 +66,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
         yield
     except PartMissing:
         pytest.skip(str(PartMissing(missing())))
-    except CrdsMissing as absent:
+    except (BrowserMissing, CrdsMissing) as absent:
         pytest.skip(str(absent))
 
 

@@ -118,7 +118,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 # Who calls.
 
 
-@pytest.mark.parametrize("path", [PROVIDERS, "/api/v1/rules", "/api/v1/openapi.json", "/", "/x"])
+@pytest.mark.parametrize(
+    "path", [PROVIDERS, "/api/v1/rules", "/api/v1/openapi.json", "/board", "/x"]
+)
 @pytest.mark.parametrize(
     "authorization",
     [None, "", "Bearer", "Basic dXNlcjp4", "Bearer nonsense", "Bearer a b", "Bearer é"],

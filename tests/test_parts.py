@@ -292,3 +292,33 @@ def test_a_folder_without_them_is_a_usage_error(without_go: Machine) -> None:
     done = without_go.pytest("tests/e2e/test_cli.py", FORKLIFT_CRDS=str(without_go.home))
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: FORKLIFT_CRDS={without_go.home}: no CustomResourceDefinition of" in done.stderr
+
+
+PICTURED = "tests/e2e/test_board.py::test_a_report_is_a_page_for_everybody"
+
+
+def test_without_a_browser_its_tests_are_skipped_in_one_line(without_go: Machine) -> None:
+    done = without_go.pytest(PICTURED)
+    assert done.returncode == 0, done.stdout
+    (told,) = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert "left out without Chromium: apt-get install chromium" in told
+
+
+def test_in_ci_the_browser_is_installed_or_missed_at_once(without_go: Machine) -> None:
+    for program in OF_THE_TESTS:
+        (without_go.home / program).touch()
+    given = {"KUBEBUILDER_ASSETS": str(without_go.home), "CI": "true"}
+    done = without_go.pytest(PICTURED, **given)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: left out without Chromium" in done.stderr
+    wanted = [sys.executable, "-m", "tests.e2e.browser"]
+    for env, code, says in (
+        (given, 1, "error: the tests of the board are left out without Chromium"),
+        ({}, 0, "warning: the tests of the board are left out without Chromium"),
+    ):
+        told = subprocess.run(
+            wanted, cwd=ROOT, env={**without_go.env, **env}, capture_output=True, text=True
+        )
+        assert (told.returncode, told.stdout) == (code, "")
+        assert told.stderr.startswith(says)
+        assert len(told.stderr.splitlines()) == 1

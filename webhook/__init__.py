@@ -7,7 +7,7 @@ cli        the commands: arguments, output, exit codes
 runtime    a running guard put together and kept running: settings, certificates, what is followed
 audit      keeps watching what is on the cluster, and tells in reports and Events
 server     admission over HTTPS: the ASGI app, health, limits; the only importer of uvicorn
-api        the vendors' REST API: tokens, rights, problem details, OpenAPI
+api        the vendors' REST API: tokens, rights, problem details, OpenAPI; the readiness board
 tls        the serving certificate, kept right; the only importer of cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
 cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client

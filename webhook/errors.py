@@ -86,6 +86,10 @@ class NothingJudged(GuardError):
     """There was no object that any rule is for, so nothing can be called good."""
 
 
+class PlanUnknown(GuardError):
+    """There is no Plan of that name, or none at all; the message says where."""
+
+
 class ProviderUnknown(GuardError):
     """No Provider is called as somebody asked; the message says which there are."""
 

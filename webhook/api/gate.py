@@ -5,9 +5,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from webhook.api.board import PAGES
 from webhook.api.callers import Callers
 from webhook.api.problems import MEDIA_TYPE, Problem
 from webhook.api.routes import REST, Service
@@ -37,7 +38,7 @@ def app(
     """The whole API; `current` gives what a request is answered from, with a cluster in it.
 
     A caller is who `reader` says that the token is of, for `audience`; `rate_per_user` is requests
-    a second. Nobody else gets any answer but 401.
+    a second. Nobody else gets any answer but 401, and the board's files, which hold nothing.
     """
     callers = Callers(reader, audience, rate_per_user)
 
@@ -62,6 +63,10 @@ def app(
 
         user = ""
         try:
+            page = PAGES.get(scope["path"])
+            if page is not None and scope["method"] in ("GET", "HEAD"):
+                await _send(sending, 200, page.headers, page.body)
+                return
             address = (scope.get("client") or ("",))[0]
             caller = await callers.of(headers.get(b"authorization", b""), address)
             user = caller.username
@@ -98,6 +103,11 @@ async def _refuse(send: Send, problem: Problem, request_id: str) -> None:
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
-    start = {"type": "http.response.start", "status": problem.status, "headers": headers}
-    await send(start)
+    await _send(send, problem.status, headers, body)
+
+
+async def _send(
+    send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

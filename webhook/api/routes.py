@@ -27,7 +27,7 @@ from webhook.api.answers import (
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
 from webhook.engine.check import Candidate, Results, check, items, kind_of
-from webhook.engine.readiness import READINESS_SECONDS, Readiness, readiness
+from webhook.engine.readiness import READINESS_SECONDS, PlanName, Plans, Readiness, readiness
 from webhook.engine.reference import Reference, reference
 from webhook.engine.sources import Sources
 from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
@@ -372,6 +372,33 @@ async def check_objects(
 
 
 @REST.get(
+    f"{_BASE}/plans",
+    responses=_told(Plans, "The conversion Plans that the caller may get."),
+)
+async def list_plans(service: Asked) -> Response:
+    """List the conversion Plans.
+
+    Only those that the caller may `get`, without the archived ones.
+    """
+    followed = service.sources.followed
+    known = followed.plans.known() if followed else None
+    if known is None:
+        detail = "the cluster's Plans have not been listed yet"
+        raise Problem(503, detail, headers={"Retry-After": "5"})
+    names = [PlanName(*key.split("/")) for key in sorted(known) if known[key] == "conversion"]
+    kind = resource_of(PLAN)
+    # Whoever may get all of a namespace, which is usual, costs one access review for it.
+    whole = [Right("get", kind, namespace, "") for namespace in {one.namespace for one in names}]
+    allowed = {one.namespace for one in await which(service.sources, service.user, whole)}
+    rest = [one for one in names if one.namespace not in allowed]
+    service.callers.charge(service.user, len(rest))
+    each = {one: Right("get", kind, one.namespace, one.name) for one in rest}
+    also = await which(service.sources, service.user, list(each.values()))
+    told = [one for one in names if one.namespace in allowed or each[one] in also]
+    return _json(Plans(tuple(told)))
+
+
+@REST.get(
     f"{_BASE}/plans/{{namespace}}/{{plan}}/readiness",
     responses=_told(Readiness, "Whether a Migration would start now.", 403, 404),
 )
@@ -418,7 +445,7 @@ def openapi() -> bytes:
 
 def _described() -> bytes:
     described = REST.openapi()
-    answers = (Providers, Vms, VmDisks, Rendered, Wanted, Results, Readiness, Reference)
+    answers = (Providers, Plans, Vms, VmDisks, Rendered, Wanted, Results, Readiness, Reference)
     _, schemas = msgspec.json.schema_components(
         (*answers, ProblemDetails), ref_template="#/components/schemas/{name}"
     )

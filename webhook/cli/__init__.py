@@ -148,6 +148,48 @@ def audit(
 
 
 @app.command()
+def readiness(
+    plans: Annotated[
+        list[str] | None, typer.Argument(metavar="[PLAN]...", help="NAMESPACE/NAME, or NAME.")
+    ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Every conversion Plan.")
+    ] = False,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The Plans' namespace.")] = "",
+    snapshot: Snapshot = None,
+    settings: SettingsFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    output: Output = "table",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="End when all are ready.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds after which to end anyway; 0: never.")
+    ] = 0.0,
+    interval: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10.0,
+) -> None:
+    """Compare Plans' disks with their PVCs, VM by VM. Exit code 1 unless all are ready."""
+    from webhook.cli.readiness import run, wanted
+
+    chosen = wanted(
+        plans or [],
+        namespace,
+        everywhere=everywhere,
+        watch=watch,
+        wait=wait,
+        timeout=timeout,
+        interval=interval,
+    )
+    where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
+    raise typer.Exit(run(chosen, where, asked, output))
+
+
+@app.command()
 def doctor(
     settings: SettingsFile = None,
     kubeconfig: Kubeconfig = None,

@@ -88,14 +88,20 @@ async def sources_of(
 
 @asynccontextmanager
 async def standing(
-    where: Where, settings: "Settings", namespaces: Collection[str], *, some: bool = False
+    where: Where,
+    settings: "Settings",
+    namespaces: Collection[str],
+    *,
+    some: bool = False,
+    quiet: bool = False,
 ) -> AsyncIterator[tuple[Sources, "Picture"]]:
     """vSphere read, and the cluster as it stands meanwhile. With `some`, not every vSphere need be
-    within reach: what rests on the others is undecided. Raises GuardError."""
+    within reach: what rests on the others is undecided. `quiet`: nobody is told how far it is.
+    Raises GuardError."""
     from webhook.cluster import Picture, release_of
 
     async with cluster_of(where, settings) as cluster:
-        with Progress() as progress:
+        with Progress(quiet=quiet) as progress:
             # The cluster first: it is the one that is more often out of reach, and says so at once.
             picture = await Picture.take(cluster, namespaces, progress.of("objects").more)
             if where.snapshot is not None:

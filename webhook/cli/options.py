@@ -61,7 +61,7 @@ Vm = Annotated[
     str, typer.Argument(help="Moref, name or path of the VM.", autocompletion=complete.vms)
 ]
 Verdicts = Annotated[
-    Literal["table", "json", "yaml", "junit"],
+    Literal["table", "json", "yaml", "junit", "html", "sarif"],
     typer.Option("--output", "-o", help="Output format."),
 ]
 Output = Annotated[

@@ -8,12 +8,13 @@ from typing import Any, Self
 class Progress:
     """A row for each thing that is counted; nothing at all where nobody looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._bar: Any = None
+        self._quiet = quiet
         self._rows: dict[str, Row] = {}
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._quiet:
             # Here, not above: a pipeline needs none of it.
             from rich import progress
             from rich.console import Console

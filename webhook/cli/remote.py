@@ -1,4 +1,4 @@
-"""A guard's own API, asked for VMs and verdicts: for who has a token, and no vCenter."""
+"""A guard's own API, asked for what it knows: for who has a token, and no vCenter."""
 
 import http.client
 import ssl
@@ -11,6 +11,7 @@ import msgspec
 
 from webhook.cli.look_up import chosen, only
 from webhook.engine.check import Candidate, Result, Results, items
+from webhook.engine.readiness import PlanName, Plans, Readiness
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
 from webhook.manifests.render import DiskView, Rendered, Wanted
 
@@ -127,6 +128,17 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
         )
         for result, one in zip(results, everything, strict=True)
     )
+
+
+def plans(server: Server) -> tuple[PlanName, ...]:
+    """The conversion Plans that the token's owner may get. Raises ServerUnreachable."""
+    return _got(server, "/plans", Plans).plans
+
+
+def readiness(server: Server, namespace: str, name: str) -> Readiness:
+    """A Plan's. Raises ServerUnreachable, also where there is no such Plan."""
+    path = f"/plans/{quote(namespace, safe='')}/{quote(name, safe='')}/readiness"
+    return _got(server, path, Readiness)
 
 
 def _got(server: Server, path: str, answer: type[T]) -> T:

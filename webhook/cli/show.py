@@ -11,11 +11,10 @@ import msgspec
 from webhook.cli import remote
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import chosen, find
-from webhook.cli.output import dump
+from webhook.cli.output import dump, printable, table
 from webhook.cli.remote import Server
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
-from webhook.model.keys import quoted
 from webhook.model.vms import VirtualMachine
 
 
@@ -62,7 +61,7 @@ def show(vm: str, where: Where, server: Server | None, provider: str | None, out
         dump(told, output)
         return
     for field in ("provider", "moref", "name", "path", "uuid", "instanceUuid", "powerState"):
-        sys.stdout.write(f"{field:14}{_printable(told[field])}\n")
+        sys.stdout.write(f"{field:14}{printable(told[field])}\n")
     _table(
         ("disk-source", "bytes", "bus", "backing", "shared", "supported"),
         [(d.disk_source, d.capacity, d.bus, d.backing, d.shared, d.why or "yes") for d in disks],
@@ -108,16 +107,4 @@ def _vm(one: ProviderInventory, vm: VirtualMachine) -> dict[str, Any]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as they must be, for a person and for `cut` alike."""
-    texts = [heads, *([_printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    for row in texts:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
-
-
-def _printable(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = str(value)  # somebody may paste it: what can't be seen is escaped, in quotes
-    return text if text.isprintable() else quoted(text)
+    sys.stdout.write("".join(f"{line}\n" for line in table(heads, rows)))

@@ -13,9 +13,9 @@ from webhook.engine.check import Result, Results
 from webhook.errors import NothingJudged
 from webhook.model.keys import quoted
 
-Output = Literal["table", "json", "yaml", "junit"]
+Output = Literal["table", "json", "yaml", "junit", "html", "sarif"]
 
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write(results: Sequence[Result], output: Output) -> None:
@@ -24,6 +24,14 @@ def write(results: Sequence[Result], output: Output) -> None:
         sys.stdout.write("".join(f"{line}\n" for one in results for line in lines(one)))
     elif output == "junit":
         sys.stdout.buffer.write(junit(results) + b"\n")
+    elif output == "html":
+        from webhook.cli.html import html
+
+        sys.stdout.buffer.write(html(results))
+    elif output == "sarif":
+        from webhook.cli.sarif import sarif
+
+        sys.stdout.buffer.write(sarif(results) + b"\n")
     else:
         dump(Results(tuple(results)), output)
 
@@ -37,8 +45,7 @@ def demand_judged(results: Sequence[Result], where: str) -> None:
 
 def lines(result: Result) -> list[str]:
     """A line for its verdict, with file and line where it has one, and one for all that is said."""
-    place = _place(result)
-    head = f"{place}: {_title(result)}" if place else _title(result)
+    head = ": ".join(filter(None, (place(result), title(result))))
     head = f"{head}: {result.verdict}"
     return [head + (f": {result.message}" if result.message else ""), *_said(result)]
 
@@ -56,11 +63,13 @@ def _written(op: Mapping[str, Any]) -> str:
     return f"{op['op']} {op['path']}" + (f" {shown}" if "value" in op else "")
 
 
-def _place(result: Result) -> str:
+def place(result: Result) -> str:
+    """`FILE:LINE`; empty for what is in none."""
     return f"{result.file}:{result.line}" if result.file else ""
 
 
-def _title(result: Result) -> str:
+def title(result: Result) -> str:
+    """`PersistentVolumeClaim vms/web-0`."""
     return f"{result.kind or 'object'} {result.namespace}/{result.name}".replace(" /", " ")
 
 
@@ -69,10 +78,10 @@ def junit(results: Sequence[Result]) -> bytes:
     suite = ElementTree.Element("testsuite", name="conversion-guard", tests=str(len(results)))
     counts = {"failures": 0, "errors": 0, "skipped": 0}
     for result in results:
-        title = _NO_XML.sub("�", _title(result))
-        place = _NO_XML.sub("�", _place(result) or result.kind)
-        case = ElementTree.SubElement(suite, "testcase", name=title, classname=place)
-        text = _NO_XML.sub("�", "\n".join(lines(result)))
+        name = NO_XML.sub("�", title(result))
+        where = NO_XML.sub("�", place(result) or result.kind)
+        case = ElementTree.SubElement(suite, "testcase", name=name, classname=where)
+        text = NO_XML.sub("�", "\n".join(lines(result)))
         if result.verdict == "denied":
             ElementTree.SubElement(case, "failure", message="denied").text = text
             counts["failures"] += 1

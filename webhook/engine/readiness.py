@@ -8,6 +8,7 @@ import msgspec
 
 from webhook.engine.ask import migration as migrations
 from webhook.engine.ask import plan as plans
+from webhook.engine.ask.plan import PlanSubject
 from webhook.engine.books import MIGRATIONS
 from webhook.engine.check import Found
 from webhook.engine.judge import judge
@@ -15,6 +16,7 @@ from webhook.engine.sources import Sources
 from webhook.errors import ObjectMalformed
 from webhook.facts.diskset import Pile
 from webhook.facts.facts import PlanVmFacts
+from webhook.model.keys import WAVE
 from webhook.model.objects import KubeObject, User
 from webhook.model.review import Cause
 
@@ -23,6 +25,19 @@ READINESS_SECONDS = 20.0
 """The most that it may take: the cluster, and then vSphere."""
 
 _READ_SECONDS = 10.0
+
+
+class PlanName(msgspec.Struct, frozen=True):
+    """A conversion Plan that isn't archived."""
+
+    namespace: str
+    name: str
+
+
+class Plans(msgspec.Struct, frozen=True):
+    """The Plans that the caller may get, by namespace and name."""
+
+    plans: tuple[PlanName, ...]
 
 
 class Piece(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -52,13 +67,20 @@ class VmReadiness(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     wrong: tuple[Piece, ...] = ()
     """PVCs whose disk-source is no disk of the VM."""
     unbound: tuple[Piece, ...] = ()
+    """PVCs without a volume."""
+    copying: tuple[Piece, ...] = ()
+    """PVCs that the vendor marks as not ready: the copy isn't whole."""
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+class Readiness(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Whether a Migration of a Plan would start now."""
 
     namespace: str
     name: str
+    wave: str
+    """The Plan's label conversion-guard.io/wave; empty without one."""
+    target_namespace: str
+    """Where its PVCs are."""
     ready: bool
     state: State
     """`undecided`: the facts can't be had. `not-checked`: of a Plan that nobody here judges."""
@@ -86,6 +108,8 @@ async def readiness(
         return Readiness(
             namespace=namespace,
             name=name,
+            wave=wave,
+            target_namespace=planned.plan.target_namespace if planned else "",
             ready=state == "ready",
             state=state,
             message=message,
@@ -93,6 +117,8 @@ async def readiness(
             vms=vms,
         )
 
+    wave = str(((obj.get("metadata") or {}).get("labels") or {}).get(WAVE) or "")
+    planned: PlanSubject | None = None
     since = sources.now()
     try:
         planned = plans.subject(obj, None)
@@ -145,6 +171,7 @@ def _vm(vm: PlanVmFacts, causes: Iterable[Cause]) -> VmReadiness:
         surplus=pile("surplus"),
         wrong=pile("wrong"),
         unbound=pile("unbound"),
+        copying=pile("copying"),
     )
 
 

@@ -17,7 +17,7 @@ from webhook.model.objects import Claim, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
 
 _SHOWN = 3
-Pile = Literal["matched", "missing", "surplus", "wrong", "unbound"]
+Pile = Literal["matched", "missing", "surplus", "wrong", "unbound", "copying"]
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -238,6 +238,7 @@ class DiskSet:
             "surplus": (*proof.surplus, *proof.duplicate),
             "wrong": proof.wrong,
             "unbound": proof.unbound,
+            "copying": proof.not_ready,
         }
         for pile, claims in piles.items():
             for claim in claims:

@@ -18,6 +18,8 @@ IN_SYNC = "conversion-guard.io/in-sync"
 until the VM is off."""
 SHAREABLE = "shareable"
 """A label: with migrateSharedDisks: false Forklift takes a shared disk's PVC only with `true`."""
+WAVE = "conversion-guard.io/wave"
+"""A Plan's label: which Plans are to be migrated together. Only shown, and never judged."""
 ENFORCE = "conversion-guard.io/enforce"
 """A namespace's label: deny, warn or audit, the most that is done about a finding there."""
 
