@@ -197,6 +197,7 @@ def _shipped() -> str:
             *objects("self-managed/ca-bundle-role.yaml"),
         ],
         "own": objects("self-managed/role.yaml"),
+        "logins": objects("base/lease-role.yaml"),
         "api": objects("api/cluster-role.yaml"),
         "providers": objects("provider-namespace/role.yaml"),
     }

@@ -253,7 +253,7 @@ class _Look:
         guard = rights.account(self._namespace)
         keeps = self._settings.tls.source == "self-managed"
         roles = self._shipped["cluster"] if keeps else self._shipped["cluster"][:2]
-        places = [(roles, "", APPLY)]
+        places = [(roles, "", APPLY), (self._shipped["logins"], self._namespace, APPLY)]
         if keeps:
             places.append((self._shipped["own"], self._namespace, APPLY))
         if self._settings.api.enabled:
