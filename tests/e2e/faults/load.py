@@ -87,8 +87,8 @@ class Load:
     async def _disk(self) -> Asked:
         """A disk that is there, or was a moment ago."""
         vcenter, vm = self._any()
-        came = [*vcenter.more.get(vm.moref, ()), *list(vcenter.gone)[-3:]]
-        source = self.chance.choice([vm.files[0], *came])
+        went = [name for name in vcenter.gone if f"] {vm.name}/" in name]
+        source = self.chance.choice([vm.files[0], *vcenter.more.get(vm.moref, ()), *went[-2:]])
         return await self._tried("disk", vm.moref, vm.uuid, source)
 
     async def _stranger(self) -> Asked:
@@ -186,8 +186,10 @@ class Load:
         return [vm for vcenter in self.vcenters for vm in vcenter.vms]
 
     def _any(self) -> tuple[Vcenter, Vm]:
+        """Of two one that has just changed: of it the guard may know less than there is."""
         vcenter = self.chance.choice(self.vcenters)
-        return vcenter, self.chance.choice(vcenter.vms)
+        vm = self.chance.choice(vcenter.vms)
+        return vcenter, vcenter.last if vcenter.last and self.chance.random() < 0.5 else vm
 
     async def _ask(
         self,

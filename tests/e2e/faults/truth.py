@@ -34,6 +34,8 @@ class Vcenter:
     """By moref: disks that came and are there."""
     gone: dict[str, float] = field(default_factory=dict)
     """Disks that came and went, each under a name of its own: when."""
+    last: Vm | None = None
+    """Of which a disk came or went just now."""
     _changes: Counter[str] = field(default_factory=Counter)
 
     def version(self, moref: str) -> int:
@@ -51,7 +53,7 @@ class Vcenter:
 
     def add(self, vm: Vm, name: str) -> None:
         """A disk that wasn't there before."""
-        with self._changing(vm.moref):
+        with self._changing(vm):
             add_disk(self._vm(vm.moref), 1024, name)
         self.more.setdefault(vm.moref, []).append(name)
 
@@ -65,15 +67,16 @@ class Vcenter:
             if isinstance(d, vim.vm.device.VirtualDisk) and d.backing.fileName == name
         )
         change = vim.vm.device.VirtualDeviceSpec(operation="remove", device=disk)
-        with self._changing(vm.moref):
+        with self._changing(vm):
             wait_for(found.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change])))
             self.gone[name] = time.monotonic()
 
     @contextmanager
-    def _changing(self, moref: str) -> Iterator[None]:
-        self._changes[moref] += 1
+    def _changing(self, vm: Vm) -> Iterator[None]:
+        self._changes[vm.moref] += 1
         yield
-        self._changes[moref] += 1
+        self._changes[vm.moref] += 1
+        self.last = vm
 
     def _vm(self, moref: str) -> Any:
         return vim.VirtualMachine(moref, self.instance._stub)
