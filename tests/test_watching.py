@@ -135,6 +135,21 @@ def test_the_same_vm_read_anew_is_no_news() -> None:
     assert told(None, DATABASE) == [("added",)]
 
 
+def test_what_becomes_of_a_vm_before_the_first_look_is_news_once_it_has_begun() -> None:
+    watched = Watched()
+    lookout, vcenter = Lookout(watched), Vcenter("one", DATABASE)
+    inventory = Inventory([vcenter.inventory])
+    watched.put(Key("Plan", "a", "b"), [VM])
+    lookout.begin([VM], inventory)
+    vcenter.inventory.vms.put(changed(name="another"))
+
+    async def look() -> list[tuple[Drift, ...]]:
+        return [news.what async for news in lookout.look(inventory)]
+
+    assert asyncio.run(look()) == [("renamed",)]
+    assert asyncio.run(look()) == []
+
+
 def test_objects_are_found_by_the_vms_that_they_name_now() -> None:
     watched = Watched()
     pvc, plan = Key("PersistentVolumeClaim", "a", "b"), Key("Plan", "a", "c")

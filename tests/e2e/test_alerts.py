@@ -17,11 +17,11 @@ from httpx import ASGITransport
 
 from tests.cases import BASE, NAMESPACE, review_of
 from tests.e2e import test_gate as gate
-from tests.e2e.bed import Bed, eventually, find_vm, set_uuid
+from tests.e2e.bed import Bed, eventually, find_vm
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import migration
 from tests.e2e.test_scenarios import claim
-from tests.e2e.test_watching import made_ready
+from tests.e2e.test_watching import made_ready, move
 from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World
 from tests.guard import Guard, running
 from tests.promql import Moment, Scrape, scraped
@@ -159,7 +159,7 @@ def test_a_plan_that_is_not_right_any_more_and_its_migration(world: World) -> No
         before = of(guard)
         assert not [name for name in wrong if fires(name, before, before)]
         with vcsim.connect() as instance:
-            set_uuid(find_vm(instance, vm.name), "11111111-2222-3333-4444-555555555555")
+            move(find_vm(instance, vm.name))
         for name in wrong:
             eventually(lambda: fires(name, before, of(guard)), 60, name)  # noqa: B023
 

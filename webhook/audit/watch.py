@@ -238,11 +238,14 @@ class Watch:
         if not counts(standing, self._current()):
             return False
         key = Key(standing.kind, standing.namespace, standing.name)
+        vms: tuple[Named, ...] = ()
         if standing.kind == PLAN:
-            self._watched.put(key, vms_of(standing))
+            vms = vms_of(standing)
         elif standing.kind == PVC:
             labels = standing.object["metadata"].get("labels") or {}
-            self._watched.put(key, (Named(str(labels.get(VM_ID, ""))),))
+            vms = (Named(str(labels.get(VM_ID, ""))),)
+        self._watched.put(key, vms)
+        self._lookout.begin(vms, self._current().inventory)
         return True
 
     def _keep(self, outcome: Outcome, since: float | None = None) -> None:

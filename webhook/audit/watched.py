@@ -101,8 +101,17 @@ class Lookout:
         self._watched = watched
         self._seen: dict[str, _Seen] = {}
 
+    def begin(self, vms: Iterable[Named], inventory: Inventory) -> None:
+        """From this moment on nothing that becomes of them is missed: call it before what names
+        them is judged."""
+        for provider in inventory.vsphere():
+            if provider.synced:
+                records = self._seen.setdefault(provider.name, _Seen()).records
+                for vm in vms:
+                    records.setdefault(vm, _records(vm, provider.vms))
+
     async def look(self, inventory: Inventory) -> AsyncIterator[News]:
-        """What is new. A VM that is looked at for the first time is none."""
+        """What is new since the last look, or since it began. Before that, nothing is."""
         for provider in inventory.vsphere():
             if not provider.synced:
                 continue
@@ -115,8 +124,10 @@ class Lookout:
             for count, vm in enumerate(self._watched.vms):
                 if count % _BREATH == _BREATH - 1:
                     await asyncio.sleep(0)
-                now = seen.records[vm] = _records(vm, index)
-                if now != (old := before.get(vm, now)):
+                now = _records(vm, index)
+                old = before.get(vm, seen.records.get(vm, now))
+                seen.records[vm] = now
+                if now != old:
                     yield News(vm, tuple(dict.fromkeys(_drifts(old, now))))
 
 
