@@ -81,7 +81,7 @@ class Admission:
             return
         deadline = _deadline(scope.get("query_string", b""))
         try:
-            proven = self._proven(scope["state"])
+            proven = self._proven(scope.get("state", {}))
             if scope["method"] != "POST":
                 message = f"{echoed(scope['method'], 16)} is not allowed: POST an AdmissionReview"
                 raise Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
