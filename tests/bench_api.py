@@ -2,7 +2,7 @@
 the latency of reviews while lists of 1,000 PVCs are checked, one after the other.
 
 The real guard, with a real API server that tells whose the token is and what its owner may. The
-guard has one core to itself, the load (wrk) the other; both doors take turns. No caller is limited
+guard has one core to itself, the load the other; both doors take turns. No caller is limited
 here, as each is to 100 requests a second by default. Exit code 1 if a check of one PVC falls short
 of 1,500 a second.
 """
