@@ -30,7 +30,6 @@ from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid
 from webhook.model.keys import ENFORCE
 from webhook.runtime.settings_file import settings_in
-from webhook.settings import Settings
 
 _OLDEST = 1, 30
 """Of Kubernetes: admission policies and matchConditions are there for good."""
