@@ -21,6 +21,7 @@ from tests.e2e.bed import Bed, eventually, find_vm, set_uuid
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import migration
 from tests.e2e.test_scenarios import claim
+from tests.e2e.test_watching import made_ready
 from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World
 from tests.guard import Guard, running
 from tests.promql import Moment, Scrape, scraped
@@ -151,9 +152,10 @@ def test_a_plan_that_is_not_right_any_more_and_its_migration(world: World) -> No
     with world.guarded(vcsim, kubeconfig=str(world.bed.kubeconfig())) as guard:
         gate.apply(world, gate.disk_of(vm, "disk"), gate.plan_of(vm))
         gate.bind(world, "disk")
+        made_ready(world, gate.plan_of(vm))
         gate.apply(world, migration())
-        right = 'conversion_guard_objects{kind="Migration",state="warn"} 1.0'
-        eventually(lambda: right in guard.metrics(), 60, "all of it is known")
+        known = re.compile(r'_objects{kind="Migration",state="(pass|warn)"} 1.0')
+        eventually(lambda: known.search(guard.metrics()), 60, "all of it is known")
         before = of(guard)
         assert not [name for name in wrong if fires(name, before, before)]
         with vcsim.connect() as instance:

@@ -136,13 +136,19 @@ def value(guard: Guard, metric: str) -> float:
     return float(found[0]) if found else 0.0
 
 
+def made_ready(world: World, plan: dict[str, Any]) -> None:
+    """What Forklift does, which this bed hasn't got."""
+    at = {"lastTransitionTime": "2026-11-28T00:00:00Z", "category": "Required"}
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": "", **at}
+    with world.bed.api.client() as client:
+        set_status(client, plan, {"conditions": [ready], "observedGeneration": 1})
+
+
 def planned(world: World, vm: Vm) -> None:
     """A VM with its one PVC, bound, and its Plan: all is right."""
     apply(world, disk_of(vm, "disk"), plan_of(vm))
     bind(world, "disk")
-    ready = {"type": "Ready", "status": "True", "category": "Required", "message": "", "reason": ""}
-    with world.bed.api.client() as client:
-        set_status(client, plan_of(vm), {"conditions": [ready], "observedGeneration": 1})
+    made_ready(world, plan_of(vm))
     eventually(lambda: right(world), 60, "the PVC's report")
     eventually(lambda: right(world, PLANS), 60, "the Plan's")
 
@@ -267,7 +273,7 @@ def test_a_migration_is_followed_until_its_vm_is_shut_down(
         eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
     notes = [one["note"] for one in all_events(world, NAMESPACE) if "note" in one]
     assert any(note.startswith("Cancel it, which costs nothing now") for note in notes)
-    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest"}]}
+    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest", "pipeline": []}]}
     with world.bed.api.client() as client:
         set_status(client, plan_of(vm), {"migration": progress})
     eventually(lambda: right(world, started), 60, "what is shut down is proved no more")

@@ -45,6 +45,7 @@ class Publisher:
         self._told: dict[Place, Mapping[str, str]] = {}
         """The objects that were told of as wrong, by name, each with its uid: of each place that
         was ever told of."""
+        self._wrote_at = -PACE
         self._trouble = ""
 
     async def run(self) -> None:
@@ -102,14 +103,14 @@ class Publisher:
 
     async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
         """Raises ClusterUnreachable, also where another replica has taken over."""
+        await asyncio.sleep(max(0.0, self._wrote_at + PACE - time.monotonic()))
         if not self._held():
             raise ClusterUnreachable("another replica watches now")
+        self._wrote_at = time.monotonic()
         try:
             await write()
         except ClusterMissing:
             return  # its namespace is gone, or the kind of reports: who notices begins anew
-        finally:
-            await asyncio.sleep(PACE)
 
     def _there(self, place: Place) -> Mapping[str, str] | None:
         """What another replica, or an earlier run, has told of the place; None: nothing."""

@@ -9,6 +9,7 @@ from functools import partial
 
 from webhook.audit.book import Book
 from webhook.audit.judging import Judge, counts, vms_of
+from webhook.audit.outcome import Outcome
 from webhook.audit.watched import Key, Lookout, Named, Watched
 from webhook.cluster import Cluster, Standing, everything, one, waiting
 from webhook.engine.sources import Sources
@@ -64,8 +65,8 @@ class Watch:
         followed = self._followed
         tables: dict[Aged, Callable[[str], None]] = {
             followed.claims: self._pvc_changed,
-            followed.plans: self._plan_changed,
-            self._migrations: self._migration_changed,
+            followed.plans: partial(self._changed, PLAN),
+            self._migrations: partial(self._changed, MIGRATION),
             followed.enforced: self._label_changed,
         }
         before = {table: table.changed for table in tables}
@@ -109,19 +110,23 @@ class Watch:
         self._watched.put(mine, (Named(claim.vm_id),) if claim else ())
         self._judge_again(before | self._watched.beside(mine))
 
-    def _plan_changed(self, key: str) -> None:
-        mine = _key(PLAN, key)
-        if self._followed.plans.get(key) == "conversion":
+    def _changed(self, kind: str, key: str) -> None:
+        mine = _key(kind, key)
+        if self._concerns(mine):
             self._judge_again((mine,))
-        else:  # a kind that is no concern here, or gone
+        else:
             self._forget(mine)
 
-    def _migration_changed(self, key: str) -> None:
-        mine = _key(MIGRATION, key)
-        if self._migrations.get(key):
-            self._judge_again((mine,))
-        else:  # it has ended, or is gone
-            self._forget(mine)
+    def _concerns(self, key: Key) -> bool:
+        """Whether it is there by what is followed, and not known to be of no concern."""
+        name = f"{key.namespace}/{key.name}"
+        if key.kind == PVC:
+            claims = self._followed.claims
+            return not claims.synced or claims.get(name) is not None
+        if key.kind == PLAN:
+            plans = self._followed.plans
+            return not plans.synced or plans.get(name) == "conversion"
+        return not self._migrations.synced or bool(self._migrations.get(name))
 
     def _label_changed(self, namespace: str) -> None:
         """What is done about findings there; Plans of other namespaces convert into it, too."""
@@ -194,7 +199,7 @@ class Watch:
             else:
                 there.append(standing)
         for outcome in await self._judge.judge(there, self._current()):
-            self._book.put(outcome, keys[outcome.key])
+            self._keep(outcome, keys[outcome.key])
         self._tell("")
 
     async def _sweep_often(self, every: float) -> None:
@@ -218,7 +223,7 @@ class Watch:
                 async for page in everything(self._cluster, kind):
                     there = [standing for standing in page if self._takes(standing)]
                     for outcome in await self._judge.judge(there, self._current()):
-                        self._book.put(outcome)
+                        self._keep(outcome)
                         gone.discard(outcome.key)
                 for key in gone:
                     self._forget(key)
@@ -240,10 +245,17 @@ class Watch:
             self._watched.put(key, (Named(str(labels.get(VM_ID, ""))),))
         return True
 
+    def _keep(self, outcome: Outcome, since: float | None = None) -> None:
+        """Unless it has gone while it was judged."""
+        if self._concerns(outcome.key):
+            self._book.put(outcome, since)
+        else:
+            self._forget(outcome.key)
+
     def _forget(self, key: Key) -> None:
         self._book.drop(key)
         self._judge.whole.discard(key)
-        if key.kind != PVC or self._followed.claims.get(f"{key.namespace}/{key.name}") is None:
+        if key.kind != PVC or not self._concerns(key):
             self._watched.put(key, ())
 
     def _tell(self, trouble: str) -> None:

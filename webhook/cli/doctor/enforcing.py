@@ -42,7 +42,7 @@ def _told(answer: Tried) -> Iterator[Finding]:
     elif answer.status == 422 and _OURS in answer.message:
         yield Finding("enforcing", "good", f"{what} is denied by the guard")
     elif "failed calling webhook" in answer.message:
-        fix = "docs/runbook.md, The guard is down"
+        fix = "docs/runbook/ConversionGuardNotCalled.md"
         yield Finding(
             "enforcing", "wrong", f"the API server can't call the guard: {answer.message}", fix
         )
