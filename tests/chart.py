@@ -82,6 +82,7 @@ def _schema() -> dict[str, Any]:
         strict=flag,
         surroundings=flag,
         monitoring=flag,
+        docs={"type": "string", "pattern": "^https?://.*[^/]$"},
         trust=trust,
         settings=settings,
         replicas={"type": "integer", "minimum": 1},

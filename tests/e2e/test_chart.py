@@ -200,6 +200,14 @@ def test_the_pod_is_as_it_is_wished(tmp_path: Path) -> None:
     assert bundles == {"UEVN"}
 
 
+def test_the_alerts_lead_to_the_pages_that_are_served(tmp_path: Path) -> None:
+    objects = rendered(OWN, {"monitoring": True, "docs": "https://docs.example.org/cg"}, tmp_path)
+    (alerts,) = [item for item in objects if item["kind"] == "PrometheusRule"]
+    text = yaml.safe_dump(alerts)
+    assert "https://docs.example.org/cg/runbook/ConversionGuardDown.md" in text
+    assert "conversion-guard.example.com" not in text
+
+
 @pytest.mark.parametrize("source", ["cert-manager", "openshift"])
 def test_who_issues_the_certificate_fills_the_secret_that_is_mounted(
     source: str, tmp_path: Path

@@ -26,6 +26,7 @@
   | replace "[conversion-guard, kube-system]" (printf "[%s, kube-system]" $own)
   | replace "conversion-guard.conversion-guard.svc" (printf "conversion-guard.%s.svc" $own)
   | replace "inject-ca-from: conversion-guard/" (printf "inject-ca-from: %s/" $own)
+  | replace "https://conversion-guard.example.com/docs/" (printf "%s/" .root.Values.docs)
   | replace "secret-name: conversion-guard-tls" (printf "secret-name: %s" .root.Values.certificate.secretName)
   | replace "system:serviceaccount:openshift-mtv:" (printf "system:serviceaccount:%s:" $forklift)
   | replace "value: openshift-mtv" (printf "value: %s" $forklift) -}}
