@@ -1,5 +1,6 @@
 """The runbook at night: its commands work as they stand there, and do what it says of them."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases import NAMESPACE
+from tests.cases import BASE, NAMESPACE
 from tests.e2e.bed import Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import plan_of
 from tests.e2e.test_overlays import crds_of_cert_manager
 from tests.e2e.test_scenarios import claim
 from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET, World
+from webhook.cli.demo import merged
 
 pytestmark = pytest.mark.e2e
 
-PAGES = [ROOT / "docs" / "runbook.md", *sorted((ROOT / "docs" / "runbook").iterdir())]
+PAGES = [*sorted((ROOT / "docs" / "runbook").iterdir()), ROOT / "docs" / "runbook.md"]
+"""The last one ends with its removal."""
 COMMANDS = [
     " ".join(command.split())
     for command in dict.fromkeys(
@@ -57,6 +60,9 @@ def _the(words: str) -> str:
 
 def test_each_command_works(bed: Bed) -> None:
     crds_of_cert_manager(bed)
+    finished = {"metadata": {"name": TARGET, "namespace": NAMESPACE, "labels": None}}
+    bare = merged(BASE["PersistentVolumeClaim"], finished)
+    bed.kubectl("create", "-f", "-", stdin=json.dumps(bare), check=True)
     bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
     secret = ["secret", "generic", "conversion-guard-tls", "-n", "conversion-guard"]
     bed.kubectl("create", *secret, check=True)
