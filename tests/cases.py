@@ -128,6 +128,9 @@ class FixedCluster:
         same = (metadata["namespace"], metadata["name"]) == (namespace, name)
         return found if same else None
 
+    async def has_provider(self, namespace: str, name: str) -> bool:
+        return False
+
     async def started(self, namespace: str, name: str) -> bool:
         return self._there.started
 

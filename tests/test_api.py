@@ -22,7 +22,7 @@ from tests.cases import BASE, NAMESPACE, VSPHERE, Case, all_cases
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from tests.stand_in import StandIn, standing_in
-from webhook.api.answers import page
+from webhook.api.answers import Search, page
 from webhook.api.callers import TOKEN_SECONDS, Callers
 from webhook.api.problems import Problem
 from webhook.api.routes import BODY_LIMIT, OBJECTS
@@ -249,20 +249,54 @@ def test_vms_come_in_pages(api: Api) -> None:
         "disks": 2,
         "trouble": None,
     }
-    found = api.get(VMS, name="PRODUCTION")["vms"]
-    assert [vm["moref"] for vm in found] == ["vm-178", "vm-179"]
+
+
+@pytest.mark.parametrize(
+    ("query", "morefs"),
+    [
+        ({"contains": "PRODUCTION"}, ["vm-178", "vm-179"]),
+        ({"name": "production"}, []),
+        ({"name": "production-database"}, ["vm-178"]),
+        ({"name": "/DC0/vm/production-database"}, ["vm-178"]),
+        ({"name": "vm-178"}, ["vm-178"]),
+        ({"uuid": "42324A11-8A5E-2F0D-6B0C-1F2E3D4C5B6A"}, ["vm-178"]),
+        ({"uuid": "50324a11-5d13-4f9b-9b46-7c8b9f8e123a"}, ["vm-178"]),
+        ({"uuid": "60324a11-5d13-4f9b-9b46-7c8b9f8e123a"}, []),
+        ({"diskSource": "[vendor-ds] vendor-migrated-vm-01/disk.vmdk"}, ["vm-180"]),
+        ({"diskSource": "[vendor-ds] vendor-migrated-vm-01/disk-000001.vmdk"}, ["vm-180"]),
+        ({"diskSource": "disk.vmdk"}, []),
+        ({"name": "production-database", "uuid": "60324a11-5d13-4f9b-9b46-7c8b9f8e123a"}, []),
+    ],
+)
+def test_a_vm_is_found_by_what_is_known_of_it(
+    api: Api, query: dict[str, Any], morefs: list[str]
+) -> None:
+    assert [vm["moref"] for vm in api.get(VMS, **query)["vms"]] == morefs
+
+
+@pytest.mark.parametrize("wrong", ["x", "vm 178", "vm-178", "vm-178.00000000", "."])
+def test_a_page_that_no_page_has_told_of_is_400(api: Api, wrong: str) -> None:
+    answer = api.get(VMS, code=400, **{"continue": wrong})
+    assert [fault["field"] for fault in answer["errors"]] == ["query.continue"]
+    assert "begin without it" in answer["detail"]
+
+
+def test_a_page_of_another_list_is_none_of_this(api: Api) -> None:
+    more: dict[str, Any] = {"continue": api.get(VMS, limit=1)["continue"]}
+    assert api.get(VMS, limit=2, **more)["vms"]
+    api.get(VMS, code=400, contains="production", **more)
 
 
 def test_a_page_misses_no_vm_while_others_come_and_go() -> None:
     provider = ProviderInventory(Provider("mtv", "prod"))
     provider.vms = Index(VirtualMachine(f"vm-{n}") for n in (2, 10, 9, 100, 11))
-    first = page(provider, "", 2, "", 0.0)
+    first = page(provider, Search(), 2, "", 0.0)
     assert [vm.moref for vm in first.vms] == ["vm-2", "vm-9"]
     provider.vms.drop("vm-9")
     provider.vms.put(VirtualMachine("vm-3"))
-    assert [vm.moref for vm in page(provider, "", 9, "vm-9", 0.0).vms] == [
-        "vm-10", "vm-11", "vm-100",
-    ]  # fmt: skip
+    assert isinstance(first.more, str)
+    rest = page(provider, Search(), 9, first.more, 0.0)
+    assert [vm.moref for vm in rest.vms] == ["vm-10", "vm-11", "vm-100"]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +305,7 @@ def test_a_page_misses_no_vm_while_others_come_and_go() -> None:
         ({"limit": "0"}, "query.limit"),
         ({"limit": "501"}, "query.limit"),
         ({"limit": "many"}, "query.limit"),
-        ({"continue": "vm 178"}, "query.continue"),
+        ({"uuid": "4232f3d0"}, "query.uuid"),
         ({"nmae": "x"}, "query.nmae"),
     ],
 )
@@ -296,6 +330,19 @@ def test_manifests_are_right_and_nothing_is_created(api: Api) -> None:
     assert made["leftOut"] == []
     assert [pvc["metadata"]["name"] for pvc in made["pvcs"]] == ["vm-178-0", "vm-178-1"]
     assert made["pvcs"][0]["spec"]["storageClassName"] == "fast"
+    extra: dict[str, Any] = {
+        "labels": {"app": "web"},
+        "annotations": {"conversion-guard.io/not-ready": "copying"},
+        "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "job", "uid": "u-1"}],
+    }
+    more = api.post(f"{VMS}/vm-178/pvcs", {**wanted, **extra}, "vendor")["pvcs"][0]["metadata"]
+    assert more["ownerReferences"] == extra["ownerReferences"]
+    own = made["pvcs"][0]["metadata"]
+    assert more["labels"] == {**own["labels"], **extra["labels"]}
+    assert more["annotations"] == {**own["annotations"], **extra["annotations"]}
+    for field, key in (("labels", "vmID"), ("annotations", "forklift.konveyor.io/disk-source")):
+        refused = api.post(f"{VMS}/vm-178/pvcs", {**wanted, field: {key: "x"}}, "vendor", 422)
+        assert refused["detail"] == f"{field}: {key} is not yours to choose: leave it out"
     results = api.post(CHECK, made["pvcs"], "vendor")["results"]
     assert [(one["verdict"], one["patch"]) for one in results] == [("admitted", [])] * 2
     posts = {line for line in api.cluster.asked if not line.startswith("GET")}

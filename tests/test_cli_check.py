@@ -82,6 +82,14 @@ def test_without_anything_to_judge_by_it_says_what_to_give() -> None:
     assert "--snapshot FILE, --settings FILE or --server URL" in done.stderr
 
 
+@pytest.mark.parametrize("given", [SECRET, "", "---\n"])
+def test_where_nothing_is_judged_nothing_is_good(given: str) -> None:
+    done = run("-", "--snapshot", SNAPSHOT, given=given)
+    assert done.returncode == 2
+    assert done.stderr.startswith("conversion-guard: 0 objects: there is no Persistent")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_folder_is_read_in_order_without_its_kustomization(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [a.yaml]\n")
     (tmp_path / "b.json").write_text('{"kind": "B"}')
@@ -191,7 +199,7 @@ MANY = 100_000
     ("pieces", "code", "said", "mib"),
     [
         ([b"a: " + b"x" * (50 * 2**20)], 2, "more than 32 MiB at once: split them", 200),
-        ([b"---\nkind: ConfigMap\napiVersion: v1\n"] * MANY, 0, "", 400),
+        ([b"---\nkind: ConfigMap\napiVersion: v1\n"] * MANY, 2, "0 objects: ", 400),
         ([_BOMB.encode()], 2, "its aliases expand to more than", 100),
         ([b"a: 1\n" * 2], 2, 'the key "a" occurs twice', 100),
         ([b"a:\n\tb: 1\n"], 2, ":2:1: ", 100),

@@ -22,6 +22,7 @@ from webhook.cli.known import snapshot_of
 from webhook.engine.check import Candidate, Results, check
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
+from webhook.manifests import files
 
 TOKEN = "header.payload.signature"
 
@@ -94,7 +95,8 @@ def test_the_answer_is_that_of_a_check_here(api: Api, tmp_path: Path) -> None:
 
 
 def test_a_namespace_goes_with_it_and_a_list_is_its_items(api: Api, tmp_path: Path) -> None:
-    items = [{"apiVersion": "v1", "kind": "Secret"}] * 2
+    (right,) = (one.object for one in files.parse(RIGHT.encode(), "-"))
+    items = [right, {"apiVersion": "v1", "kind": "Secret"}]
     given = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     how = [*options(api, tmp_path), "--namespace", "vms", "--output", "json"]
     done = run("check", "-", *how, given=given)

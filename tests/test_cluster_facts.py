@@ -131,3 +131,68 @@ def test_a_plan_that_comes_home_is_judged_by_the_pvcs_that_can_be_seen_now() -> 
 
 _KEY = "forklift.konveyor.io/disk-source"
 _SOURCE = SECOND["metadata"]["annotations"]
+
+
+class _Made(Api):
+    """An API server where a Provider was made a moment ago."""
+
+    async def has_provider(self, namespace: str, name: str) -> bool:
+        self._ask()
+        return name == "new"
+
+
+MISSPELT = merged(PLAN, {"spec": {"provider": {"source": {"name": "misspelt"}}}})
+
+
+def test_a_provider_that_was_made_a_moment_ago_denies_no_plan() -> None:
+    new = merged(PLAN, {"spec": {"provider": {"source": {"name": "new"}}}})
+    verdict = decided(new, _Made(Cluster()), Followed())
+    assert isinstance(verdict, Undecided)
+    assert "is not known yet: try again" in verdict.message
+    assert isinstance(decided(MISSPELT, _Made(Cluster()), Followed()), Denied)
+
+
+def test_a_misspelt_provider_is_undecided_only_while_not_all_are_known() -> None:
+    class Unlisted:
+        passing = True
+
+        def why(self) -> str:
+            return "they are being listed"
+
+    async def ask() -> list[Verdict]:
+        inventory = Inventory([Vcenter(VSPHERE, DATABASE).inventory])
+        inventory.unlisted["another"] = Unlisted()
+        known = Sources(inventory, Policy(), lambda: NOW, Followed(), Api(Cluster()))
+        review = parse(msgspec.json.encode(review_of(MISSPELT)))
+        deadline = asyncio.get_running_loop().time() + 5
+        first = await decide(review, known, deadline)
+        del inventory.unlisted["another"]
+        return [first, await decide(review, known, deadline)]
+
+    assert [type(verdict) for verdict in asyncio.run(ask())] == [Undecided, Denied]
+
+
+def test_three_hundred_vms_without_pvcs_are_one_warning_that_counts_them() -> None:
+    vms = [
+        msgspec.structs.replace(
+            DATABASE, moref=f"vm-{n}", name=f"vm-{n}", uuid=f"u-{n}", tools="guestToolsNotRunning"
+        )
+        for n in range(300)
+    ]
+    plan = merged(PLAN, {"spec": {"vms": [{"id": vm.moref} for vm in vms]}})
+    inventory = Inventory([Vcenter(VSPHERE, *vms).inventory])
+    policy = Policy(trust_network=True)
+    api = FixedCluster(Cluster())
+
+    async def ask() -> Verdict:
+        known = Sources(inventory, policy, lambda: NOW, api.followed(), api)
+        review = parse(msgspec.json.encode(review_of(plan)))
+        return await decide(review, known, asyncio.get_running_loop().time() + 60)
+
+    verdict = asyncio.run(ask())
+    assert isinstance(verdict, Admitted)
+    disks, tools = verdict.warnings
+    assert disks.startswith('spec.vms: 300 of the 300 VMs have disks without a PVC in "migrated-')
+    assert "the Plan's readiness lists them (conversion-guard: plan-disks)" in disks
+    assert tools.startswith("spec.vms[0] and 299 more: start VMware Tools in the guest")
+    assert all(len(one) <= 256 for one in verdict.warnings)

@@ -252,4 +252,4 @@ def test_who_is_refused_is_in_the_log_alone(
     with following(wrong, refusals=Refusals(Clock())) as inventory:
         eventually(lambda: inventory.unreachable_since, 60, "the refusal")
         assert address.user not in inventory.trouble
-    assert f"user or password is wrong (user {address.user})" in caplog.text
+    assert f"user or password is wrong (user {address.user}, no Secret)" in caplog.text

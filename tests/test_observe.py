@@ -20,6 +20,7 @@ from webhook import __version__, logs
 from webhook.cli.demo import merged
 from webhook.inventory.provider import PROVIDER_STATES, ProviderInventory
 from webhook.model.objects import Provider
+from webhook.vsphere import LiveSource, VsphereAddress
 
 PVC = BASE["PersistentVolumeClaim"]
 WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
@@ -109,6 +110,48 @@ def test_what_a_caller_writes_makes_no_series(guard: Guard) -> None:
     assert set(_scraped(guard)) == before
 
 
+def test_a_start_tells_version_and_settings(guard: Guard) -> None:
+    told = json.loads(guard.told(f"conversion-guard {__version__} starts")[0])
+    known = {key: told[key] for key in ("maxAge", "undecided", "certificate", "api")}
+    assert known == {"maxAge": "3600s", "undecided": "deny", "certificate": "files", "api": "False"}
+    assert told["settings"].endswith("settings.yaml")
+
+
+def test_what_goes_on_is_told_again_every_ten_minutes() -> None:
+    now = 0.0
+    repeated = logs.Repeated(lambda: now)
+    told = []
+    for now, line in (
+        (0, "a"),
+        (1, "a"),
+        (2, "b"),
+        (601, "b"),
+        (602, "b"),
+        (603, "b"),
+        (1202, "b"),
+    ):
+        told += [now] if repeated.due(line) else []
+    assert told == [0, 2, 602, 1202]
+    repeated.over()
+    assert repeated.due("b"), "it has begun anew"
+
+
+def test_an_unreachable_vcenter_is_told_of_with_its_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inventory = ProviderInventory(Provider("mtv", "prod"))
+    inventory.secret = "Secret mtv/login"
+    source = LiveSource(VsphereAddress("https://127.0.0.1:1/sdk", "me", lambda: "x"), inventory)
+    source.start()
+    try:
+        eventually(lambda: inventory.unreachable_since, 60, "it is tried")
+    finally:
+        source.stop()
+    (line,) = (line for line in caplog.messages if "is unreachable" in line)
+    assert line.startswith("mtv/prod is unreachable: ")
+    assert line.endswith("(user me, Secret mtv/login)")
+
+
 def test_a_denial_is_one_json_line(guard: Guard) -> None:
     user = 'vendor" level="error\n{}'
     _send(guard, WRONG, uid="u-json", userInfo={"username": user})
@@ -117,16 +160,53 @@ def test_a_denial_is_one_json_line(guard: Guard) -> None:
     assert datetime.fromisoformat(told.pop("time")).tzinfo == UTC
     assert told.pop("ms") >= 0
     metadata = WRONG["metadata"]
+    text = told.pop("text")
+    assert text.startswith("metadata.labels[vmUUID]: ")
+    assert '"vm-9"' in text
     assert told == {
         "level": "info",
         "logger": "webhook",
         "message": "denied",
         "uid": "u-json",
         "kind": "PersistentVolumeClaim",
+        "operation": "CREATE",
         "object": f"{metadata['namespace']}/{metadata['name']}",
         "user": user,
+        "dryRun": False,
         "rules": "pvc-vm",
     }
+
+
+def test_a_finding_that_stands_in_nobodys_way_is_logged_once_for_an_object(guard: Guard) -> None:
+    warned = merged(PVC, {"metadata": {"name": "warned"}, "spec": {"volumeMode": "Filesystem"}})
+    for uid in ("u-first", "u-again"):
+        _send(guard, warned, uid=uid, name="warned", dryRun=True)
+    _send(guard, merged(warned, {"metadata": {"name": "other"}}), uid="u-other", name="other")
+
+    def told() -> list[dict[str, Any]]:
+        lines = map(json.loads, guard.told('"message": "finding"'))
+        return [line for line in lines if line["rule"] == "pvc-volume-mode"]
+
+    eventually(lambda: "u-other" in [line["uid"] for line in told()], 60, "it is told")
+    assert [line["uid"] for line in told()] == ["u-first", "u-other"]
+    first = told()[0]
+    assert (first["action"], first["dryRun"], first["count"]) == ("warn", True, 1)
+    assert first["object"].endswith("/warned")
+    assert (first["field"], bool(first["text"])) == ("spec.volumeMode", True)
+
+
+def test_a_repair_is_counted_and_logged_by_its_default(guard: Guard) -> None:
+    name = 'conversion_guard_repairs_total{default="pvc-disk-source-path"}'
+    assert _scraped(guard)[name] == 0, "it is there before the first one"
+    key = "forklift.konveyor.io/disk-source"
+    bare = PVC["metadata"]["annotations"][key].rpartition("/")[2]
+    with guard.client() as client:
+        sent = review_of(merged(PVC, {"metadata": {"annotations": {key: bare}}}), uid="u-repair")
+        answer = client.post("/mutate", json=sent).json()["response"]
+    assert "patch" in answer
+    assert _scraped(guard)[name] == 1
+    (line,) = eventually(lambda: guard.told("u-repair"), 60, "it is told")
+    assert json.loads(line)["default"] == "pvc-disk-source-path"
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.stand_in import StandIn, standing_in
 from webhook.cluster import Cluster, FoundProvider, ProviderWatch
+from webhook.cluster.providers import _decode
 from webhook.inventory.provider import Inventory, ProviderInventory
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +114,33 @@ async def test_what_leads_elsewhere_is_never_asked_for(
         async with following(api, Source()) as inventory:
             await becomes(lambda: says in trouble_of(inventory))
         assert {line.split(" ")[1] for line in api.asked} == {PLACE}
+
+
+async def test_a_provider_that_comes_changes_and_goes_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "webhook.cluster")
+    first, same, other = (
+        _decode(msgspec.json.encode(providers(**spec)["items"][0]))[1]
+        for spec in ({}, {}, {"url": "https://other.example.com/sdk"})
+    )
+    with standing_in(tmp_path) as api:
+        api.objects = {SECRET: LOGIN}
+        async with Cluster.open(api.kubeconfig) as cluster:
+            watch = ProviderWatch(cluster, [], Inventory(), Source().connect)
+            running = asyncio.create_task(watch.run())
+            for found in (first, same, other):
+                watch.put("mtv/prod", found)
+            watch.drop("mtv/prod")
+            await running
+    assert caplog.messages == [
+        "provider mtv/prod is there",
+        "provider mtv/prod has changed",
+        "provider mtv/prod is deleted",
+    ]
+    there, changed, _ = (getattr(record, "fields", {}) for record in caplog.records)
+    assert there["secret"] == changed["secret"] == "Secret mtv/login"
+    assert changed["url"] == "https://other.example.com/sdk"
 
 
 def trouble_of(inventory: Inventory) -> str:

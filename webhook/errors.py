@@ -86,5 +86,13 @@ class PlanUnknown(GuardError):
     """There is no Plan of that name, or none at all; the message says where."""
 
 
+class NothingJudged(GuardError):
+    """There was no object that any rule is for, so nothing can be called good."""
+
+
+class ProviderUnknown(GuardError):
+    """No Provider is called as somebody asked; the message says which there are."""
+
+
 class VmUnknown(GuardError):
     """No VM, or more than one, is what somebody asked for; the message says which may be meant."""

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import math
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -17,6 +19,31 @@ _LONGEST = 300
 def told(logger: logging.Logger, message: str, **fields: str | float) -> None:
     """One line of level INFO with fields, which must hold no object and no secret."""
     logger.info(message, extra={"fields": fields})
+
+
+REPEAT_SECONDS = 600.0
+"""After which what goes on is told again: who looks at a log at night sees its last hour."""
+
+
+class Repeated:
+    """Whether a line is to be told: when it differs from the last one, and again every ten minutes.
+    `now` is a clock in seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._line, self._told_at = "", -math.inf
+
+    def due(self, line: str) -> bool:
+        """Whether to tell `line` now; it counts as told then."""
+        now = self._now()
+        if line == self._line and now - self._told_at < REPEAT_SECONDS:
+            return False
+        self._line, self._told_at = line, now
+        return True
+
+    def over(self) -> None:
+        """It has ended: what comes next is new."""
+        self._line = ""
 
 
 def log_to(

@@ -70,6 +70,12 @@ class Metrics:
             ("rule", "action"),
             registry=self.registry,
         )
+        self._repairs = Counter(
+            "conversion_guard_repairs",
+            "Objects that a default has filled in, dry runs included",
+            ("default",),
+            registry=self.registry,
+        )
         self._undecided = Counter(
             "conversion_guard_undecided",
             "Undecided reviews, including those that the policy admits",
@@ -152,6 +158,15 @@ class Metrics:
     def found(self, rule: str, action: str) -> None:
         """Count one finding."""
         self._findings.labels(rule, action).inc()
+
+    def expect_repairs(self, defaults: Iterable[str]) -> None:
+        """Show each of these at 0."""
+        for default in defaults:
+            self._repairs.labels(default)
+
+    def repaired(self, default: str) -> None:
+        """Count an object that a default has filled in."""
+        self._repairs.labels(default).inc()
 
     def undecided(self, cause: str) -> None:
         """Count a review whose facts could not be had."""

@@ -1,12 +1,15 @@
 """The commands against a real API server and vCenter."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.command import run
-from tests.e2e.world import TARGET, World
+from tests.e2e.world import ROOT, TARGET, World
 from webhook.manifests import files
 
 pytestmark = pytest.mark.e2e
@@ -46,3 +49,36 @@ def test_the_clusters_providers_are_listed_shown_and_exported(
     assert done.returncode == 0, done.stderr
     shown = run("inventory", "show", vm.moref, "--snapshot", snapshot, "--output", "json")
     assert [disk["file"] for disk in json.loads(shown.stdout)["disks"]] == vm.files
+
+
+def test_a_cluster_is_named_as_kubectl_names_it(
+    world: World, settings: Path, tmp_path: Path
+) -> None:
+    vm = world.vm("DC0_H0_VM0")
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("deniedNetworks: []\n")  # the simulator is on loopback
+    there: list[str | Path] = ["--kubeconfig", world.bed.kubeconfig(), "--settings", bare]
+    (context,) = yaml.safe_load(world.bed.kubeconfig().read_text())["contexts"]
+    listed = run("inventory", "list", *there, "-o", "json")
+    assert listed.returncode == 0, listed.stderr
+    for command in (
+        ["inventory", "show", vm.name],
+        ["inventory", "export", "-o", tmp_path / "snapshot.yaml"],
+        ["render", vm.name, "-n", TARGET],
+    ):
+        done = run(*command, *there, "--context", context["name"])
+        assert done.returncode == 0, done.stderr
+    assert run("inventory", "list", *there, "--context", "none").returncode == 2
+
+
+def test_kubectl_runs_it_as_its_plugin(world: World) -> None:
+    scripts = str(Path(sys.executable).parent)
+    if shutil.which("kubectl-conversion_guard", path=scripts) is None:
+        pytest.fail("the environment is older than pyproject.toml: make install")
+    snapshot = "webhook/cli/demo/inventory.yaml"
+    path = f"PATH={scripts}:$PATH"
+    version = world.bed.shell(f"{path} kubectl conversion-guard --version", ROOT)
+    assert version.stdout.startswith("conversion-guard "), version
+    words = f"conversion-guard inventory show --snapshot {snapshot} production-d"
+    offered = world.bed.shell(f"{path} kubectl __complete {words}", ROOT)
+    assert offered.stdout.splitlines()[0] == "production-database", offered

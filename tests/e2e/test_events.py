@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.cases import NAMESPACE
+from tests.command import run
 from tests.e2e.bed import GUARD, Vcsim, eventually
 from tests.e2e.test_gate import migration, plan_of
 from tests.e2e.world import MANIFESTS, Vm, World
@@ -107,6 +108,35 @@ def test_without_the_right_to_tell_a_refusal_is_the_same(
         refused = world.create(migration("untold"))
         assert "(conversion-guard: migration-disks)" in refused.stderr
         eventually(lambda: counted(guard, "failed") == failed + 1, 60, "it is counted")
-        assert "an Event on a Plan was not sent: the API server answers 403" in guard.log
+        assert "an Event was not sent: the API server answers 403" in guard.log
     finally:
         kubectl("apply", "-f", str(ROLE), check=True)
+
+
+def test_a_namespaces_label_that_is_a_slip_is_told_of_in_it_once(
+    world: World, guard: Guard
+) -> None:
+    def told() -> list[dict[str, Any]]:
+        found = world.bed.kubectl("get", "events", "-n", TARGET, "-o", "json", check=True).stdout
+        items: list[dict[str, Any]] = json.loads(found)["items"]
+        return [item for item in items if item["reason"] == "LabelUnknown"]
+
+    label = ("label", "namespace", TARGET, "--overwrite")
+    sent = counted(guard, "sent")
+    world.bed.kubectl(*label, "conversion-guard.io/enforce=wran", check=True)
+    (event,) = eventually(told, 60, "the Event")
+    assert event["involvedObject"]["kind"] == "Namespace"
+    assert 'is "wran", which changes nothing: write deny, warn or audit' in event["message"]
+    world.bed.kubectl(*label, "another=label", check=True)
+    world.bed.kubectl(*label, "conversion-guard.io/enforce=x", check=True)
+    eventually(lambda: counted(guard, "sent") == sent + 2, 60, "one for each value")
+    assert len(told()) == 2
+    doctor = run("doctor", "--kubeconfig", world.bed.kubeconfig(), "--output", "json")
+    (finding,) = (
+        one for one in json.loads(doctor.stdout)["findings"] if one["area"] == "namespaces"
+    )
+    assert (finding["state"], finding["fix"]) == (
+        "wrong",
+        f"kubectl label namespace {TARGET} --overwrite conversion-guard.io/enforce=deny",
+    )
+    world.bed.kubectl("label", "namespace", TARGET, "conversion-guard.io/enforce-", check=True)

@@ -1,9 +1,14 @@
 """What the calls answer, beside what other doors answer, too (Results, DiskView, Rendered)."""
 
+import hashlib
 import heapq
+from collections.abc import Iterator
 
 import msgspec
 
+from webhook.errors import GuardError
+from webhook.facts.lookup import meant
+from webhook.inventory.index import Index
 from webhook.inventory.provider import ProviderInventory, ProviderState
 from webhook.manifests.render import DiskView
 from webhook.model.vms import VirtualMachine
@@ -98,17 +103,56 @@ def vm_view(one: ProviderInventory, vm: VirtualMachine) -> VmView:
     )
 
 
-def page(one: ProviderInventory, name: str, limit: int, after: str, now: float) -> Vms:
-    """The next `limit` VMs after the one of moref `after`, in the order of their morefs.
+class Search(msgspec.Struct, frozen=True):
+    """Which VMs are asked for: those that are all of this; what is empty is any."""
+
+    name: str = ""
+    """A name, a path or a moref, exactly."""
+    contains: str = ""
+    """A part of the name, in any case of letters."""
+    uuid: str = ""
+    """config.uuid or config.instanceUuid, in any case of letters."""
+    disk_source: str = ""
+    """The file of a disk, as Forklift compares it."""
+
+    def among(self, vms: Index) -> Iterator[VirtualMachine]:
+        """Those of `vms`."""
+        of_name = meant(self.name, vms) if self.name else None
+        of_uuid = vms.by_uuid(self.uuid) if self.uuid else None
+        part = self.contains.lower()
+        for vm in of_name if of_name is not None else of_uuid if of_uuid is not None else vms:
+            fits = of_uuid is None or vm in of_uuid
+            if fits and part in vm.name.lower() and self._has_disk(vm):
+                yield vm
+
+    def _has_disk(self, vm: VirtualMachine) -> bool:
+        return not self.disk_source or bool(vm.matching(self.disk_source))
+
+
+class NoSuchPage(GuardError):
+    """What a page is asked for by is not what this list has told."""
+
+
+def page(one: ProviderInventory, search: Search, limit: int, after: str, now: float) -> Vms:
+    """The next `limit` VMs after the page that told `after`, in the order of their morefs.
 
     That order is theirs whatever comes and goes, so no VM that stays is left out or told twice.
-    Only those whose names contain `name`, in any case of letters.
+    Raises NoSuchPage.
     """
-    last, wanted = _place(after), name.lower()
-    rest = (vm for vm in one.vms if _place(vm.moref) > last and wanted in vm.name.lower())
+    moref = after.rpartition(".")[0]
+    if after and after != _more(one, search, moref):
+        raise NoSuchPage(after)
+    last = _place(moref)
+    rest = (vm for vm in search.among(one.vms) if _place(vm.moref) > last)
     found = heapq.nsmallest(limit + 1, rest, key=lambda vm: _place(vm.moref))
-    more = found[limit - 1].moref if len(found) > limit else msgspec.UNSET
+    more = _more(one, search, found[limit - 1].moref) if len(found) > limit else msgspec.UNSET
     return Vms(age(one, now), tuple(vm_view(one, vm) for vm in found[:limit]), more)
+
+
+def _more(one: ProviderInventory, search: Search, moref: str) -> str:
+    """What asks for the VMs after `moref`, of this list only. Every replica makes the same."""
+    whole = msgspec.json.encode((one.name, search, moref))
+    return f"{moref}.{hashlib.blake2b(whole, digest_size=4).hexdigest()}"
 
 
 def _place(moref: str) -> tuple[int, str]:

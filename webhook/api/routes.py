@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -12,7 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from webhook import __version__
-from webhook.api.answers import Providers, VmDisks, Vms, age, page, provider_view, vm_view
+from webhook.api.answers import (
+    NoSuchPage,
+    Providers,
+    Search,
+    VmDisks,
+    Vms,
+    age,
+    page,
+    provider_view,
+    vm_view,
+)
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
 from webhook.engine.check import Candidate, Results, check, items, kind_of
@@ -23,7 +34,7 @@ from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
 from webhook.manifests.render import Rendered, Wanted
-from webhook.model.keys import MOREF, echoed
+from webhook.model.keys import MOREF, UUID, echoed
 from webhook.model.objects import PROVIDERS, User
 from webhook.model.review import JUDGED, PLAN, resource_of
 from webhook.model.vms import VirtualMachine
@@ -114,7 +125,7 @@ def _service(request: Request) -> Service:
 
 Asked = Annotated[Service, Depends(_service)]
 _TEXTS = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON, or `continue` is none of this list.",
     401: "The token is missing, or not valid for this API.",
     403: "The caller lacks a right; `missing` names it.",
     404: "There is no such object.",
@@ -201,16 +212,35 @@ async def list_providers(service: Asked) -> Response:
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
-    responses=_told(Vms, "A page of VMs.", 403, 404),
+    responses=_told(Vms, "A page of VMs.", 400, 403, 404),
 )
 async def list_vms(
     service: Asked,
     namespace: Namespace,
     provider: Name,
     name: Annotated[
+        str, Query(max_length=800, description="Only the VM of this name, path or moref, exactly.")
+    ] = "",
+    contains: Annotated[
         str,
         Query(
             max_length=80, description="Only VMs whose names contain this, in upper or lower case."
+        ),
+    ] = "",
+    uuid: Annotated[
+        str,
+        Query(
+            pattern=f"^({UUID.pattern.replace('0-9a-f', '0-9a-fA-F')})?$",
+            description="Only VMs with this config.uuid or config.instanceUuid.",
+        ),
+    ] = "",
+    disk_source: Annotated[
+        str,
+        Query(
+            alias="diskSource",
+            max_length=1024,
+            description="Only VMs with a disk of this file: `[datastore] folder/file.vmdk`. "
+            "The suffix of a snapshot is ignored, as Forklift ignores it.",
         ),
     ] = "",
     limit: Annotated[int, Query(ge=1, le=500, description="VMs per page.")] = 100,
@@ -218,8 +248,8 @@ async def list_vms(
         str,
         Query(
             alias="continue",
-            pattern=f"^({MOREF.pattern})?$",
-            description="`continue` of the previous page.",
+            max_length=128,
+            description="`continue` of the previous page, with the same other parameters.",
         ),
     ] = "",
 ) -> Response:
@@ -230,8 +260,13 @@ async def list_vms(
     """
     source = await service.provider(namespace, provider)
     # In a thread, for a vCenter may have 100,000 VMs, and reviews must not wait.
-    now = service.sources.now()
-    return _json(await asyncio.to_thread(page, source, name, limit, continue_, now))
+    now, search = service.sources.now(), Search(name, contains, uuid, disk_source)
+    try:
+        return _json(await asyncio.to_thread(page, source, search, limit, continue_, now))
+    except NoSuchPage:
+        there = f"query.continue: {echoed(continue_)} is not what a page of this list has told"
+        fault = Fault("query.continue", "is not what a page of this list has told")
+        raise Problem(400, f"{there}: begin without it", errors=(fault,)) from None
 
 
 @REST.get(
@@ -303,7 +338,9 @@ async def check_objects(
     One object, a JSON array, or a List: PVCs, Plans, Migrations, Conversions; other kinds are not
     checked. A PVC or Plan of the list counts as present for the objects that need it. Each object
     gets the verdict of admission, the findings, the JSON Patch and the patched object. Needs
-    `create` on each object's kind in its namespace.
+    `create` on each object's kind in its namespace. Each object counts as a request of its caller,
+    of `api.ratePerUser` (100) a second: after 1,000 at once the next request is answered by 429
+    for ten seconds, with Retry-After.
     """
     body = await _body(request)
     try:
@@ -467,8 +504,8 @@ def _no_json(error: Exception) -> Problem:
 
 
 def _misshapen(error: msgspec.ValidationError) -> Problem:
-    what, _, where = str(error).partition(" - at `")
-    field = "body" + where.rstrip("`").removeprefix("$")
+    where, what = render.fault(error)
+    field = f"body.{where}" if where else "body"
     return Problem(422, f"{field}: {what}", errors=(Fault(field, what),))
 
 
@@ -494,11 +531,26 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """Of FastAPI's own: parameters that are not as they must be."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     faults = tuple(
-        Fault(".".join(map(str, one["loc"])), f"{one['msg']} (there: {echoed(one['input'])})")
+        Fault(".".join(map(str, one["loc"])), f"{_worded(one)} (there: {echoed(one['input'])})")
         for one in error.errors()
     )
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return await _problem(request, Problem(422, detail, errors=faults))
+
+
+def _worded(one: Mapping[str, Any]) -> str:
+    """What FastAPI says, but a pattern in words."""
+    if one["type"] != "string_pattern_mismatch":
+        return str(one["msg"])
+    return _WORDS.get(one["loc"][-1], "Write a name of a-z, 0-9 and -")
+
+
+_WORDS = {
+    "moref": "Write a moref, such as vm-178",
+    "provider": "Write a name of a-z, 0-9, - and .",
+    "plan": "Write a name of a-z, 0-9, - and .",
+    "uuid": "Write a uuid, such as 4232f3d0-7c1b-9e55-0a44-5b6c7d8e9f01",
+}
 
 
 async def _fault(request: Request, error: Exception) -> Response:

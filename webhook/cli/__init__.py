@@ -1,64 +1,43 @@
 """The commands. Each imports what it needs only when it runs, so that `--help` is quick."""
 
 import gc
+import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from webhook import __version__
+from webhook.cli import vms
+from webhook.cli.options import (
+    CaFile,
+    Context,
+    Everywhere,
+    Kubeconfig,
+    OfProvider,
+    Output,
+    ServerUrl,
+    SettingsFile,
+    Snapshot,
+    TokenFile,
+    Verdicts,
+    Vm,
+    looks,
+    one_of,
+)
 from webhook.errors import GuardError
-
-if TYPE_CHECKING:
-    from webhook.cli.known import Where
-    from webhook.cli.remote import Server
 
 app = typer.Typer(
     name="conversion-guard",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich takes 60 ms to import, and help is to be there at once
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(vms.inventory, name="inventory")
 
-
-inventory = typer.Typer(
-    no_args_is_help=True, help="Show the vSphere inventory as the guard reads it."
-)
-app.add_typer(inventory, name="inventory")
-
-Settings = Annotated[
-    Path | None,
-    typer.Option(
-        help="Settings file (YAML). Default: the environment and the built-in values.",
-        envvar="CONVERSION_GUARD_SETTINGS",
-    ),
-]
-
-
-Snapshot = Annotated[
-    Path | None, typer.Option(help="Use this snapshot file instead of the settings.")
-]
-OfProvider = Annotated[
-    str | None, typer.Option("--provider", help="Provider, as namespace/name. Default: all.")
-]
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option(help="Kubeconfig of the cluster. Default: the settings', else kubectl's."),
-]
-Context = Annotated[
-    str | None, typer.Option(help="Context of the kubeconfig. Default: its current one.")
-]
-OfServer = Annotated[
-    str | None,
-    typer.Option("--server", help="Use the API of this guard instead: https://host:port."),
-]
-TokenFile = Annotated[Path | None, typer.Option(help="File with the bearer token for the API.")]
-CaFile = Annotated[Path | None, typer.Option(help="PEM file with the CA of the API's certificate.")]
-Verdicts = Annotated[
-    Literal["table", "json", "yaml", "junit", "html", "sarif"], typer.Option(help="Output format.")
-]
-Output = Annotated[Literal["table", "json", "yaml"], typer.Option(help="Output format.")]
+_PLUGIN = "kubectl conversion-guard"
 
 
 def main() -> None:
@@ -66,38 +45,22 @@ def main() -> None:
     # What is imported stays: to look through it for garbage would be an eighth of every start. No
     # command makes so much that it matters at its end, but `serve`, which turns it on again.
     gc.disable()
+    for stream in (sys.stdout, sys.stderr):  # a file's name need be no text that can be written
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app(prog_name=_PLUGIN if Path(sys.argv[0]).name.startswith("kubectl-") else None)
+        finally:
+            sys.stdout.flush()
     except GuardError as error:
-        sys.stderr.write(f"conversion-guard: {error}\n")
-        sys.exit(2)
-
-
-def _where(
-    snapshot: Path | None,
-    settings: Path | None,
-    kubeconfig: Path | None = None,
-    context: str | None = None,
-) -> "Where":
-    """Where to look. The environment's settings file yields to a snapshot."""
-    from webhook.cli.known import Where
-
-    return Where(snapshot, None if snapshot else settings, kubeconfig, context)
-
-
-def _server(
-    url: str | None, token_file: Path | None, ca_file: Path | None, where: "Where"
-) -> "Server | None":
-    """The API to ask; None: look oneself, at `where`."""
-    if url is None:
-        return None
-    from webhook.cli.remote import Server
-
-    if where.snapshot or where.names_cluster:
-        raise typer.BadParameter(
-            "--server uses what it knows itself: leave out --snapshot, --kubeconfig, --context"
-        )
-    return Server(url, token_file, ca_file)
+        why = str(error)
+    except OSError as error:  # of a file that is to be written, or of standard output
+        why = ": ".join(filter(None, (str(error.filename or ""), error.strerror)))
+    else:
+        return
+    sys.stderr.write(f"conversion-guard: {why}\n")
+    sys.exit(2)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -118,7 +81,7 @@ def options(
 
 @app.command()
 def serve(
-    settings: Settings = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Serve the admission endpoints until SIGTERM or Ctrl-C."""
     from webhook.runtime import signals
@@ -161,18 +124,22 @@ def demo(
 @app.command()
 def audit(
     snapshot: Snapshot = None,
-    settings: Settings = None,
+    settings: SettingsFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this namespace's PVCs, and Plans for it; repeatable. Default: all."
+            "--namespace",
+            "-n",
+            help="Only this namespace's PVCs, and Plans for it; repeatable. Default: all.",
         ),
     ] = None,
+    everywhere: Everywhere = False,
     output: Verdicts = "table",
 ) -> None:
     """Check the conversions of a cluster: PVCs, Plans, Migrations. Exit code 1 if one is wrong."""
+    one_of(namespace, everywhere=everywhere)
     from webhook.cli.audit import run
     from webhook.cli.known import Where
 
@@ -185,20 +152,18 @@ def readiness(
     plans: Annotated[
         list[str] | None, typer.Argument(metavar="[PLAN]...", help="NAMESPACE/NAME, or NAME.")
     ] = None,
-    all_namespaces: Annotated[
+    everywhere: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Every conversion Plan.")
     ] = False,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="The Plans' namespace.")] = "",
     snapshot: Snapshot = None,
-    settings: Settings = None,
+    settings: SettingsFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    server: OfServer = None,
+    server: ServerUrl = None,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
-    output: Annotated[
-        Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")
-    ] = "table",
+    output: Output = "table",
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
     ] = False,
@@ -214,22 +179,24 @@ def readiness(
     chosen = wanted(
         plans or [],
         namespace,
-        everywhere=all_namespaces,
+        everywhere=everywhere,
         watch=watch,
         wait=wait,
         timeout=timeout,
         interval=interval,
     )
-    where = _where(snapshot, None if server else settings, kubeconfig, context)
-    raise typer.Exit(run(chosen, where, _server(server, token_file, ca_file, where), output))
+    where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
+    raise typer.Exit(run(chosen, where, asked, output))
 
 
 @app.command()
 def doctor(
-    settings: Settings = None,
+    settings: SettingsFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    namespace: Annotated[str, typer.Option(help="Namespace of the guard.")] = "conversion-guard",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of the guard.")
+    ] = "conversion-guard",
     output: Output = "table",
 ) -> None:
     """Find what is wrong with an installation, each fault with its fix. Exit code 1 for a fault."""
@@ -241,36 +208,51 @@ def doctor(
 
 @app.command()
 def check(
-    files: Annotated[list[str], typer.Argument(help="Files and folders; - is standard input.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Files and folders; - is standard input.")
+    ] = None,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", help="The same as FILES; repeatable."),
+    ] = None,
     snapshot: Annotated[
         Path | None, typer.Option(help="Check against this snapshot file, with the default rules.")
     ] = None,
-    settings: Settings = None,
+    settings: SettingsFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    server: OfServer = None,
+    server: ServerUrl = None,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
-    namespace: Annotated[str, typer.Option(help="Namespace for objects without one.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace for objects without one.")
+    ] = "",
     output: Verdicts = "table",
     junit: Annotated[
         Path | None, typer.Option(help="Also write a JUnit report to this file.")
     ] = None,
 ) -> None:
     """Check manifests before anybody applies them. Exit code 1 if one is denied or undecided."""
+    given = [*(files or ()), *(filename or ())]
+    if not given:
+        raise typer.BadParameter("name a file or folder, or - for standard input")
     from webhook.cli.check import run
 
-    where = _where(snapshot, None if server else settings, kubeconfig, context)
-    asked = _server(server, token_file, ca_file, where)
-    raise typer.Exit(run(files, where, asked, namespace, output, junit))
+    where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
+    raise typer.Exit(run(given, where, asked, namespace, output, junit))
 
 
 @app.command()
 def render(
-    vm: Annotated[str, typer.Argument(help="Moref, name or path of the VM.")],
-    namespace: Annotated[str, typer.Option(help="Namespace for the PVCs.")],
+    vm: Vm,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace for the PVCs.")],
     snapshot: Snapshot = None,
-    settings: Settings = None,
+    settings: SettingsFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     provider: OfProvider = None,
     storage_class: Annotated[
         str | None, typer.Option(help="Storage class of every PVC. Default: the cluster's.")
@@ -291,55 +273,14 @@ def render(
     destination: Annotated[
         str, typer.Option(help="Destination Provider of the Plan, in the source's namespace.")
     ] = "host",
-    output: Annotated[Literal["yaml", "json"], typer.Option(help="Output format.")] = "yaml",
+    output: Annotated[
+        Literal["yaml", "json"], typer.Option("--output", "-o", help="Output format.")
+    ] = "yaml",
 ) -> None:
     """Write the PVCs of a VM, ready for kubectl apply. Exit code 1 if a disk can have none."""
     from webhook.cli.render import PlanWanted, run, wanted
 
     chosen = wanted(namespace, storage_class, volume_mode, access_mode or [], name)
     planned = None if plan is None else PlanWanted(plan, destination)
-    where = _where(snapshot, settings)
-    raise typer.Exit(run(vm, where, provider, chosen, planned, output))
-
-
-@inventory.command("list")
-def list_(
-    snapshot: Snapshot = None,
-    settings: Settings = None,
-    provider: OfProvider = None,
-    name: Annotated[str, typer.Option(help="Only VMs whose names contain this.")] = "",
-    output: Output = "table",
-) -> None:
-    """List the VMs of every provider."""
-    from webhook.cli.show import list_ as run
-
-    run(_where(snapshot, settings), provider, name, output)
-
-
-@inventory.command()
-def show(
-    vm: Annotated[str, typer.Argument(help="Moref, name or path of the VM.")],
-    snapshot: Snapshot = None,
-    settings: Settings = None,
-    provider: OfProvider = None,
-    output: Output = "table",
-) -> None:
-    """Show a VM's disks. Each with its exact disk-source, and whether Forklift converts it."""
-    from webhook.cli.show import show as run
-
-    run(vm, _where(snapshot, settings), provider, output)
-
-
-@inventory.command()
-def export(
-    settings: Settings = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="File to write: *.yaml, else JSON. Default: standard output."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that the first read may take.")] = 300.0,
-) -> None:
-    """Write a snapshot of every vSphere provider. `serve` and the other commands can use it."""
-    from webhook.cli.inventory import export as run
-
-    run(_where(None, settings), output, timeout)
+    where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
+    raise typer.Exit(run(vm, where, asked, provider, chosen, planned, output))

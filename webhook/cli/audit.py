@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from webhook.cli.known import Where, settings_of, standing
 from webhook.cli.progress import Progress
-from webhook.cli.verdicts import Output, lines, write
+from webhook.cli.verdicts import Output, demand_judged, lines, write
 from webhook.engine.check import Result, audit
 
 
@@ -17,9 +17,10 @@ def run(where: Where, namespaces: Sequence[str], output: Output) -> int:
     if output == "table":
         said = [one for one in results if not one.good or one.findings or one.notes or one.patch]
         sys.stdout.write("".join(f"{line}\n" for one in said for line in lines(one)))
-        sys.stdout.write(f"{_summary(results)}\n")
+        sys.stdout.write(_summary(results))
     else:
         write(results, output)
+    demand_judged(results, f"in {' and '.join(namespaces)}" if namespaces else "in the cluster")
     return 0 if all(result.good for result in results) else 1
 
 
@@ -41,7 +42,7 @@ async def _audited(where: Where, namespaces: Sequence[str]) -> tuple[Result, ...
 
 
 def _summary(results: Sequence[Result]) -> str:
-    """`3 PersistentVolumeClaims: 2 admitted, 1 denied; no Plan`."""
+    """`3 PersistentVolumeClaims: 2 admitted, 1 denied; 1 Plan: 1 admitted`; empty for nothing."""
     parts = []
     for kind in ("PersistentVolumeClaim", "Plan", "Migration", "Conversion"):
         counts = Counter(one.verdict for one in results if one.kind == kind)
@@ -49,4 +50,4 @@ def _summary(results: Sequence[Result]) -> str:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         if total:
             parts.append(f"{total} {kind}{'s' if total > 1 else ''}: {verdicts}")
-    return "; ".join(parts) or "nothing in the cluster is meant for a conversion"
+    return f"{'; '.join(parts)}\n" if parts else ""

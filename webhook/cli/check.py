@@ -8,7 +8,7 @@ from typing import Any
 from webhook.cli.known import Where, sources_of
 from webhook.cli.remote import Server
 from webhook.cli.remote import check as ask
-from webhook.cli.verdicts import Output, junit, write
+from webhook.cli.verdicts import Output, demand_judged, junit, write
 from webhook.engine.check import Candidate, Result, check, items
 from webhook.errors import SettingsInvalid
 from webhook.manifests.files import read
@@ -31,9 +31,10 @@ def run(
         results = ask(server, candidates, namespace)
     else:
         results = asyncio.run(_judged(candidates, where, namespace))
+    write(results, output)
     if report is not None:
         report.write_bytes(junit(results))
-    write(results, output)
+    demand_judged(results, f"among the {len(results)} in {', '.join(files)}")
     return 0 if all(result.good for result in results) else 1
 
 

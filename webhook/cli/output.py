@@ -9,9 +9,12 @@ from webhook.model.keys import quoted
 
 
 def dump(answer: object, output: str) -> None:
-    """As `json` or `yaml`, on standard output."""
-    codec = msgspec.json if output == "json" else msgspec.yaml
-    sys.stdout.buffer.write(codec.encode(answer).rstrip() + b"\n")
+    """As `json`, indented, or `yaml`, on standard output."""
+    if output == "json":
+        text = msgspec.json.format(msgspec.json.encode(answer))
+    else:
+        text = msgspec.yaml.encode(answer)
+    sys.stdout.buffer.write(text.rstrip() + b"\n")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:

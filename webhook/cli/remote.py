@@ -1,20 +1,23 @@
-"""A guard's own API, asked for what it knows: for who has a token, and no vCenter."""
+"""A guard's own API, asked for VMs, Plans and verdicts: for who has a token, and no vCenter."""
 
 import http.client
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from webhook.cli.look_up import chosen, only
 from webhook.engine.check import Candidate, Result, Results, items
 from webhook.engine.readiness import PlanName, Plans, Readiness
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
+from webhook.manifests.render import DiskView, Rendered, Wanted
 
 _PATIENCE = 90.0  # seconds: the server itself gives a check 60
 _LIMIT = 2**26  # bytes
+_BASE = "/api/v1"
 
 T = TypeVar("T")
 
@@ -34,6 +37,78 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
+class Provider(msgspec.Struct, rename="camel"):
+    """As the API lists it."""
+
+    namespace: str
+    name: str
+    type: str
+    age_seconds: float | None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class _Providers(msgspec.Struct):
+    providers: tuple[Provider, ...]
+
+
+class _Vms(msgspec.Struct):
+    vms: tuple[dict[str, Any], ...]
+    more: str = msgspec.field(default="", name="continue")
+
+
+class VmDisks(msgspec.Struct):
+    """A VM as the API shows it, and its disks."""
+
+    vm: dict[str, Any]
+    disks: tuple[DiskView, ...]
+
+
+def providers(server: Server, provider: str | None) -> list[Provider]:
+    """Those that the caller may get; `provider`: see look_up.chosen. Raises ServerUnreachable,
+    ProviderUnknown."""
+    listed = _got(server, "/providers", _Providers).providers
+    return chosen({one.full_name: one for one in listed}, provider)
+
+
+def vms(server: Server, provider: Provider, **query: str) -> Iterator[dict[str, Any]]:
+    """A Provider's VMs, as the API lists them with that query. Raises ServerUnreachable."""
+    if provider.type != "vsphere":
+        return
+    after = ""
+    while True:
+        asked = urlencode({**query, "limit": "500", **({"continue": after} if after else {})})
+        page = _got(server, f"{_vms(provider)}?{asked}", _Vms)
+        yield from page.vms
+        if not (after := page.more):
+            return
+
+
+def find(server: Server, name: str, provider: str | None) -> tuple[Provider, str]:
+    """The Provider and the moref of the one VM of that moref, name or path. Raises
+    ServerUnreachable, ProviderUnknown, VmUnknown."""
+    asked = [one for one in providers(server, provider) if one.type == "vsphere"]
+    found = [(one, vm["moref"]) for one in asked for vm in vms(server, one, name=name)]
+    return only(name, [(one.full_name, moref, (one, moref)) for one, moref in found])
+
+
+def disks(server: Server, provider: Provider, moref: str) -> VmDisks:
+    """Of one VM. Raises ServerUnreachable."""
+    return _got(server, f"{_vms(provider)}/{quote(moref)}/disks", VmDisks)
+
+
+def pvcs(server: Server, provider: Provider, moref: str, wanted: Wanted) -> Rendered:
+    """Of one VM. Raises ServerUnreachable."""
+    body = msgspec.json.encode(wanted)
+    return _read(server, _call(server, f"{_vms(provider)}/{quote(moref)}/pvcs", body), Rendered)
+
+
+def _vms(provider: Provider) -> str:
+    return f"/providers/{quote(provider.namespace)}/{quote(provider.name)}/vms"
+
+
 def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tuple[Result, ...]:
     """Its verdicts, with the files and lines that it doesn't know. Raises ServerUnreachable."""
     everything = [one for candidate in candidates for one in items(candidate)]
@@ -41,8 +116,8 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
         body = msgspec.json.encode([one.object for one in everything])
     except RecursionError:
         raise ManifestInvalid("an object is nested too deeply") from None
-    path = "/api/v1/check" + (f"?{urlencode({'namespace': namespace})}" if namespace else "")
-    results = _answer(server, "POST", path, Results, body).results
+    path = "/check" + (f"?{urlencode({'namespace': namespace})}" if namespace else "")
+    results = _read(server, _call(server, path, body), Results).results
     if len(results) != len(everything):
         raise ServerUnreachable(
             f"{server.url}: {len(results)} results for {len(everything)} objects"
@@ -57,26 +132,28 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
 
 def plans(server: Server) -> tuple[PlanName, ...]:
     """The conversion Plans that the token's owner may get. Raises ServerUnreachable."""
-    return _answer(server, "GET", "/api/v1/plans", Plans).plans
+    return _got(server, "/plans", Plans).plans
 
 
 def readiness(server: Server, namespace: str, name: str) -> Readiness:
     """A Plan's. Raises ServerUnreachable, also where there is no such Plan."""
-    path = f"/api/v1/plans/{quote(namespace, safe='')}/{quote(name, safe='')}/readiness"
-    return _answer(server, "GET", path, Readiness)
+    path = f"/plans/{quote(namespace, safe='')}/{quote(name, safe='')}/readiness"
+    return _got(server, path, Readiness)
 
 
-def _answer(server: Server, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
-    """What it says, of that kind. Raises ServerUnreachable."""
-    answer = _asked(server, method, path, body)
+def _got(server: Server, path: str, answer: type[T]) -> T:
+    return _read(server, _call(server, path), answer)
+
+
+def _read(server: Server, answer: bytes, shape: type[T]) -> T:
     try:
-        return msgspec.json.decode(answer, type=kind)
+        return msgspec.json.decode(answer, type=shape)
     except msgspec.DecodeError as error:
-        what = kind.__name__.lower()
-        raise ServerUnreachable(f"{server.url}: its answer is no {what}: {error}") from None
+        raise ServerUnreachable(f"{server.url}: its answer can't be read: {error}") from None
 
 
-def _asked(server: Server, method: str, path: str, body: bytes | None) -> bytes:
+def _call(server: Server, path: str, body: bytes | None = None) -> bytes:
+    """The answer to a GET, or with a body to a POST."""
     parts = urlsplit(server.url)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.username:
         raise SettingsInvalid(f"--server {server.url}: write https://host or https://host:port")
@@ -89,7 +166,8 @@ def _asked(server: Server, method: str, path: str, body: bytes | None) -> bytes:
         parts.hostname, port, timeout=_PATIENCE, context=_tls(server.ca_file)
     )
     try:
-        connection.request(method, parts.path.rstrip("/") + path, body, headers)
+        whole = f"{parts.path.rstrip('/')}{_BASE}{path}"
+        connection.request("GET" if body is None else "POST", whole, body, headers)
         with connection.getresponse() as response:
             answer = response.read(_LIMIT + 1)
     except ssl.SSLCertVerificationError as error:

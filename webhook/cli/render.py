@@ -2,15 +2,20 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import msgspec
 
+from webhook.cli import remote
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import find
+from webhook.cli.remote import Server
 from webhook.errors import RenderImpossible
 from webhook.manifests import files, render
-from webhook.manifests.render import Wanted
+from webhook.manifests.render import Rendered, Wanted
 from webhook.model.keys import quoted
+from webhook.model.objects import Provider
+from webhook.model.vms import Disk, VirtualMachine
 
 
 def wanted(
@@ -27,7 +32,7 @@ def wanted(
     try:
         return msgspec.convert(chosen, Wanted)
     except msgspec.ValidationError as error:
-        raise RenderImpossible(str(error)) from None
+        raise RenderImpossible(": ".join(filter(None, render.fault(error)))) from None
 
 
 class PlanWanted(msgspec.Struct, frozen=True):
@@ -40,28 +45,22 @@ class PlanWanted(msgspec.Struct, frozen=True):
 def run(
     vm: str,
     where: Where,
+    server: Server | None,
     provider: str | None,
     wanted: Wanted,
     plan: PlanWanted | None,
     output: str,
 ) -> int:
     """The exit code: 1 if a disk gets no PVC, each named on standard error. Raises GuardError."""
-    inventory = asyncio.run(inventory_of(where))
-    source, found = find(inventory, vm, provider)
-    rendered = render.pvcs(found, wanted)
-    objects = list(rendered.pvcs)
-    if plan is not None:
-        objects.append(
-            render.plan(
-                found,
-                source.provider,
-                namespace=wanted.namespace,
-                network_map=plan.network_map,
-                destination=plan.destination,
-            )
-        )
+    if server is not None:
+        rendered, planned = _asked(server, vm, provider, wanted, plan)
+    else:
+        source, found = find(asyncio.run(inventory_of(where)), vm, provider)
+        rendered = render.pvcs(found, wanted)
+        planned = [_plan(found, source.provider, wanted, plan)] if plan is not None else []
+    objects = [*rendered.pvcs, *planned]
     if not objects:
-        raise RenderImpossible(f"{found} has no disk that Forklift can convert")
+        raise RenderImpossible(f"VM {quoted(vm)} has no disk that Forklift can convert")
     if output == "json":
         listed = {"apiVersion": "v1", "kind": "List", "items": objects}
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(listed)) + b"\n")
@@ -70,3 +69,34 @@ def run(
     for disk in rendered.left_out:
         sys.stderr.write(f"conversion-guard: no PVC for {quoted(disk.disk_source)}: {disk.why}\n")
     return 1 if rendered.left_out else 0
+
+
+def _plan(
+    vm: VirtualMachine, provider: Provider, wanted: Wanted, plan: PlanWanted
+) -> dict[str, Any]:
+    return render.plan(
+        vm,
+        provider,
+        namespace=wanted.namespace,
+        network_map=plan.network_map,
+        destination=plan.destination,
+    )
+
+
+def _asked(
+    server: Server, name: str, provider: str | None, wanted: Wanted, plan: PlanWanted | None
+) -> tuple[Rendered, list[dict[str, Any]]]:
+    """The API's own PVCs, and a Plan of the VM as it shows it."""
+    source, moref = remote.find(server, name, provider)
+    rendered = remote.pvcs(server, source, moref, wanted)
+    if plan is None:
+        return rendered, []
+    shown = remote.disks(server, source, moref)
+    disks = [
+        Disk(key=at, file=view.file, capacity=view.capacity, backing=view.backing, bus=view.bus)
+        for at, view in enumerate(shown.disks)
+    ]
+    vm = VirtualMachine(
+        moref=moref, name=shown.vm["name"], uuid=shown.vm["uuid"], disks=tuple(disks)
+    )
+    return rendered, [_plan(vm, Provider(source.namespace, source.name), wanted, plan)]

@@ -3,23 +3,28 @@
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from webhook.cli import remote
 from webhook.cli.known import Where, inventory_of
-from webhook.cli.look_up import find
+from webhook.cli.look_up import chosen, find
 from webhook.cli.output import dump, printable, table
+from webhook.cli.remote import Server
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
 from webhook.model.vms import VirtualMachine
 
 
-def list_(where: Where, provider: str | None, name: str, output: str) -> None:
+def list_(
+    where: Where, server: Server | None, provider: str | None, name: str, output: str
+) -> None:
     """Every provider with its VMs whose names contain `name`, in any case of letters."""
-    inventory = asyncio.run(inventory_of(where))
-    told = [_provider(one, name) for one in inventory if provider in (None, one.name)]
+    told = list(
+        _listed(where, provider, name) if server is None else _asked(server, provider, name)
+    )
     if output != "table":
         dump({"providers": told}, output)
         return
@@ -35,17 +40,21 @@ def list_(where: Where, provider: str | None, name: str, output: str) -> None:
         )
 
 
-def show(vm: str, where: Where, provider: str | None, output: str) -> None:
+def show(vm: str, where: Where, server: Server | None, provider: str | None, output: str) -> None:
     """One VM, and what becomes of each disk."""
-    inventory = asyncio.run(inventory_of(where))
-    source, found = find(inventory, vm, provider)
-    disks = render.disks(found)
+    if server is not None:
+        of, moref = remote.find(server, vm, provider)
+        asked = remote.disks(server, of, moref)
+        source, seen, disks = of.full_name, asked.vm, asked.disks
+    else:
+        known, found = find(asyncio.run(inventory_of(where)), vm, provider)
+        source, seen, disks = known.name, _vm(known, found), render.disks(found)
     told = {
-        "provider": source.name,
-        **_vm(source, found),
-        "uuid": found.uuid,
-        "instanceUuid": found.instance_uuid,
-        "trouble": found.trouble,
+        "provider": source,
+        **_short(seen),
+        "uuid": seen["uuid"],
+        "instanceUuid": seen["instanceUuid"],
+        "trouble": seen["trouble"],
         "disks": msgspec.to_builtins(disks),
     }
     if output != "table":
@@ -59,17 +68,31 @@ def show(vm: str, where: Where, provider: str | None, output: str) -> None:
     )
 
 
-def _provider(one: ProviderInventory, name: str) -> dict[str, Any]:
-    vms = [vm for vm in one.vms if name.lower() in vm.name.lower()]
-    return {
-        "name": one.name,
-        "type": one.provider.type,
-        "ageSeconds": None if one.heard_at is None else round(one.age(time.monotonic()), 1),
-        "vms": [_vm(one, vm) for vm in sorted(vms, key=lambda vm: (vm.name, vm.moref))],
-    }
+def _listed(where: Where, provider: str | None, name: str) -> Iterator[dict[str, Any]]:
+    inventory = asyncio.run(inventory_of(where))
+    for one in chosen({one.name: one for one in inventory}, provider):
+        age = None if one.heard_at is None else round(one.age(time.monotonic()), 1)
+        vms = [_vm(one, vm) for vm in one.vms if name.lower() in vm.name.lower()]
+        yield _told(one.name, one.provider.type, age, vms)
+
+
+def _asked(server: Server, provider: str | None, name: str) -> Iterator[dict[str, Any]]:
+    for one in remote.providers(server, provider):
+        vms = list(remote.vms(server, one, contains=name))
+        yield _told(one.full_name, one.type, one.age_seconds, vms)
+
+
+def _told(name: str, kind: str, age: float | None, vms: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    ordered = sorted(vms, key=lambda vm: (vm["name"], vm["moref"]))
+    return {"name": name, "type": kind, "ageSeconds": age, "vms": [_short(vm) for vm in ordered]}
+
+
+def _short(vm: dict[str, Any]) -> dict[str, Any]:
+    return {key: vm[key] for key in ("moref", "name", "path", "powerState", "template", "disks")}
 
 
 def _vm(one: ProviderInventory, vm: VirtualMachine) -> dict[str, Any]:
+    """As the API shows it."""
     return {
         "moref": vm.moref,
         "name": vm.name,
@@ -77,6 +100,9 @@ def _vm(one: ProviderInventory, vm: VirtualMachine) -> dict[str, Any]:
         "powerState": vm.power_state,
         "template": vm.template,
         "disks": len(vm.disks),
+        "uuid": vm.uuid,
+        "instanceUuid": vm.instance_uuid,
+        "trouble": vm.trouble,
     }
 
 

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from webhook.cli.output import dump
 from webhook.engine.check import Result, Results
+from webhook.errors import NothingJudged
 
 Output = Literal["table", "json", "yaml", "junit", "html", "sarif"]
 
@@ -30,6 +31,13 @@ def write(results: Sequence[Result], output: Output) -> None:
         sys.stdout.buffer.write(sarif(results) + b"\n")
     else:
         dump(Results(tuple(results)), output)
+
+
+def demand_judged(results: Sequence[Result], where: str) -> None:
+    """Raises NothingJudged: nobody may take "there was nothing" for "all is good"."""
+    if all(result.verdict == "not-checked" for result in results):
+        kinds = "PersistentVolumeClaim, Plan, Migration or Conversion to check"
+        raise NothingJudged(f"0 objects: there is no {kinds} {where}")
 
 
 def lines(result: Result) -> list[str]:

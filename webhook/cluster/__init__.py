@@ -2,7 +2,7 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
-from webhook.cluster.events import PlanEvents
+from webhook.cluster.events import Events, Labels, mislabelled
 from webhook.cluster.objects import reflectors
 from webhook.cluster.paths import ApiPath
 from webhook.cluster.picture import Picture
@@ -15,13 +15,15 @@ __all__ = [
     "Cluster",
     "ClusterForbidden",
     "ClusterMissing",
+    "Events",
     "FoundProvider",
+    "Labels",
     "LiveReader",
     "Picture",
-    "PlanEvents",
     "ProviderWatch",
     "Source",
     "found_in",
+    "mislabelled",
     "reach",
     "reflectors",
 ]

@@ -7,7 +7,7 @@ import msgspec
 
 from webhook.cluster.client import Cluster, decoded
 from webhook.cluster.paths import FORKLIFT, ApiPath
-from webhook.cluster.reflector import Reflector
+from webhook.cluster.reflector import Reflector, Store
 from webhook.inventory.cluster import ARCHIVED, Followed
 from webhook.model.keys import DISK_SOURCE, ENFORCE, NOT_READY, VM_ID, VM_UUID
 from webhook.model.objects import Claim, StorageClass
@@ -150,12 +150,15 @@ CLASSES = ApiPath("storage.k8s.io/v1", "storageclasses")
 NAMESPACES = ApiPath("v1", "namespaces")
 
 
-def reflectors(cluster: Cluster, followed: Followed) -> tuple[Reflector[Any], ...]:
-    """What keeps `followed`; run each."""
+def reflectors(
+    cluster: Cluster, followed: Followed, enforced_in: Store[str] | None = None
+) -> tuple[Reflector[Any], ...]:
+    """What keeps `followed`; run each. `enforced_in` stands before its labels of namespaces."""
+    enforcement = enforced_in or followed.enforced
     labels = f"{VM_ID},{VM_UUID}"
     return (
         Reflector(cluster, PVCS, claim, followed.claims, labelSelector=labels),
         Reflector(cluster, CLASSES, storage_class, followed.classes),
-        Reflector(cluster, NAMESPACES, enforced, followed.enforced, labelSelector=ENFORCE),
+        Reflector(cluster, NAMESPACES, enforced, enforcement, labelSelector=ENFORCE),
         Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans),
     )

@@ -17,6 +17,7 @@ from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector
 from webhook.errors import ClusterUnreachable, GuardError, NameInvalid
 from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.logs import Repeated, told
 from webhook.model.objects import Provider
 
 _log = logging.getLogger("webhook.cluster")
@@ -137,7 +138,7 @@ class ProviderWatch:
                     group.create_task(self._listed(namespace, reflector))
         finally:
             for key in list(self._followers):
-                self.drop(key)
+                self._forget(key)
             await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _listed(self, namespace: str, reflector: Reflector[_Provider]) -> None:
@@ -154,9 +155,13 @@ class ProviderWatch:
             return
         if key in self._followers and self._followers[key][0] == found.spec:
             return
-        self.drop(key)
+        how = "has changed" if self._forget(key) else "is there"
         namespace, _, name = key.partition("/")
         inventory = ProviderInventory(Provider(namespace, name, found.spec.type))
+        if secret := found.spec.secret.name:
+            inventory.secret = f"Secret {found.spec.secret.namespace or namespace}/{secret}"
+        spec = found.spec
+        told(_log, f"provider {key} {how}", type=spec.type, url=spec.url, secret=inventory.secret)
         inventory.remote = found.spec.type == "openshift" and bool(found.spec.url)
         self._inventory.put(inventory)
         follow = partial(self._follow, found.spec, inventory)
@@ -165,19 +170,26 @@ class ProviderWatch:
 
     def drop(self, key: str) -> None:
         """A Provider is gone: so is what was known of it."""
+        if self._forget(key):
+            _log.info("provider %s is deleted", key)
+
+    def _forget(self, key: str) -> bool:
+        """Whether it was followed until now."""
         if key not in self._followers:
-            return
+            return False
         _, follower = self._followers.pop(key)
         follower.cancel()
         self._ending.add(follower)
         follower.add_done_callback(self._ending.discard)
         namespace, _, name = key.partition("/")
         self._inventory.drop(namespace, name)
+        return True
 
     async def _follow(self, spec: ProviderSpec, inventory: ProviderInventory) -> None:
         """Keep a source as the Provider and its Secret say, until cancelled."""
         if spec.type != "vsphere":  # known by its type, which is all that a rule asks
             await asyncio.Event().wait()
+        trouble = Repeated()
         known: FoundProvider | None = None
         source: Source | None = None
         try:
@@ -195,9 +207,10 @@ class ProviderWatch:
                 except Exception as error:  # noqa: BLE001  whatever it is, the next look may be better
                     why = str(error) if isinstance(error, GuardError) else type(error).__name__
                     # What is known of the Secret stays good while the API server is away.
-                    if known is None and inventory.cause != why:
+                    if known is None:
                         inventory.lost(why, datetime.now(UTC))
-                        _log.warning("%s", inventory.trouble)
+                        if trouble.due(why):
+                            _log.warning("%s; %s", inventory.trouble, inventory.secret)
                 await asyncio.sleep(self._secret_seconds)
         finally:
             if source is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from cachetools import TTLCache
 
-from webhook.cluster.client import Cluster, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
 from webhook.cluster.objects import claim
 from webhook.cluster.paths import FORKLIFT, ApiPath, labelled
 from webhook.errors import ClusterUnreachable, NameInvalid
@@ -136,6 +136,16 @@ class LiveReader:
             return decoded(_object, await self._asked().get(path))
         except (ClusterMissing, NameInvalid):
             return None
+
+    async def has_provider(self, namespace: str, name: str) -> bool:
+        """See ClusterReader. The guard may only list Providers, and in some namespaces."""
+        try:
+            ApiPath(FORKLIFT, "providers", namespace=namespace, name=name)  # no other has a comma
+            path = ApiPath(FORKLIFT, "providers", namespace=namespace)
+            raw = await self._asked().get(path, fieldSelector=f"metadata.name={name}")
+            return bool(decoded(_list, raw).items)
+        except (ClusterForbidden, ClusterMissing, NameInvalid):
+            return False
 
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader. A Migration may be in another namespace than its Plan."""

@@ -1,5 +1,6 @@
 """What the rules say on one provider's word, sorted by what is to be done about it."""
 
+from collections import Counter
 from typing import Any, Generic
 
 import msgspec
@@ -11,6 +12,9 @@ from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.keys import Action
 from webhook.model.review import Cause, Reason
+
+_MANY = 8
+"""Warnings of one rule up to which each has its line: about as many as an answer has room for."""
 
 
 class Opinion(msgspec.Struct, Generic[F], frozen=True):
@@ -43,8 +47,17 @@ class Opinion(msgspec.Struct, Generic[F], frozen=True):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """In the order in which a reader expects them."""
-        return tuple(f"{cause.field}: {cause}" for cause in sorted(self.warn, key=Cause.place))
+        """In the order in which a reader expects them: what a rule says of many entries, once."""
+        ordered = sorted(self.warn, key=Cause.place)
+        counted = Counter(cause.rule for cause in ordered)
+        told, many = [], set()
+        for cause in ordered:
+            if (count := counted[cause.rule]) <= _MANY:
+                told.append(f"{cause.field}: {cause}")
+            elif cause.rule not in many:
+                many.add(cause.rule)
+                told.append(f"{cause.field} and {count - 1} more: {cause}")
+        return tuple(told)
 
     def annotations(self, verdict: str) -> dict[str, str]:
         """For the audit log."""

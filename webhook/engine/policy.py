@@ -95,10 +95,11 @@ class Enforcement(msgspec.Struct, frozen=True):
         if gate and not self.policy.allow_namespace_opt_out:
             return "deny"
         # A value that is none of the three is a slip, and must not open anything.
-        return _LABELS.get(self.label or "", "deny")
+        return LABELS.get(self.label or "", "deny")
 
 
-_LABELS: Mapping[str, Action] = {"deny": "deny", "warn": "warn", "audit": "audit"}
+LABELS: Mapping[str, Action] = {"deny": "deny", "warn": "warn", "audit": "audit"}
+"""What a namespace's label may say, and what it means."""
 
 
 def milder(one: Action, other: Action) -> Action:

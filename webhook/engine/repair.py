@@ -31,17 +31,18 @@ async def repair(review: Review, sources: Sources, deadline: float) -> Admitted:
             asked = await book.ask.gather(subject, sources, review.user, whole=False)
         if asked.at_most != "deny":
             return Admitted()  # what is restored comes back as it was
-        return Admitted(_fill(book, asked, review.object, review.old, sources))
+        return _filled(book, asked, review.object, review.old, sources)
     except ObjectMalformed:
         return Admitted()  # the API server's own validation says what is wrong
     except (ClusterUnreachable, TimeoutError):
         return Admitted()
 
 
-def _fill(
+def _filled(
     book: Book[F], asked: Any, obj: KubeObject, old: KubeObject | None, sources: Sources
-) -> tuple[PatchOp, ...]:
+) -> Admitted:
     patch: list[PatchOp] = []
+    filled: list[str] = []
     for default in book.defaults:
         if not sources.policy.defaults.get(default.id, default.on):
             continue
@@ -51,9 +52,10 @@ def _fill(
             obj = obj if patch else copy.deepcopy(obj)
             for op in ops:
                 patch.extend(_apply(obj, op))
+            filled.append(default.id)
             # The next one sees what this one wrote.
             asked = asked.about(book.ask.subject(obj, old))
-    return tuple(patch)
+    return Admitted(tuple(patch), filled=tuple(filled))
 
 
 def _agreed(asked: Asked[F], default: Default[F], sources: Sources) -> tuple[PatchOp, ...]:

@@ -107,6 +107,10 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     old: Plan | None = None
     provider: Provider | None = None
     """The source provider, with its type; None where it isn't known."""
+    listed: bool = False
+    """Whether every Provider that there is would be known: one that isn't known isn't there."""
+    near: tuple[Provider, ...] = ()
+    """Told: those that may be meant by a source provider that isn't known."""
     vms: tuple[PlanVmFacts, ...] = ()
     remote: bool = False
     """Whether the destination is another cluster: the PVCs are there."""

@@ -42,6 +42,12 @@ class Meant(msgspec.Struct, frozen=True):
         return self.vms[0] if len(self.vms) == 1 else None
 
 
+def meant(name: str, vms: Vms) -> tuple[VirtualMachine, ...]:
+    """The VMs that a person means by a moref, or else by a name or path."""
+    found = vms.by_moref(name)
+    return (found,) if found is not None else look_up("", name, vms).vms
+
+
 def look_up(moref: str, name: str, vms: Vms, done: Collection[str] = ()) -> Meant:
     """The VM of an entry with the id `moref` or, where that is empty, the name or path `name`.
 

@@ -160,6 +160,10 @@ class ClusterReader(Protocol):
         """A Plan; None where there is none of that name."""
         ...
 
+    async def has_provider(self, namespace: str, name: str) -> bool:
+        """Whether there is a Provider of that name, as far as the guard may see Providers."""
+        ...
+
     async def started(self, namespace: str, name: str) -> bool:
         """Whether a Migration that hasn't ended names that Plan."""
         ...

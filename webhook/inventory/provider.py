@@ -74,6 +74,8 @@ class ProviderInventory:
         infinite for what isn't followed."""
         self.url = ""
         """Where it is read; empty for what isn't live."""
+        self.secret = ""
+        """Where its password is, for who has to mend it: `Secret mtv/vsphere`, or a file."""
         self.reads: dict[tuple[str, str], int] = dict.fromkeys(_READS, 0)
         """How often vSphere was read, and how it went."""
         self.read_so_far = 0

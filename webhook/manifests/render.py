@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from webhook.errors import RenderImpossible
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, echoed, quoted
+from webhook.model.keys import DISK_SOURCE, MARK, VM_ID, VM_UUID, echoed, quoted
 from webhook.model.objects import Provider
 from webhook.model.vms import ATTACHED_BUSES, Disk, VirtualMachine
 
@@ -55,6 +55,17 @@ DnsSubdomain = Annotated[
 ]
 
 
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
+    """As Kubernetes has it."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool = False
+
+
 class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """How the manifests should be."""
 
@@ -66,6 +77,23 @@ class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Empty: ReadWriteMany for Block, ReadWriteOnce for Filesystem."""
     name: str = NAME
     """Of each PVC: {vm}, {moref} and {index} are filled in, the rest is text."""
+    labels: dict[str, str] = {}
+    """Further ones of each PVC."""
+    annotations: dict[str, str] = {}
+    """Further ones of each PVC, such as `conversion-guard.io/not-ready: copying`."""
+    owner_references: tuple[OwnerReference, ...] = ()
+    """Of each PVC: what is to be deleted with its owner."""
+
+
+def fault(error: msgspec.ValidationError) -> tuple[str, str]:
+    """The field of Wanted that is not as it must be, such as `namespace` (empty: all of it), and
+    what is wrong with it, in words."""
+    what, _, where = str(error).partition(" - at `")
+    field = where.rstrip("`").removeprefix("$").removeprefix(".")
+    if "matching regex" in what:
+        dot = "" if field == "namespace" else ", ."
+        what = f"write a name of a-z, 0-9{dot} and -, with a letter or digit at both ends"
+    return field, what
 
 
 class Rendered(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -119,6 +147,9 @@ def _convertible(vm: VirtualMachine) -> None:
 def pvcs(vm: VirtualMachine, wanted: Wanted) -> Rendered:
     """A manifest for each disk of `vm` that Forklift counts. Raises RenderImpossible."""
     _convertible(vm)
+    for field, given in (("labels", wanted.labels), ("annotations", wanted.annotations)):
+        if own := sorted(given.keys() & {VM_ID, VM_UUID, DISK_SOURCE, MARK}):
+            raise RenderImpossible(f"{field}: {own[0]} is not yours to choose: leave it out")
     made, left_out = [], []
     for index, view in enumerate(disks(vm)):
         if not view.needs_pvc or _ambiguous(vm, view.disk_source) or view.capacity <= 0:
@@ -144,15 +175,18 @@ def _pvc(vm: VirtualMachine, disk: DiskView, name: str, wanted: Wanted) -> dict[
     }
     if wanted.storage_class is not None:
         spec["storageClassName"] = wanted.storage_class
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": wanted.namespace,
+        "labels": {**wanted.labels, VM_ID: vm.moref, VM_UUID: vm.uuid},
+        "annotations": {**wanted.annotations, DISK_SOURCE: disk.disk_source},
+    }
+    if wanted.owner_references:
+        metadata["ownerReferences"] = msgspec.to_builtins(wanted.owner_references)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": name,
-            "namespace": wanted.namespace,
-            "labels": {VM_ID: vm.moref, VM_UUID: vm.uuid},
-            "annotations": {DISK_SOURCE: disk.disk_source},
-        },
+        "metadata": metadata,
         "spec": spec,
     }
 

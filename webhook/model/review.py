@@ -87,6 +87,8 @@ class Admitted(msgspec.Struct, frozen=True):
     doubt: Doubt | None = None
     """Where it is undecided and the policy admits it."""
     skipped: Skip | None = None
+    filled: tuple[str, ...] = ()
+    """The ids of the defaults that the patch is by."""
 
 
 class Denied(msgspec.Struct, frozen=True):

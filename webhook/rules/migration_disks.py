@@ -23,10 +23,13 @@ from webhook.model.objects import Provider
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
     plan = facts.plan
     if plan.provider is None:
-        message = f"the Plan's provider {echoed(plan.plan.source)} is not known: name one in a"
-        yield Unknown(
-            MIGRATION_PLAN_FIELD, f"{message} namespace that the setting providerNamespaces lists"
-        )
+        there = f"the Plan's provider {echoed(plan.plan.source)} is not known"
+        if plan.listed:
+            message = f"{there}: correct spec.provider.source in the Plan"
+            yield Finding(MIGRATION_PLAN_FIELD, message, certain=True)
+        else:
+            message = f"{there} yet: try again, or correct spec.provider.source in the Plan"
+            yield Unknown(MIGRATION_PLAN_FIELD, message)
     elif plan.provider.type != "vsphere":
         there = f"the Plan's provider {plan.provider} is of type {echoed(plan.provider.type)}"
         message = f"{there}: name a vSphere provider in the Plan"

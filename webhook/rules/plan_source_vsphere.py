@@ -1,9 +1,10 @@
 """A conversion Plan's source provider is a vSphere provider.
 
 Reads:   spec.provider.source
-Asks:    the known providers, for its type
+Asks:    the known providers, for its type; the cluster, where it isn't one of them
 Accepts: a provider of type vsphere
-Denies:  any other type: Forklift converts in place only what comes from vSphere
+Denies:  any other type: Forklift converts in place only what comes from vSphere; one that isn't
+         there, once all Providers are known
 """
 
 from collections.abc import Iterator
@@ -21,15 +22,23 @@ def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
         message = f"is missing: write the {missing} of a vSphere provider"
         yield Finding(field, message, "FieldValueRequired")
     elif provider is None:
-        yield Unknown(
-            SOURCE_PROVIDER_FIELD,
-            f"provider {echoed(named)} is not known: name one in a namespace that the setting "
-            "providerNamespaces lists",
-        )
+        yield _unknown(facts)
     elif provider.type != "vsphere":
         fix = 'name a provider of type "vsphere", or choose another spec.type'
         message = f"{echoed(named)} is of type {echoed(provider.type)}: {fix}"
         yield Finding(SOURCE_PROVIDER_FIELD, message)
+
+
+def _unknown(facts: PlanFacts) -> Finding | Unknown:
+    there = f"provider {echoed(facts.plan.source)} is not known"
+    if not facts.listed:
+        return Unknown(SOURCE_PROVIDER_FIELD, f"{there} yet: try again, or correct its name")
+    meant = [f"{{name: {one.name}, namespace: {one.namespace}}}" for one in facts.near]
+    hint = f"did you mean {' or '.join(meant)}?" if meant else _FIX
+    return Finding(SOURCE_PROVIDER_FIELD, f"{there}: {hint}")
+
+
+_FIX = "write name and namespace of a vSphere provider, as `kubectl get providers -A` lists them"
 
 
 RULE = Rule(

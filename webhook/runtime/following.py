@@ -37,13 +37,13 @@ class Following:
         logins: Logins | None = None,
     ) -> None:
         # Here, not above: the kubernetes client is slow to import, and many need none of it.
-        from webhook.cluster import LiveReader, PlanEvents
+        from webhook.cluster import Events, LiveReader
 
         self._settings, self._inventory = settings, inventory
         self._supervisor, self._connect, self._logins = supervisor, connect, logins
         self._why = "the cluster has not been read yet"
         self.reader = LiveReader(self.why)
-        self.events = PlanEvents(count)
+        self.events = Events(count)
         self.followed = Followed()
         for namespace in settings.provider_namespaces:
             inventory.unlisted[namespace] = self
@@ -65,7 +65,7 @@ class Following:
             raise
 
     async def _follow(self, cluster: "Cluster") -> None:
-        from webhook.cluster import ProviderWatch, reflectors
+        from webhook.cluster import Labels, ProviderWatch, reflectors
 
         watch = ProviderWatch(
             cluster,
@@ -74,6 +74,7 @@ class Following:
             self._connect,
             keep=self._supervisor.keep,
         )
+        labels = Labels(self.followed.enforced, self.events)
         self.reader.cluster = self.events.cluster = cluster
         if self._logins is not None:
             self._logins.open(cluster)
@@ -81,7 +82,7 @@ class Following:
             [
                 ("providers", watch.run),
                 ("events", self.events.run),
-                *((one.resource, one.run) for one in reflectors(cluster, self.followed)),
+                *((one.resource, one.run) for one in reflectors(cluster, self.followed, labels)),
             ]
         )
 

@@ -7,11 +7,13 @@ import logging
 import socket
 from pathlib import Path
 
-from webhook import logs
+from webhook import __version__, logs
 from webhook.errors import PartEnded, SettingsInvalid
+from webhook.logs import told
 from webhook.runtime.compose import compose
 from webhook.runtime.settings_file import SettingsFile
 from webhook.server import scrape
+from webhook.settings import Settings
 
 _log = logging.getLogger("webhook")
 
@@ -23,6 +25,7 @@ def run(path: Path | None) -> None:
     file = SettingsFile(path)
     settings = file.settings
     logs.log_to(level=settings.log_level, log_format=settings.log_format)
+    told(_log, f"conversion-guard {__version__} starts", settings=str(path or ""), **_of(settings))
     guard = compose(file)
     try:
         asyncio.run(guard.certificates.first())
@@ -48,6 +51,21 @@ def run(path: Path | None) -> None:
         guard.https.run(sockets=[listener])
     if guard.hopeless:
         raise PartEnded("; ".join(guard.hopeless))
+
+
+def _of(settings: Settings) -> dict[str, str]:
+    """What an operator wants to know first of a guard's settings; no address, account or path."""
+    rules = [f"{rule}={action}" for rule, action in sorted(settings.rules.items())]
+    return {
+        "providerNamespaces": ",".join(settings.provider_namespaces),
+        "undecided": settings.undecided,
+        "maxAge": f"{settings.max_age:g}s",
+        "certificate": settings.tls.source,
+        "callersProven": str(settings.trust_network or settings.client_ca_file is not None),
+        "api": str(settings.api.enabled),
+        "rules": ",".join(rules),
+        "namespaces": ",".join(sorted(settings.namespaces)),
+    }
 
 
 def _listen(address: str, field: str = "listen") -> socket.socket:

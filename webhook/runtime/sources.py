@@ -131,5 +131,5 @@ def _live(
         insecure=entry.insecure_skip_verify,
         denied=settings.denied_networks,
     )
-    provider.url = entry.url
+    provider.url, provider.secret = entry.url, f"file {entry.password_file}"
     return LiveSource(address, provider, failed, silence=settings.silence, turn=turn)

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import msgspec
 
@@ -15,13 +15,11 @@ from webhook.engine.repair import repair
 from webhook.engine.sources import Sources
 from webhook.errors import BodyRefused, ReviewMalformed
 from webhook.inventory.cluster import Announcer
-from webhook.logs import told
 from webhook.metrics import Metrics
 from webhook.model.keys import echoed
 from webhook.model.review import (
     JUDGED,
     Admitted,
-    Denied,
     Doubt,
     Review,
     Skip,
@@ -31,11 +29,10 @@ from webhook.model.review import (
     render,
     render_malformed,
 )
-from webhook.rules import RULES
+from webhook.rules import DEFAULTS
 from webhook.server.bodies import App, Receive, Scope, Send
 from webhook.server.health import health
-
-Door = Literal["validate", "mutate"]
+from webhook.server.telling import Door, Telling
 
 # The API server says how long it waits; an answer must be on its way a little before.
 _TIMEOUT = re.compile(rb"(?:^|&)timeout=(\d{1,4})s(?:&|$)")
@@ -67,6 +64,8 @@ def app(
     """
     doors: dict[str, Door] = {"/validate": "validate", "/mutate": "mutate"}
     metrics.expect((kind.kind for kind in JUDGED), get_args(Doubt), get_args(Skip))
+    metrics.expect_repairs(default.id for default in DEFAULTS)
+    telling = Telling(metrics, announcer)
     rest = health(current(), draining, certificate_good, failing)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,9 +97,7 @@ def app(
         del body  # what follows may take seconds
         verdict, answer = await _judge(door, review, deadline, current)
         await _answer(send, 200, answer)
-        _tell(door, review, verdict, time.perf_counter() - since, metrics)
-        if announcer is not None and isinstance(verdict, Denied):
-            _announce(review, verdict, announcer)
+        telling.tell(door, review, verdict, time.perf_counter() - since)
 
     return serve
 
@@ -121,54 +118,9 @@ async def _judge(
         # would admit a Migration. Something inside that was cancelled is a fault, too; and where
         # this request itself is, at the end of the process, its answer is on its way at once.
         _log.exception("uid=%s: the engine failed", echoed(review.uid))
-        why = "conversion-guard failed to check this request: see its log"
+        why = f"conversion-guard failed to check this request: search its log for {review.uid}"
         verdict = Admitted() if door == "mutate" else Undecided(why, "fault")
         return verdict, render(review, verdict)
-
-
-def _tell(door: Door, review: Review, verdict: Verdict, seconds: float, metrics: Metrics) -> None:
-    kind = review.kind.kind if review.kind in JUDGED else "other"
-    result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
-    metrics.reviewed(door, kind, review.operation, result, seconds)
-    _count(verdict, metrics)
-    if not isinstance(verdict, Admitted):
-        _log_refusal(review, verdict, seconds)
-
-
-def _announce(review: Review, verdict: Denied, announcer: Announcer) -> None:
-    """Tell of a refused Migration on its Plan, where the caller may speak of that, by its rules'
-    ids: hints are for its author."""
-    rules = {cause.rule for cause in verdict.causes}
-    if verdict.plan is not None and not review.dry_run and rules <= _RULE_IDS:
-        announcer.refused(*verdict.plan, tuple(sorted(rules)))
-
-
-_RULE_IDS = frozenset(rule.id for rule in RULES)
-
-
-def _count(verdict: Verdict, metrics: Metrics) -> None:
-    """What is rarer than an admission without a word."""
-    if isinstance(verdict, Admitted) and verdict.skipped is not None:
-        metrics.skipped(verdict.skipped)
-    if not isinstance(verdict, Denied) and verdict.doubt is not None:
-        metrics.undecided(verdict.doubt)
-    if not isinstance(verdict, Undecided):
-        for cause in verdict.findings:
-            if cause.rule:
-                metrics.found(cause.rule, cause.action)
-
-
-def _log_refusal(review: Review, verdict: Denied | Undecided, seconds: float) -> None:
-    told(
-        _log,
-        type(verdict).__name__.lower(),
-        uid=review.uid,
-        kind=str(review.kind),
-        object=f"{review.namespace}/{review.name}",
-        user=review.user.username,
-        rules=verdict.audit.get("rules", ""),
-        ms=round(seconds * 1000, 1),
-    )
 
 
 class _Disconnected(Exception):

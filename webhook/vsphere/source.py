@@ -17,6 +17,7 @@ from webhook.errors import VsphereUnreachable
 from webhook.inventory.confirm import Confirmations
 from webhook.inventory.index import ROOTS, Fresh, Index
 from webhook.inventory.provider import ProviderInventory, last_names
+from webhook.logs import Repeated
 from webhook.model.keys import MOREF
 from webhook.vsphere.answers import Fault
 from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
@@ -64,6 +65,7 @@ class LiveSource:
         self._session: Session | None = None
         self._mirror: Mirror | None = None
         self._failures = 0
+        self._trouble = Repeated()
         self._reads = ThreadPoolExecutor(_READS_AT_ONCE, f"read {inventory.name}")
         self._thread = threading.Thread(target=self._run, name=f"follow {inventory.name}")
         inventory.silence = silence
@@ -139,11 +141,16 @@ class LiveSource:
         if self._stopping.is_set():
             return
         cause = str(error) if isinstance(error, VsphereUnreachable) else type(error).__name__
-        if self._inventory.unreachable_since is None or cause != self._inventory.cause:
-            # Who may read the log may know the account; who is refused for it may not.
-            user = f" (user {self._address.user})" if isinstance(error, LoginRefused) else ""
-            _log.warning("%s is unreachable: %s%s", self._inventory.name, cause, user)
+        if self._inventory.unreachable_since is None:
+            self._trouble.over()
+        self._tell(cause)
         self._inventory.lost(cause, datetime.now(UTC))
+
+    def _tell(self, cause: str) -> None:
+        """Who may read the log may know the account; who is refused for it may not."""
+        if self._trouble.due(cause):
+            known = f"user {self._address.user}, {self._inventory.secret or 'no Secret'}"
+            _log.warning("%s is unreachable: %s (%s)", self._inventory.name, cause, known)
 
     def _rest(self) -> None:
         """Never lock an account: no new try while the password that is set now must rest."""
@@ -154,6 +161,7 @@ class LiveSource:
                 return
             if left <= 0 or self._stopping.wait(min(left, _PASSWORD_LOOKS)):
                 return
+            self._tell(self._inventory.cause)
             if self._turn is not None:  # the others rest as long as it is this one's
                 self._turn.take(self._address.account)
 

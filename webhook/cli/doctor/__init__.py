@@ -24,9 +24,12 @@ from webhook.cluster import (
     FoundProvider,
     LiveReader,
     found_in,
+    mislabelled,
     reach,
 )
+from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
+from webhook.model.keys import ENFORCE
 from webhook.runtime import sources
 from webhook.settings import Settings
 
@@ -88,6 +91,7 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
             ("webhooks", look.webhooks),
             ("certificates", look.certificates),
             ("rights", look.rights),
+            ("namespaces", look.namespaces),
             ("vcenters", look.vcenters),
         ):
             try:
@@ -264,6 +268,16 @@ class _Look:
         for objects, place, fix in places:
             async for finding in rights.granted(reader, guard, objects, place, fix):
                 yield finding
+
+    async def namespaces(self) -> AsyncIterator[Finding]:
+        async for page in self._cluster.pages(ApiPath("v1", "namespaces"), labelSelector=ENFORCE):
+            for raw in page.items:
+                metadata = msgspec.json.decode(raw)["metadata"]
+                name, value = metadata["name"], metadata["labels"][ENFORCE]
+                if value not in LABELS:
+                    what = f"namespace {name}: {mislabelled(value)}"
+                    fix = f"kubectl label namespace {name} --overwrite {ENFORCE}=deny"
+                    yield Finding("namespaces", "wrong", what, fix)
 
     async def vcenters(self) -> AsyncIterator[Finding]:
         used = self._settings.provider_namespaces

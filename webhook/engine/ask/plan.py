@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 import msgspec
 
@@ -18,7 +19,7 @@ from webhook.inventory.index import Index, Vms
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Plan, PlanVm
 from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
-from webhook.model.objects import Claim, KubeObject, StorageClass, User
+from webhook.model.objects import Claim, KubeObject, Provider, StorageClass, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
 
@@ -73,10 +74,17 @@ async def gather(
     )
     if not whole or not subject.judged:
         return asked
-    claims, started, audience = await asyncio.gather(
-        _claims(asked, sources), _started(plan, sources), _audience(asked, sources, user)
+    claims, started, audience, listed = await asyncio.gather(
+        _claims(asked, sources),
+        _started(plan, sources),
+        _audience(asked, sources, user),
+        _listed(asked, sources),
     )
-    asked = msgspec.structs.replace(asked, claims=claims, started=started, audience=audience)
+    asked = msgspec.structs.replace(
+        asked, claims=claims, started=started, audience=audience, listed=listed
+    )
+    if source is None:
+        return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
     return msgspec.structs.replace(asked, near=_near(asked))
 
 
@@ -95,6 +103,24 @@ async def _claims(
 
 async def _started(plan: Plan, sources: Sources) -> bool:
     return sources.cluster is not None and await sources.cluster.started(plan.namespace, plan.name)
+
+
+async def _listed(asked: "AskedPlan", sources: Sources) -> bool:
+    """Whether a source provider that isn't known isn't there. The API server is asked, for it may
+    have been made a moment ago."""
+    if asked.source is not None or sources.cluster is None or sources.inventory.unlisted:
+        return False
+    named = asked.subject.plan.source
+    return not await sources.cluster.has_provider(named.namespace, named.name)
+
+
+async def _alike(plan: Plan, sources: Sources, user: User) -> tuple[Provider, ...]:
+    """The vSphere providers whose names are like the one that isn't known, where the caller may
+    know them."""
+    known = {source.name: source for source in sources.inventory.vsphere()}
+    close = [known[name] for name in get_close_matches(str(plan.source), known, _NEAR_MISSES)]
+    told = await known_to(user, close, sources)
+    return tuple(source.provider for source in close if source.name in told)
 
 
 async def _audience(asked: "AskedPlan", sources: Sources, user: User) -> Audience:
@@ -133,6 +159,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
     cluster can't be asked for them."""
     started: bool = False
+    listed: bool = False
+    alike: tuple[Provider, ...] = ()
+    """Providers that may be meant by one that isn't known."""
     near: Mapping[str, tuple[VirtualMachine, ...]] = {}
     mounted: Mapping[str, str] = {}
     """Those of them that running pods mount."""
@@ -195,6 +224,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 plan=plan,
                 old=self.subject.old,
                 provider=self.source.provider if self.source else None,
+                listed=self.listed,
+                near=self.alike,
                 vms=tuple(self._entries(vms)),
                 remote=self.remote,
                 started=self.started,
