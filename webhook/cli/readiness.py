@@ -198,10 +198,12 @@ class _showing:  # noqa: N801  it is used as a function is
             text.append(f"as of {time.strftime('%H:%M:%S')}; Ctrl-C ends it", "dim")
             self._live.update(text, refresh=True)
         elif told != self._last:
-            if self._output == "yaml":
-                sys.stdout.write("---\n")
-            sys.stdout.flush()
-            _write(told, self._output)
+            if self._output == "json":  # a line each, as `jq` and the like take them
+                sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+            else:
+                sys.stdout.write("---\n" if self._output == "yaml" else "")
+                sys.stdout.flush()
+                _write(told, self._output)
             sys.stdout.flush()
         self._last = told
 
