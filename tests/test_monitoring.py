@@ -9,7 +9,7 @@ import promql_parser
 import pytest
 
 from tests.guard import running
-from tests.pages import ROOT, anchors
+from tests.pages import ROOT
 from webhook.inventory.provider import PROVIDER_STATES
 from webhook.model.review import Doubt
 
@@ -99,14 +99,22 @@ def test_every_label_that_is_asked_for_can_come() -> None:
     assert all(re.fullmatch(pattern, name) for name in names)
 
 
-def test_every_alert_says_what_to_do_in_the_runbook() -> None:
-    headings = anchors((ROOT / "docs" / "runbook.md").read_text())
+def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
+    pages = ROOT / "docs" / "runbook"
+    names = [rule["alert"] for rule in RULES]
+    assert sorted(page.stem for page in pages.iterdir()) == sorted(names)
+    first = (ROOT / "docs" / "runbook.md").read_text()
     for rule in RULES:
-        page, _, anchor = rule["annotations"]["runbook"].partition("#")
-        assert page == "docs/runbook.md"
-        assert anchor in headings, rule["alert"]
+        page = pages / f"{rule['alert']}.md"
+        heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+        assert heads == [rule["alert"], "Meaning", "Impact", "Look", "Mend", "Escalate"]
+        assert f"](runbook/{page.name})" in first, "the way there begins at the front"
+        assert rule["annotations"]["runbook_url"] == f"{DOCS}/runbook/{page.name}"
         assert rule["annotations"]["summary"].endswith(".")
         assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+DOCS = msgspec.yaml.decode((MONITORING / "values.yaml").read_bytes())["data"]["docs"]
 
 
 def test_the_monitor_scrapes_what_the_deployment_serves() -> None:

@@ -1,6 +1,7 @@
 """The reflector against an API server that does what a real one does only once in a while."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.anyio
 PATH = ApiPath("v1", "things")
 DEAD: tuple[int, list[Any]] = 0, []
 """No byte ever comes, and no end; the next request is answered."""
+IDLE: tuple[int, list[Any]] = 200, []
+"""A watch of a kind without objects: nothing comes, no bookmark either, until its time is over."""
 TORN = 66
 """The version of an object that can't be read."""
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
@@ -80,6 +83,10 @@ class ApiServer:
                 await reader.read()
                 return
             writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n".encode())
+            if answer is IDLE:
+                (seconds,) = re.findall(rb"timeoutSeconds=(\d+)", head)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(), float(seconds))  # unless it is given up
             for line in lines:
                 raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
                 for start in range(0, len(raw), 50):  # torn anywhere
@@ -245,6 +252,18 @@ async def test_a_watch_that_has_died_is_noticed_while_the_api_server_is_well(
     script = listed(7, "a"), DEAD, watched(event("ADDED", "b", 8)), DEAD, watched()
     async with reflected(tmp_path, *script, silence=0.3) as (store, _, _):
         assert store.keys() == {"a", "b"}
+
+
+async def test_a_watch_on_which_nothing_happens_is_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a kind without objects no bookmark comes, either: that was "fell silent" after 90 s."""
+    async with reflected(tmp_path, listed(7), IDLE, IDLE) as (store, api, reflector):
+        assert len(store.heard_at) == 3, "the list, and the end of each watch"
+        assert (reflector.why(), caplog.messages) == ("", [])
+        asked = [int(re.findall(r"timeoutSeconds=(\d+)", url)[0]) for url in api.asked[1:]]
+        assert len(asked) == 3
+        assert max(asked) < SILENCE, "each proves in time that it was alive, by its own end"
 
 
 async def test_only_what_came_is_taken_for_a_sign_of_life(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.command import run
+from tests.e2e.bed import GUARD, eventually
 from tests.e2e.world import ROOT, TARGET, World
 from webhook.manifests import files
 
@@ -82,3 +83,25 @@ def test_kubectl_runs_it_as_its_plugin(world: World) -> None:
     words = f"conversion-guard inventory show --snapshot {snapshot} production-d"
     offered = world.bed.shell(f"{path} kubectl __complete {words}", ROOT)
     assert offered.stdout.splitlines()[0] == "production-database", offered
+
+
+def test_doctor_asks_whether_it_is_enforcing_right_now(world: World) -> None:
+    def enforcing() -> tuple[str, str]:
+        done = run("doctor", "--kubeconfig", world.bed.kubeconfig(), "-o", "json")
+        last = json.loads(done.stdout)["findings"][-1]
+        assert last["area"] == "enforcing"
+        return last["state"], last["what"]
+
+    label = ("label", "namespace", "default", "--overwrite")
+    with world.guarded(kubeconfig=str(world.bed.kubeconfig(GUARD))):
+        assert enforcing()[0] == "good"
+        world.bed.kubectl(*label, "conversion-guard.io/enforce=warn", check=True)
+        eventually(lambda: enforcing()[0] == "note", 60, "it is only warned of")
+        world.bed.kubectl(*label, "conversion-guard.io/enforce-", check=True)
+        eventually(lambda: enforcing()[0] == "good", 60, "it is denied again")
+    state, what = enforcing()
+    assert (state, "can't call the guard" in what) == ("wrong", True)
+    both = "validatingwebhookconfiguration,mutatingwebhookconfiguration"
+    world.bed.kubectl("delete", both, "conversion-guard", check=True)
+    state, what = enforcing()
+    assert (state, "is admitted without a word" in what) == ("wrong", True)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -71,7 +72,13 @@ def doctor(bed: Bed, folder: Path, **settings: Any) -> tuple[int, list[dict[str,
     named = "--settings", file, "--kubeconfig", bed.kubeconfig()
     done = run("doctor", *named, "--output", "json")
     assert done.stderr == ""
-    return done.returncode, json.loads(done.stdout)["findings"]
+    answer = json.loads(done.stdout)
+    *findings, last = answer["findings"]
+    # No guard runs behind the webhooks of this bed.
+    assert (last["area"], last["state"]) == ("enforcing", "wrong")
+    counts = Counter(one["state"] for one in answer["findings"])
+    assert answer["summary"] == {state: counts[state] for state in answer["summary"]}
+    return done.returncode, findings
 
 
 @contextmanager
@@ -102,7 +109,7 @@ def removed(path: str) -> list[dict[str, Any]]:
 
 def test_all_is_well(bed: Bed, tmp_path: Path) -> None:
     code, findings = doctor(bed, tmp_path)
-    assert (code, {one["state"] for one in findings}) == (0, {"good"}), findings
+    assert (code, {one["state"] for one in findings}) == (1, {"good"}), findings
     assert {one["area"] for one in findings} == {
         "versions", "forklift", "deployment", "webhooks", "certificates", "rights", "vcenters",
     }  # fmt: skip
@@ -200,7 +207,7 @@ def test_the_role_that_it_prints_for_a_namespace_is_what_that_one_needs(
     bed.kubectl("create", "-f", "-", stdin=json.dumps(made), check=True)
     code, findings = doctor(bed, tmp_path)
     (note,) = [one for one in findings if one["state"] == "note"]
-    assert code == 0
+    assert code == 1, "no guard runs"
     assert note["what"] == "the vSphere Providers of namespace elsewhere are not used"
     printed = note["fix"].partition("<<'END'\n")[2].removesuffix("END")
     both = {"providerNamespaces": [NAMESPACE, "elsewhere"]}
@@ -246,8 +253,16 @@ def test_a_webhook_that_sees_plans_first_is_named(bed: Bed, tmp_path: Path) -> N
 
 def test_who_may_not_look_is_told_and_a_cluster_out_of_reach_is_2(bed: Bed, tmp_path: Path) -> None:
     done = run("doctor", "--kubeconfig", bed.kubeconfig("viewer"))
-    assert done.returncode == 1
-    assert "unknown  webhooks      you may not read it" in done.stdout
+    assert done.returncode == 2, "nothing is known to be wrong"
+    assert (
+        "unknown  webhooks      you may not see all of it: the API server answers 403"
+        in done.stdout
+    )
+    assert "unknown  deployment    you may not see all of it" in done.stdout
+    assert "there is no " not in done.stdout, "nobody has said so"
+    counts = Counter(line.split(" ")[0] for line in done.stdout.splitlines())
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"summary: {counts['good']} good, {counts['WRONG']} wrong, ")
     bad = json.loads(bed.kubeconfig().read_text())
     bad["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "kubeconfig").write_text(json.dumps(bad))

@@ -1,8 +1,10 @@
-"""docs/runbook.md at night: its commands work as they stand there, and do what it says of them."""
+"""The runbook at night: its commands work as they stand there, and do what it says of them."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +18,15 @@ from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET, World
 
 pytestmark = pytest.mark.e2e
 
-COMMANDS: list[str] = re.findall(
-    r"^kubectl .*$|(?<=`)kubectl [^`]+(?=`)", (ROOT / "docs" / "runbook.md").read_text(), re.M
-)
+PAGES = [ROOT / "docs" / "runbook.md", *sorted((ROOT / "docs" / "runbook").iterdir())]
+COMMANDS = [
+    " ".join(command.split())
+    for command in dict.fromkeys(
+        command
+        for page in PAGES
+        for command in re.findall(r"^kubectl .*$|(?<=`)kubectl [^`]+(?=`)", page.read_text(), re.M)
+    )
+]
 NO_PODS = ("logs deployment/",)
 """What this bed has no controllers for."""
 
@@ -78,3 +86,17 @@ def test_they_do_what_it_says(bed: Bed, tmp_path_factory: pytest.TempPathFactory
         eventually(lambda: world.create(wrong, dry_run=True).returncode == 1, 60, "it is refused")
         assert _run(bed, _the("delete validatingwebhookconfiguration")).returncode == 0
         eventually(lambda: world.create(wrong, dry_run=True).returncode == 0, 60, "it is off")
+
+
+def test_alerts_lead_to_where_the_pages_are_served(bed: Bed, tmp_path: Path) -> None:
+    there = tmp_path / "monitoring"
+    shutil.copytree(MANIFESTS / "monitoring", there)
+    values = there / "values.yaml"
+    values.write_text(
+        values.read_text().replace("conversion-guard.example.com", "wiki.example.org")
+    )
+    built = bed.kubectl("kustomize", str(there), check=True).stdout
+    urls = re.findall(r"runbook_url: (\S+)", built)
+    assert len(urls) == len(PAGES) - 1
+    assert all(url.startswith("https://wiki.example/docs/runbook/Conv") for url in urls)
+    assert "conversion-guard-monitoring" not in built, "it is not applied"

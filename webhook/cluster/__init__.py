@@ -1,7 +1,7 @@
 """The Kubernetes cluster: the only importer of the kubernetes client."""
 
 from webhook.cluster.certificates import CertificateStore
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing
+from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, Tried
 from webhook.cluster.events import Events, Labels, mislabelled
 from webhook.cluster.objects import reflectors
 from webhook.cluster.paths import ApiPath
@@ -22,6 +22,7 @@ __all__ = [
     "Picture",
     "ProviderWatch",
     "Source",
+    "Tried",
     "found_in",
     "mislabelled",
     "reach",

@@ -42,6 +42,19 @@ class ClusterConflict(ClusterUnreachable):
     """409: somebody else was quicker, to create it or to change it. Read again."""
 
 
+class Tried(NamedTuple):
+    """What became of a dry run."""
+
+    status: int
+    message: str
+    """Of a refusal; else empty."""
+    warnings: tuple[str, ...]
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+
+
 class Page(NamedTuple):
     """Some of the objects that are listed."""
 
@@ -59,6 +72,7 @@ class _List(msgspec.Struct):
     items: list[msgspec.Raw] = []
 
 
+_status = msgspec.json.Decoder(_Status)
 _list = msgspec.json.Decoder(_List)
 _UNREADABLE = msgspec.DecodeError, UnicodeDecodeError, RecursionError
 
@@ -156,6 +170,14 @@ class Cluster:
         async with self._call("POST", path.text, {}, body) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def dry_run(self, path: ApiPath, body: Mapping[str, Any]) -> Tried:
+        """The answer to one POST that creates nothing, whatever it is. Raises ClusterUnreachable
+        where there is none."""
+        async with self._answered("POST", path.text, {"dryRun": "All"}, body) as response:
+            raw = b"".join([piece async for piece in _pieces(response)])
+            warnings = tuple(response.headers.getall("Warning", ()))
+            return Tried(response.status, decoded(_status, raw).message, warnings)
+
     async def put(self, path: ApiPath, body: Mapping[str, Any]) -> bytes:
         """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""
         async with self._call("PUT", path.text, {}, body) as pieces:
@@ -186,6 +208,22 @@ class Cluster:
         content_type: str = "application/json",
         silence: float | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer, piece by piece, if it is a good one."""
+        async with self._answered(method, path, query, body, content_type, silence) as response:
+            _check(response.status, f"{method} {path}")
+            yield _pieces(response)
+
+    @asynccontextmanager
+    async def _answered(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        silence: float | None = None,
+    ) -> AsyncIterator[Any]:
+        """aiohttp's response."""
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type
@@ -215,8 +253,7 @@ class Cluster:
             raise _told(error) from None
         response = answer.response
         try:
-            _check(response.status, f"{method} {path}")
-            yield _pieces(response)
+            yield response
         finally:
             if response.connection is not None and response.connection.transport is not None:
                 response.connection.transport.abort()  # unread: nothing to wait for

@@ -5,15 +5,16 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from webhook import __version__
-from webhook.cli.doctor import rights, webhooks
-from webhook.cli.doctor.finding import APPLY, Finding
+from webhook.cli.doctor import enforcing, forklift, rights, vcenters, webhooks
+from webhook.cli.doctor.finding import APPLY, Finding, State, unseen
+from webhook.cli.doctor.forklift import at
 from webhook.cli.known import Where, cluster_of, settings_of
 from webhook.cli.output import dump
 from webhook.cluster import (
@@ -21,56 +22,50 @@ from webhook.cluster import (
     Cluster,
     ClusterForbidden,
     ClusterMissing,
-    FoundProvider,
     LiveReader,
-    found_in,
     mislabelled,
-    reach,
 )
 from webhook.engine.policy import LABELS
-from webhook.errors import ClusterUnreachable, SettingsInvalid, VsphereUnreachable
+from webhook.errors import ClusterUnreachable, SettingsInvalid
 from webhook.model.keys import ENFORCE
-from webhook.runtime import sources
 from webhook.settings import Settings
 
 _OLDEST = 1, 30
 """Of Kubernetes: admission policies and matchConditions are there for good."""
 _SHIPPED = Path(__file__).with_name("shipped.json")
 _ADMISSION = "admissionregistration.k8s.io/v1"
-_CRDS = "apiextensions.k8s.io/v1", "customresourcedefinitions"
-_VERSION = "v1beta1"
-_FIELDS = {
-    "plans": (
-        "spec.type", "spec.targetNamespace", "spec.provider.source", "spec.provider.destination",
-        "spec.vms.id", "spec.vms.name", "spec.map.network", "status.conditions",
-    ),
-    "migrations": ("spec.plan", "status.completed"),
-    "providers": ("spec.type", "spec.url", "spec.secret"),
-    "conversions": ("spec.type", "spec.vm", "spec.disks"),
-}  # fmt: skip
-"""What the guard reads of Forklift's objects."""
-_LATER = frozenset({"conversions"})  # an older Forklift has none
-
-_SIGNS = {"good": "good   ", "wrong": "WRONG  ", "unknown": "unknown", "note": "note   "}
+_SIGNS: dict[State, str] = {
+    "good": "good   ",
+    "wrong": "WRONG  ",
+    "unknown": "unknown",
+    "note": "note   ",
+}
 
 
 class Findings(msgspec.Struct, frozen=True):
     """As `--output json` has them."""
 
     findings: tuple[Finding, ...]
+    summary: dict[State, int]
+    """How many there are of each state."""
 
 
 def run(where: Where, namespace: str, output: str) -> int:
-    """The exit code: 1 if something is wrong or can't be looked at. Raises GuardError.
+    """The exit code: 1 if something is wrong, else 2 if something can't be seen. Raises GuardError.
 
     `namespace` is the guard's own.
     """
     findings = asyncio.run(_looked(where, namespace))
+    summary: dict[State, int] = dict.fromkeys(_SIGNS, 0)
+    for one in findings:
+        summary[one.state] += 1
     if output == "table":
         sys.stdout.write("".join(map(_line, findings)))
+        counts = ", ".join(f"{count} {state}" for state, count in summary.items())
+        sys.stdout.write(f"summary: {counts}\n")
     else:
-        dump(Findings(tuple(findings)), output)
-    return 1 if any(one.state in ("wrong", "unknown") for one in findings) else 0
+        dump(Findings(tuple(findings), summary), output)
+    return 1 if summary["wrong"] else 2 if summary["unknown"] else 0
 
 
 def _line(finding: Finding) -> str:
@@ -86,19 +81,20 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
         findings = [finding async for finding in look.version()]  # unreachable: for good
         await look.settle(findings)
         for area, looks in (
-            ("forklift", look.crds),
+            ("forklift", look.forklift),
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
             ("certificates", look.certificates),
             ("rights", look.rights),
             ("namespaces", look.namespaces),
             ("vcenters", look.vcenters),
+            ("enforcing", look.enforcing),
         ):
             try:
-                findings += [finding async for finding in looks()]
+                async for finding in looks():
+                    findings.append(finding)  # also what comes before something that fails
             except ClusterForbidden as error:
-                fix = "run doctor with more rights, such as those of cluster-admin"
-                findings.append(Finding(area, "unknown", f"you may not read it: {error}", fix))
+                findings.append(unseen(area, f"all of it: {error}"))
             except (ClusterUnreachable, msgspec.DecodeError) as error:
                 findings.append(Finding(area, "unknown", str(error), "try again"))
         return findings
@@ -143,66 +139,39 @@ class _Look:
             self._deployment = await self._get(path)
             if self._where.settings is not None or self._deployment is None:
                 return
-            for volume in _at(self._deployment, "spec", "template", "spec", "volumes") or ():
-                name = _at(volume, "configMap", "name")
+            for volume in at(self._deployment, "spec", "template", "spec", "volumes") or ():
+                name = at(volume, "configMap", "name")
                 if name:
                     path = self._own("v1", "configmaps", name)
-                    text = _at(await self._get(path) or {}, "data", "settings.yaml")
+                    text = at(await self._get(path) or {}, "data", "settings.yaml")
                     self._settings = _settings_in(text or "", name)
                     findings.append(Finding("settings", "good", f"ConfigMap {name} can be read"))
         except SettingsInvalid as error:
             fix = "correct manifests/base/settings.yaml, and apply it"
             findings.append(Finding("settings", "wrong", str(error), fix))
         except ClusterForbidden as error:
-            fix = "give --settings FILE"
-            findings.append(
-                Finding("settings", "unknown", f"the defaults are assumed: {error}", fix)
-            )
+            what = f"you may not see them, so the defaults are assumed: {error}"
+            findings.append(Finding("settings", "unknown", what, "give --settings FILE"))
 
-    async def crds(self) -> AsyncIterator[Finding]:
-        for plural, fields in _FIELDS.items():
-            name = f"{plural}.forklift.konveyor.io"
-            found = await self._get(ApiPath(*_CRDS, name=name))
-            if found is None:
-                state: Any = "note" if plural in _LATER else "wrong"
-                fix = "" if plural in _LATER else "install Forklift, or a later version of it"
-                yield Finding("forklift", state, f"there is no CRD {name}", fix)
-                continue
-            schemas = {
-                version["name"]: _at(version, "schema", "openAPIV3Schema") or {}
-                for version in _at(found, "spec", "versions") or ()
-                if version.get("served")
-            }
-            schema = schemas.get(_VERSION)
-            if schema is None:
-                what = f"CRD {name} serves {', '.join(schemas) or 'nothing'}, not {_VERSION}"
-                yield Finding("forklift", "wrong", what, "install a Forklift that does")
-                continue
-            lacks = [field for field in fields if not _has(schema, field.split("."))]
-            types = _at(schema, "properties", "spec", "properties", "type", "enum")
-            if plural == "plans" and types is not None and "conversion" not in types:
-                lacks.append("spec.type: conversion")
-            if lacks:
-                what = f"CRD {name} has no {', '.join(lacks)}"
-                fix = "install a Forklift that knows conversion migrations"
-                yield Finding("forklift", "wrong", what, fix)
-            else:
-                yield Finding("forklift", "good", f"CRD {name} has every field that is read")
+    def forklift(self) -> AsyncIterator[Finding]:
+        return forklift.looked(self._get)
 
     async def deployment(self) -> AsyncIterator[Finding]:
         name = f"{self._namespace}/{rights.ACCOUNT}"
+        path = self._own("apps/v1", "deployments", rights.ACCOUNT)
+        self._deployment = self._deployment or await self._get(path)
         if self._deployment is None:
             yield Finding("deployment", "wrong", f"there is no Deployment {name}", APPLY)
             return
-        ready = _at(self._deployment, "status", "readyReplicas") or 0
-        wanted = _at(self._deployment, "spec", "replicas")
+        ready = at(self._deployment, "status", "readyReplicas") or 0
+        wanted = at(self._deployment, "spec", "replicas")
         what = f"Deployment {name}: {ready} of {wanted} replicas are ready"
         if ready:
             yield Finding("deployment", "good", what)
         else:
             fix = f"kubectl logs -n {self._namespace} deployment/{rights.ACCOUNT}"
             yield Finding("deployment", "wrong", what, fix)
-        for container in _at(self._deployment, "spec", "template", "spec", "containers") or ():
+        for container in at(self._deployment, "spec", "template", "spec", "containers") or ():
             image = str(container.get("image", ""))
             tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
             if tag and tag != __version__:
@@ -240,10 +209,17 @@ class _Look:
         chosen = self._settings.tls
         found = [there for _, _, there in await self._configurations() if there]
         place = chosen.namespace or self._namespace
-        secret = await self._get(ApiPath("v1", "secrets", namespace=place, name=chosen.secret))
+        hooks = [hook for there in found for hook in there.get("webhooks") or ()]
+        secret, seen = None, True
+        try:
+            secret = await self._get(ApiPath("v1", "secrets", namespace=place, name=chosen.secret))
+        except ClusterForbidden as error:
+            seen = False
+            yield unseen("certificates", f"Secret {place}/{chosen.secret}: {error}")
         for finding in webhooks.certificates(
-            [hook for there in found for hook in there.get("webhooks") or ()],
+            hooks,
             (secret or {}).get("data"),
+            seen=seen,
             name=chosen.secret,
             host=f"{chosen.service}.{place}.svc",
             namespace=place,
@@ -279,65 +255,11 @@ class _Look:
                     fix = f"kubectl label namespace {name} --overwrite {ENFORCE}=deny"
                     yield Finding("namespaces", "wrong", what, fix)
 
-    async def vcenters(self) -> AsyncIterator[Finding]:
-        used = self._settings.provider_namespaces
-        try:
-            found = await found_in(self._cluster)
-        except ClusterForbidden:
-            found = {}
-            for place in used:
-                found |= await found_in(self._cluster, place)
-        for place in sorted({p.namespace for p in found if p.type == "vsphere"} - set(used)):
-            what = f"the vSphere Providers of namespace {place} are not used"
-            role = rights.for_namespace(self._shipped["providers"], place, self._namespace)
-            fix = f"to use them, add {place} to the setting providerNamespaces, and\n{role}"
-            yield Finding("vcenters", "note", what, fix)
-        mine = [p for p in found if p.type == "vsphere" and p.namespace in used]
-        for provider in mine:
-            try:
-                there = await reach(self._cluster, provider.namespace, found[provider])
-            except ClusterForbidden:
-                raise
-            except ClusterUnreachable as error:
-                fix = (
-                    f"kubectl edit provider {provider.name} -n {provider.namespace}, or its Secret"
-                )
-                yield Finding("vcenters", "wrong", f"Provider {provider}: {error}", fix)
-                continue
-            yield await asyncio.to_thread(_probed, str(provider), self._settings, there)
-        for entry in self._settings.providers:
-            if entry.type == "vsphere":
-                what = f"provider {entry.namespace}/{entry.name} is from the settings"
-                yield Finding("vcenters", "note", f"{what}: the guard's log shows its state")
-        if not mine and not self._settings.providers:
-            what = f"there is no vSphere Provider in {', '.join(used)}: every PVC is undecided"
-            fix = "create a Provider there, or add its namespace to the setting providerNamespaces"
-            yield Finding("vcenters", "wrong", what, fix)
+    def vcenters(self) -> AsyncIterator[Finding]:
+        return vcenters.looked(self._cluster, self._settings, self._shipped, self._namespace)
 
-
-def _probed(name: str, settings: Settings, found: FoundProvider) -> Finding:
-    # Here, not above: pyVmomi is slow to import, and the rest is said without it.
-    from webhook.vsphere import probe
-
-    where = f"Provider {name}: {found.url}"
-    try:
-        seen = probe(sources.address(settings, found))
-    except VsphereUnreachable as error:
-        fix = "correct the Provider, its Secret or the network to it"
-        return Finding("vcenters", "wrong", f"{where}: {error}", fix)
-    if seen.missing:
-        what = f"{where}: {found.user} has no {', '.join(seen.missing)} on the root folder"
-        fix = "give it the role Read-only on the root folder, propagated to its children"
-        return Finding("vcenters", "wrong", what, fix)
-    if not seen.vms:
-        what = f"{where}: {found.user} sees no VM at all"
-        fix = "give it the role Read-only on the root folder, propagated to its children"
-        return Finding("vcenters", "wrong", what, fix)
-    if found.insecure:
-        what = f"{where}: its certificate is not verified (insecureSkipVerify)"
-        fix = "put its CA into the Secret's ca.crt, and remove insecureSkipVerify"
-        return Finding("vcenters", "note", what, fix)
-    return Finding("vcenters", "good", f"{where}: {seen.product}, {seen.vms} VMs can be read")
+    def enforcing(self) -> AsyncIterator[Finding]:
+        return enforcing.tried(self._cluster)
 
 
 def _settings_in(text: str, name: str) -> Settings:
@@ -348,21 +270,3 @@ def _settings_in(text: str, name: str) -> Settings:
             return settings_of(file)
         except SettingsInvalid as error:
             raise SettingsInvalid(str(error).replace(str(file), f"ConfigMap {name}")) from None
-
-
-def _has(schema: Mapping[str, Any], path: Collection[str]) -> bool:
-    """Whether the API server keeps that field: an array's items count as the array."""
-    for part in path:
-        while "items" in schema:
-            schema = schema["items"]
-        known = schema.get("properties") or {}
-        if part not in known:
-            return bool(schema.get("x-kubernetes-preserve-unknown-fields"))
-        schema = known[part]
-    return True
-
-
-def _at(obj: Any, *path: str) -> Any:
-    for part in path:
-        obj = obj.get(part) if isinstance(obj, dict) else None
-    return obj

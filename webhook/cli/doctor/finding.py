@@ -18,4 +18,10 @@ class Finding(msgspec.Struct, frozen=True):
     """What to do about it; a command or a manifest where there is one."""
 
 
+def unseen(area: str, what: str) -> Finding:
+    """Of what the caller has no right to see: whether it is there, nobody has said."""
+    fix = "run doctor with more rights, such as those of cluster-admin"
+    return Finding(area, "unknown", f"you may not see {what}", fix)
+
+
 APPLY = "kubectl apply -k manifests/ (or the overlay that is yours)"

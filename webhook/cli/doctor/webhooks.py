@@ -111,12 +111,14 @@ def certificates(
     hooks: Sequence[Mapping[str, Any]],
     secret: Mapping[str, str] | None,
     *,
+    seen: bool = True,
     name: str,
     host: str,
     namespace: str,
     self_managed: bool,
 ) -> Iterator[Finding]:
-    """The caBundle of every webhook, and the serving certificate in Secret `name`."""
+    """The caBundle of every webhook, and the serving certificate in Secret `name`, if it may be
+    seen."""
     fix = _RESTART.format(namespace) if self_managed else "check what injects the caBundle"
     bundles = {hook.get("clientConfig", {}).get("caBundle") or "" for hook in hooks}
     if "" in bundles:
@@ -133,10 +135,12 @@ def certificates(
         yield from _lasting("the CA in caBundle", ca, now, fix)
     if len(cas) < len(bundles):
         yield Finding("certificates", "wrong", "a caBundle is not PEM in base64", fix)
+    if not seen:
+        return
     served = _decoded((secret or {}).get("tls.crt", ""))
     if not served:
         what = f"there is no serving certificate in Secret {namespace}/{name}"
-        made = "no guard has created one yet: is one running, with all its rights?"
+        made = f"kubectl logs -n {namespace} deployment/conversion-guard says why none was created"
         how = made if self_managed else "see docs/install.md for what creates it"
         yield Finding("certificates", "wrong", what, how)
         return
