@@ -9,7 +9,6 @@ of 1,500 a second.
 
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from tests.bench_inventory import lasting, latencies, p99
-from tests.bench_server import ROUNDS, load, script, snapshot
+from tests.bench_server import ROUNDS, Server, load, snapshot
 from tests.cases import BASE, NAMESPACE, review_of
 from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET
@@ -33,8 +32,8 @@ WANTED = 1500
 
 
 def main() -> int:
-    if not shutil.which("wrk") or not hasattr(os, "sched_setaffinity"):
-        sys.exit("bench: needs Linux and wrk (Debian package wrk)")
+    if not hasattr(os, "sched_setaffinity"):
+        sys.exit("bench: needs Linux")
     with Bed() as bed, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bed.install_crds(OWN_CRDS)
@@ -49,8 +48,8 @@ def main() -> int:
         audience = ["--audience", "conversion-guard"]
         token = bed.kubectl("create", "token", "vendor", *audience, check=True).stdout.strip()
         (folder / "snapshot.yaml").write_bytes(snapshot())
-        (folder / "review.lua").write_text(script())
-        (folder / "check.lua").write_text(_check(token))
+        (folder / "review.json").write_bytes(_REVIEW)
+        (folder / "check.json").write_text(json.dumps(_PVC))
         api = {"enabled": True, "listen": "127.0.0.1:0", "ratePerUser": 1e9}
         settings = {
             "snapshots": [str(folder / "snapshot.yaml")],
@@ -60,13 +59,20 @@ def main() -> int:
         with running(folder, settings) as guard:
             with guard.client() as client:
                 eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
+            pid = guard.process.pid
+            os.sched_setaffinity(pid, {0})
             doors = {
-                "POST /validate": (f"{guard.url}/validate?timeout=5s", folder / "review.lua"),
-                "POST /api/v1/check": (f"{guard.api_url}/api/v1/check", folder / "check.lua"),
+                "POST /validate": (f"{guard.url}/validate?timeout=5s", "review.json", ""),
+                "POST /api/v1/check": (
+                    f"{guard.api_url}/api/v1/check",
+                    "check.json",
+                    f"Authorization: Bearer {token}",
+                ),
             }
             rates: dict[str, list[float]] = {door: [] for door in doors}
-            for door, (url, lua) in list(doors.items()) * ROUNDS:
-                rates[door].append(load(guard.process.pid, url, lua))
+            for door, (url, body, header) in list(doors.items()) * ROUNDS:
+                at = Server(pid, url, guard.ca_file)
+                rates[door].append(load(at, folder / body, header=header, expect="{").rate)
             alone = latencies(guard, _REVIEW, lasting(5))
             with _lists(guard, token):
                 beside = latencies(guard, _REVIEW, lasting(5))
@@ -105,12 +111,6 @@ def _lists(guard: Guard, token: str) -> Iterator[None]:
 
 def _headers(token: str) -> dict[str, str]:
     return {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-
-
-def _check(token: str) -> str:
-    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in _headers(token).items()]
-    body = json.dumps(_PVC)
-    return "\n".join(['wrk.method = "POST"', *lines, f"wrk.body = [=[{body}]=]", ""])
 
 
 if __name__ == "__main__":

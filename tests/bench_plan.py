@@ -43,6 +43,8 @@ def main() -> int:
         spec = {"targetNamespace": TARGET, "vms": [{"id": vm.moref} for vm in vms]}
         plan = merged(BASE["Plan"], {"spec": spec})
         create(bed, [plan])
+        with bed.api.client() as client:
+            set_status(client, plan, BASE["Ready"]["status"])
         settings = {"snapshots": [str(snapshot)], "kubeconfig": str(bed.kubeconfig())}
         with running(folder, settings) as guard, guard.client() as client, bed.api.client() as api:
             eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")

@@ -3,20 +3,24 @@
 The p99 of reviews in a crowd, against the p99 without it: 200 slow clients send a byte a second of
 headers or of a body, or a body without end, and come again when they are cut; 1,000 connections are
 idle. Rounds alternate, so that a machine whose speed drifts drifts for both. Then the time until an
-unfinished request is cut, against its limit. Exit code 1 if the median of the first is above 2, or
-one of the second below 0.95 or above 1.2.
+unfinished request is cut, against its limit; and the memory of guards of their own, against what
+they may take: 100 clients that hold large bodies, 1,000 idle connections at /metrics, and what
+200,000 reviews leave behind. Exit code 1 if the median of the first is above 2, one of the second
+below 0.95 or above 1.2, or one of the last above 1.
 """
 
 import asyncio
 import contextlib
+import itertools
 import json
+import re
 import resource
 import ssl
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -27,10 +31,15 @@ from tests.bench_server import snapshot
 from tests.cases import BASE, review_of
 from tests.guard import Guard, running
 from webhook.server import connection, https
+from webhook.server.bodies import LARGEST
 
 SLOW, IDLE, ROUNDS, REVIEWS = 200, 1000, 5, 1500
 LIMIT = 2.0
 SOONEST, LATEST = 0.95, 1.2
+HOLDING, SCRAPING, MEMORY = 100, 1000, 256 * 2**20
+FIRST, ALL, GROWTH = 25_000, 200_000, 5 * 2**20
+"""Reviews after which memory is looked at, and the bytes that it may have grown between."""
+CONNECTIONS = 8
 
 _HEADERS = b"POST /validate HTTP/1.1\r\nx-slow: "
 _POST = b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -52,6 +61,10 @@ def main() -> int:
         settings = {"snapshots": [str(folder / "snapshot.yaml")]}
         with running(folder, settings) as guard:
             short = [*asyncio.run(_compare(guard)), *asyncio.run(_cut(guard))]
+        print(f"{'memory of':>31} {'at most':>10} {'ratio':>7}")
+        for measure in (_held, _scraped, _grown):
+            with running(folder, settings) as guard:
+                short += asyncio.run(measure(guard))
     for what in short:
         print(f"bench-slow: failed: {what}", file=sys.stderr)
     return int(bool(short))
@@ -89,6 +102,64 @@ async def _cut(guard: Guard) -> list[str]:
         if not SOONEST <= ratio <= LATEST:
             short.append(f"an unfinished {name} is cut after {ratio:.2f} of its limit")
     return short
+
+
+async def _held(guard: Guard) -> list[str]:
+    """The most that was taken while clients held large bodies."""
+    head = b"content-length: %d\r\n\r\n" % LARGEST
+    tls = guard.tls()
+    there = [await _connect(guard, tls) for _ in range(HOLDING)]
+    for _, writer in there:
+        writer.write(_POST + head + b" " * (LARGEST - 1))  # what isn't read waits here
+    await asyncio.gather(*(reader.read() for reader, _ in there), return_exceptions=True)
+    for _, writer in there:
+        writer.transport.abort()
+    return _against(f"{HOLDING} large bodies", guard.peak_memory(), MEMORY)
+
+
+async def _scraped(guard: Guard) -> list[str]:
+    """The most that was taken until idle connections at /metrics are closed; it waits for that."""
+    idle = [await asyncio.open_connection("127.0.0.1", guard.metrics_port) for _ in range(SCRAPING)]
+    await asyncio.gather(*(reader.read() for reader, _ in idle))
+    for _, writer in idle:
+        writer.close()
+    return _against(f"{SCRAPING} idle scrapers", guard.peak_memory(), MEMORY)
+
+
+async def _grown(guard: Guard) -> list[str]:
+    """What reviews leave behind, each of another object."""
+    tls, numbers = guard.tls(), itertools.count()
+    pairs = [await _connect(guard, tls) for _ in range(CONNECTIONS)]
+
+    async def until(enough: int) -> int:
+        await asyncio.gather(*(_reviews(*pair, numbers, enough) for pair in pairs))
+        return guard.memory()
+
+    before = await until(FIRST)
+    grown = await until(ALL) - before
+    for _, writer in pairs:
+        writer.transport.abort()
+    return _against(f"growth, {FIRST:,} to {ALL:,}", grown, GROWTH)
+
+
+async def _reviews(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, numbers: Iterator[int], enough: int
+) -> None:
+    whole = json.dumps(review_of(BASE["PersistentVolumeClaim"]))
+    while (number := next(numbers)) < enough:
+        body = whole.replace('"u-1"', f'"u-{number}"').encode()
+        writer.write(_POST + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        head = await reader.readuntil(b"\r\n\r\n")
+        (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+        answer = await reader.readexactly(int(length))
+        assert b'"allowed":true' in answer, answer
+
+
+def _against(what: str, taken: int, limit: int) -> list[str]:
+    """A figure; what falls short."""
+    ratio = taken / limit
+    print(f"{what:>24} {taken / 2**20:>5.1f}M {limit / 2**20:>9.0f}M {ratio:>7.2f}")
+    return [f"{what}: {ratio:.2f} of what it may take"] if ratio > 1 else []
 
 
 async def _seconds(guard: Guard, sent: bytes | None) -> float:

@@ -24,9 +24,10 @@ from webhook.inventory.cluster import Followed
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
-from webhook.model.objects import Claim, KubeObject, Provider, User
+from webhook.model.forklift import Release
+from webhook.model.objects import Claim, KubeObject, Provider, Standing, Surroundings, User
 from webhook.model.review import Admitted, Review
-from webhook.model.vms import VirtualMachine
+from webhook.model.vms import Folder, VirtualMachine
 from webhook.rules import DEFAULTS, RULES
 from webhook.runtime.sources import policy
 from webhook.settings import Settings
@@ -35,6 +36,8 @@ FIXTURES = Path(__file__).parent / "fixtures"
 BASE: dict[str, dict[str, Any]] = msgspec.yaml.decode((FIXTURES / "base.yaml").read_bytes())
 RULE_IDS = [rule.id for rule in RULES]
 DEFAULT_IDS = [default.id for default in DEFAULTS]
+READY_PLAN = merged(BASE["Plan"], BASE["Ready"])
+"""The Plan of a Migration: Forklift has looked at it."""
 NAMESPACE, VSPHERE = "openshift-mtv", "vsphere-production"
 
 _RESOURCES = {
@@ -71,16 +74,26 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """The target namespace's label."""
     rights: tuple[str, ...] = ("get providers", "list persistentvolumeclaims")
     """What the caller may do."""
+    standing: dict[str, dict[str, Standing]] = {}
+    """What a Plan names, by the plural of its kind and its name: `absent` where it isn't here, but
+    a namespace is there."""
+    surroundings: list[dict[str, Any]] = []
+    """ResourceQuotas, LimitRanges and NetworkPolicies of the target namespace."""
+    forklift: str = "2.12.1"
+    """Its version; empty where that isn't known."""
     remote: list[str] = []
     """Names of openshift Providers with an address of their own."""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """One case as it is written."""
+
     why: str
     object: dict[str, Any]
     expect: Expect
     old_object: dict[str, Any] | None = None
     vsphere: dict[str, dict[str, Any]] = {}
+    folders: tuple[Folder, ...] = ()
     providers: dict[str, str] = {}
     cluster: Cluster | None = None
     settings: dict[str, Any] = {}
@@ -108,6 +121,7 @@ class FixedCluster:
             followed.plans.put(*objects.plan_type(msgspec.json.encode(plan)))
         for table in (followed.claims, followed.enforced, followed.plans):
             table.heard(None)
+        followed.release = Release.named(self._there.forklift) or Release()
         if self._there.enforce:
             followed.enforced.put("migrated-workloads", self._there.enforce)
         return followed
@@ -134,6 +148,15 @@ class FixedCluster:
     async def started(self, namespace: str, name: str) -> bool:
         return self._there.started
 
+    async def standing(self, kind: str, namespace: str, name: str) -> Standing:
+        usual: Standing = "there" if kind == "namespaces" else "absent"
+        return self._there.standing.get(kind, {}).get(name, usual)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        kinds = "ResourceQuota", "LimitRange", "NetworkPolicy"
+        there: Any = self._there.surroundings
+        return Surroundings(*(tuple(obj for obj in there if obj["kind"] == kind) for kind in kinds))
+
     async def mounted(self, namespace: str) -> dict[str, str]:
         return self._there.pods
 
@@ -154,6 +177,7 @@ class Case(msgspec.Struct):
     expect: Expect
     simulator: str | None
     api_server: str | None
+    folders: tuple[Folder, ...] = ()
 
     @property
     def id(self) -> str:
@@ -173,10 +197,11 @@ class Case(msgspec.Struct):
 
     def sources(self, now: Callable[[], float] = lambda: 0.0) -> Sources:
         """The case's vSphere as an inventory that is its own fresh read."""
-        index = Index(
+        vms = (
             msgspec.convert({"moref": moref, **vm}, VirtualMachine)
             for moref, vm in self.vms.items()
         )
+        index = Index(vms, self.folders)
         vsphere = ProviderInventory(Provider(NAMESPACE, VSPHERE), SnapshotReader(index))
         vsphere.vms = index
         vsphere.heard(None)
@@ -203,17 +228,22 @@ class Case(msgspec.Struct):
 
 
 def load(path: Path) -> Case:
-    file = msgspec.yaml.decode(path.read_bytes(), type=_File)
+    return case_of(msgspec.yaml.decode(path.read_bytes(), type=File), path)
+
+
+def case_of(file: File, path: Path) -> Case:
+    """`file`, which stands in `path`, merged over what every case starts from."""
     base = BASE[file.object["kind"]]
     there = file.cluster
     if there is not None:
         there.pvcs = [merged(BASE["PersistentVolumeClaim"], pvc) for pvc in there.pvcs]
-        there.plan = None if there.plan is None else merged(BASE["Plan"], there.plan)
+        there.plan = None if there.plan is None else merged(READY_PLAN, there.plan)
     return Case(
         path=path,
         object=merged(base, file.object),
         old=merged(base, file.old_object) if file.old_object else None,
         vms=merged(BASE["vsphere"], file.vsphere),
+        folders=file.folders,
         providers=file.providers,
         there=there,
         settings=file.settings,

@@ -34,6 +34,7 @@ SETTINGS = ROOT / "docs" / "settings.md"
 SHIPPED = ROOT / "webhook" / "cli" / "doctor" / "shipped.json"
 OPENAPI = ROOT / "docs" / "openapi.json"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
+_AGAIN = frozenset(rule.id for rule in RULES if rule.again and rule.action == "deny")
 _MADE = re.compile(r"(<!-- (\w+): [^>]*by `make fix`[^>]*-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -143,7 +144,8 @@ def _index() -> str:
     """A line a rule, from its docstring."""
     lines = ["| id | what holds | action |", "| --- | --- | --- |"]
     for rule in RULES:
-        lines.append(f"| [`{rule.id}`](#{rule.id}) | {_title(rule.id)} | {rule.action} |")
+        action = f"{rule.action}{'; at the Plan warn' if rule.id in _AGAIN else ''}"
+        lines.append(f"| [`{rule.id}`](#{rule.id}) | {_title(rule.id)} | {action} |")
     for default in DEFAULTS:
         action = "fills in" if default.on else "off"
         lines.append(f"| [`{default.id}`](#{default.id}) | {_title(default.id)} | {action} |")
@@ -159,7 +161,7 @@ def _parts(rule: str) -> tuple[str, dict[str, str]]:
     title, found = parts(rule)
     heads = ["Reads", "Fills"]
     if rule in _ACTIONS:
-        heads = ["Reads", "Asks", "Accepts", VERBS[_ACTIONS[rule]]]
+        heads = ["Reads", "Asks", "Accepts", VERBS[_ACTIONS[rule]], "Forklift"]
     if missing := [head for head in heads if head not in found]:
         raise SystemExit(f"{rule}: its docstring lacks {', '.join(missing)}")
     return title, found
@@ -174,7 +176,8 @@ def _reference() -> str:
             title, parts = _parts(rule)
             made.append(f"### `{rule}`\n\n{title}\n")
             if rule in _ACTIONS:
-                parts["Action"] = f"`{_ACTIONS[rule]}`, unless the settings say otherwise"
+                early = "; at the Plan `warn` at the most" if rule in _AGAIN else ""
+                parts["Action"] = f"`{_ACTIONS[rule]}`, unless the settings say otherwise{early}"
             else:
                 default = next(default for default in DEFAULTS if default.id == rule)
                 parts["On"] = "yes" if default.on else "no: `defaults: {" + rule + ": true}`"
@@ -197,6 +200,7 @@ def _shipped() -> str:
             *objects("self-managed/ca-bundle-role.yaml"),
         ],
         "own": objects("self-managed/role.yaml"),
+        "logins": objects("base/lease-role.yaml"),
         "api": objects("api/cluster-role.yaml"),
         "providers": objects("provider-namespace/role.yaml"),
     }

@@ -30,7 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak",
         action="store_true",
-        help="the long forms of tests/e2e/test_soak.py: `make soak`",
+        help="the long forms of tests/e2e/test_soak.py and test_faults.py: `make soak`",
+    )
+    parser.addoption(
+        "--seeds",
+        default="",
+        help="of the runs of tests/e2e/test_faults.py, as in `--seeds 1,2`; else new ones",
     )
 
 
@@ -70,7 +75,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(6, 2 * (os.cpu_count() or 1) + 1)
 
 
-LONGEST = "own", "forklift", "test_soak", "test_certificates", "test_serving"
+LONGEST = "own", "forklift", "test_soak", "test_faults", "test_certificates", "test_serving"
 """More than a minute each: begun first, so that no process is left with one of them at the end."""
 
 

@@ -83,6 +83,10 @@ class Guard:
         """The most that was ever resident, in bytes."""
         return self._status("VmHWM") * 1024
 
+    def memory(self) -> int:
+        """What is resident now, in bytes."""
+        return self._status("VmRSS") * 1024
+
     def threads(self) -> int:
         """How many there are now."""
         return self._status("Threads")

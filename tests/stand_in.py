@@ -32,6 +32,10 @@ class StandIn:
     """By path, before all else."""
     asked: list[str] = field(default_factory=list)
     """Every `METHOD /path`."""
+    forbidden: str = "nothing"
+    """What is part of each path that the guard has no right to."""
+    accepted: list[str] = field(default_factory=list)
+    """The Accept of each request."""
     broken: bool = False
     """Answers 500 to everything."""
     stuck: str = "nothing"
@@ -43,6 +47,8 @@ class StandIn:
     def answer(self, method: str, path: str, body: Any, selector: str = "") -> tuple[int, Any]:
         if self.broken:
             return 500, {}
+        if self.forbidden in path:
+            return 403, {}
         if path in self.objects:
             return 200, self.objects[path]
         if path.endswith("/tokenreviews"):
@@ -95,6 +101,7 @@ def standing_in(folder: Path) -> Iterator[StandIn]:
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
             state.asked.append(f"{self.command} {path}")
+            state.accepted.append(self.headers["accept"])
             if path.endswith(state.stuck):
                 self.close_connection = True
                 state.ended.wait()

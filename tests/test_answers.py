@@ -224,6 +224,9 @@ def _change(name: str, op: str, value: str | None) -> str:
     [
         ([_change("name", "assign", "new")], {"name": "new"}, True),
         ([_change("guest.ipAddress", "assign", None)], {"ip_address": ""}, True),
+        ([_change("config.keyId", "assign", "any")], {"encrypted": True}, True),
+        ([_change("config.keyId", "assign", None)], {"encrypted": False}, True),
+        ([_change("guest.toolsStatus", "assign", "toolsOk")], {"tools_status": "toolsOk"}, True),
         ([_change("config.uuid", "indirectRemove", None)], {"uuid": ""}, True),
         ([_change("config.hardware.device", "remove", None)], {"disks": ()}, True),
         ([_change("config.hardware.device[2000].backing", "assign", "x")], {}, False),

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, VSPHERE, Case, all_cases
+from tests.cases import BASE, NAMESPACE, READY_PLAN, VSPHERE, Case, all_cases
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from tests.stand_in import StandIn, standing_in
@@ -404,7 +404,7 @@ def _pvc(**change: Any) -> dict[str, Any]:
 
 
 WRONG = _pvc(metadata={"annotations": {DISK_SOURCE: "vm-disk-001.vmdk"}})
-PLAN = merged(BASE["Plan"], {"spec": {"targetNamespace": "vms"}})
+PLAN = merged(READY_PLAN, {"spec": {"targetNamespace": "vms"}})
 
 
 def test_the_answer_is_that_of_the_command(api: Api, tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ import jsonpatch
 import msgspec
 import pytest
 
-from tests.cases import BASE, Case, Cluster, Expect, all_cases, recorded
+from tests.cases import BASE, READY_PLAN, Case, Cluster, Expect, all_cases, recorded
 from webhook.cli.demo import merged
+from webhook.cli.verdicts import lines
 from webhook.engine.check import Candidate, Result, Results, check
 from webhook.engine.sources import Sources
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
+from webhook.model.keys import DISK_SOURCE, IN_SYNC, STORAGE_FIELD, VM_ID, VM_UUID, quoted
 
-PVC, PLAN, MIGRATION = BASE["PersistentVolumeClaim"], BASE["Plan"], BASE["Migration"]
+# The VM runs: what its PVCs' vendor says keeps the gate quiet about that.
+_SAYS = {"metadata": {"annotations": {IN_SYNC: "replication"}}}
+PVC = merged(BASE["PersistentVolumeClaim"], _SAYS)
+PLAN, MIGRATION = BASE["Plan"], BASE["Migration"]
 SECOND = merged(
     PVC,
     {
@@ -112,8 +116,34 @@ def test_pvcs_of_the_list_are_there_for_its_plan_and_its_migration() -> None:
     results = checked(MIGRATION, PLAN, SECOND, PVC)
     assert [result.verdict for result in results] == ["admitted"] * 4
     assert [result.findings for result in results] == [()] * 4
-    (note,) = results[0].notes
-    assert "count as bound" in note.message
+    bound, ready = results[0].notes
+    assert "count as bound" in bound.message
+    assert "counts as Ready" in ready.message
+
+
+def test_a_plan_with_a_status_counts_as_it_is() -> None:
+    blocked = merged(PLAN, {"status": {"conditions": []}})
+    migration, *_ = checked(MIGRATION, blocked, SECOND, PVC)
+    assert migration.verdict == "denied"
+    assert [found.rule for found in migration.findings] == ["migration-plan-ready"]
+
+
+def test_what_a_plan_names_may_be_in_the_list() -> None:
+    vm: Any = {"id": "vm-178", "luks": {"name": "keys"}, "instanceType": "large"}
+    plan = merged(PLAN, {"spec": {"vms": [vm]}})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}}
+    large: dict[str, Any] = {
+        "apiVersion": "instancetype.kubevirt.io/v1beta1",
+        "kind": "VirtualMachineClusterInstancetype",
+        "metadata": {"name": "large"},
+    }
+    there = Cluster()
+    migration, *_ = checked(MIGRATION, plan, SECOND, PVC, there=there)
+    found = {one.rule for one in migration.findings}
+    assert found == {"plan-luks-secret", "plan-instance-type"}
+    everything = MIGRATION, plan, SECOND, PVC, secret, large
+    migration, *_ = checked(*everything, there=there, namespace="openshift-mtv")
+    assert migration.findings == ()
 
 
 def test_a_disk_without_a_pvc_fails_the_migration() -> None:
@@ -179,7 +209,7 @@ def test_the_list_lies_over_the_cluster() -> None:
     bound = {"phase": "Bound", "capacity": {"storage": "20Gi"}}
     there = Cluster(
         pvcs=[merged(stale, {"status": {"phase": "Pending"}}), {**SECOND, "status": bound}],
-        plan=PLAN,
+        plan=READY_PLAN,
     )
     _, migration = checked(PVC, MIGRATION, there=there)
     (found,) = migration.findings
@@ -264,3 +294,39 @@ def test_each_object_is_told_once() -> None:
 
     checked(PVC, SECOND, PLAN, told=told)
     assert count == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "fix"),
+    [
+        ("10GB", 'write "10Gi" or "10G"'),
+        ("10 gb", 'write "10Gi" or "10G"'),
+        ("1.5TiB", 'write "1.5Ti" or "1.5T"'),
+        ("500kb", 'write "500Ki" or "500k"'),
+        ("1024 bytes", 'write "1024"'),
+        ("ten", 'write one such as "10Gi"'),
+        ("0", 'write one such as "10Gi"'),
+    ],
+)
+def test_a_size_that_the_api_server_refuses_is_reported(size: str, fix: str) -> None:
+    spec = {"resources": {"requests": {"storage": size}}}
+    (result,) = checked(merged(PVC, {"spec": spec}))
+    (found,) = result.findings
+    assert (result.verdict, found.rule, found.field) == ("denied", "object", STORAGE_FIELD)
+    assert f"the API server refuses it: {fix}" in found.message
+
+
+@pytest.mark.parametrize("size", ["20Gi", "21474836480", 21474836480, "2e10", "20.5Gi"])
+def test_a_size_that_it_takes_is_not(size: Any) -> None:
+    spec = {"resources": {"requests": {"storage": size}}}
+    (result,) = checked(merged(PVC, {"spec": spec}))
+    assert result.verdict == "admitted"
+
+
+def test_a_repair_shows_what_to_write() -> None:
+    bare = merged(PVC, {"metadata": {"annotations": {DISK_SOURCE: "disk-001.vmdk"}}})
+    (result,) = checked(bare)
+    assert lines(result)[1] == (
+        "  repair: add /metadata/annotations/forklift.konveyor.io~1disk-source "
+        '"[LocalDS_0] database/disk-001.vmdk"'
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, repaired, review_of
+from tests.cases import BASE, NAMESPACE, READY_PLAN, repaired, review_of
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
@@ -23,7 +23,7 @@ from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse
 from webhook.model.vms import Disk, VirtualMachine
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
-PLAN: dict[str, Any] = BASE["Plan"]
+PLAN: dict[str, Any] = READY_PLAN
 DATABASE = msgspec.convert({"moref": "vm-178", **BASE["vsphere"]["vm-178"]}, VirtualMachine)
 NOW = 10_000.0
 

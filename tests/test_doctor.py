@@ -1,17 +1,25 @@
 """What doctor makes of webhook configurations and certificates, without a cluster."""
 
+import asyncio
 import base64
 import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.cases import READY_PLAN
 from tests.check_project import SHIPPED
+from tests.stand_in import standing_in
 from webhook import tls
-from webhook.cli.doctor import webhooks
+from webhook.cli.demo import merged
+from webhook.cli.doctor import rights, webhooks
+from webhook.cli.doctor.finding import Finding
+from webhook.cluster import Cluster, LiveReader
 
 KIND = "ValidatingWebhookConfiguration"
 HOOKS = json.loads(SHIPPED.read_text())["webhooks"][KIND]
@@ -85,3 +93,34 @@ def test_a_certificate_is_told_with_its_days(age: int, names: list[str], says: s
     wrong = [one.what for one in found if one.state != "good"]
     assert bool(wrong) == bool(says)
     assert all(says in what for what in wrong[:1]), wrong
+
+
+def test_luks_secrets_that_may_not_be_looked_up_are_told_with_the_role(tmp_path: Path) -> None:
+    guard = rights.account("guards")
+
+    def plan(namespace: str, **spec: Any) -> Any:
+        vms = [{"id": "vm-1", "luks": {"name": "keys"}}]
+        return merged(
+            READY_PLAN, {"metadata": {"namespace": namespace}, "spec": {"vms": vms, **spec}}
+        )
+
+    async def told(plans: list[Any]) -> list[Finding]:
+        async with Cluster.open(api.kubeconfig) as cluster:
+            reader = LiveReader()
+            reader.cluster = cluster
+            return [finding async for finding in rights.luks(reader, guard, plans, "guards")]
+
+    with standing_in(tmp_path) as api:
+        api.rights = {guard.username: ["get secrets known *"]}
+        quiet = [plan("known"), plan("cold", type="cold"), plan("odd", vms="x"), READY_PLAN]
+        assert asyncio.run(told(quiet)) == []
+        (finding,) = asyncio.run(told([*quiet, plan("other"), plan("other")]))
+    assert finding.state == "note"
+    assert "namespace other" in finding.what
+    printed = finding.fix.partition("<<'END'\n")[2].removesuffix("END")
+    role, binding = yaml.safe_load_all(printed)
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+    assert (role["metadata"]["namespace"], binding["subjects"][0]["namespace"]) == (
+        "other",
+        "guards",
+    )

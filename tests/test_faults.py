@@ -16,7 +16,7 @@ from webhook.engine.sources import Sources
 from webhook.errors import ReviewMalformed
 from webhook.metrics import Metrics
 from webhook.model.review import parse
-from webhook.server import app as server
+from webhook.server.app import Admission
 from webhook.server.bodies import App, Message, Scope
 
 RULES = (
@@ -125,7 +125,7 @@ def _each(case: Case, path: str, fault: Callable[[], BaseException]) -> Iterator
         while more:
             asked = Asked(nth if inside else -1, fault)
             sources, sent = _sources(case, asked), list[Message]()
-            app = server.app(lambda: sources, Metrics())  # noqa: B023
+            app = Admission(lambda: sources, Metrics())  # noqa: B023
             call = Interrupted(_called(app, path, review, sent), -1 if inside else nth, fault)
 
             async def run() -> None:

@@ -1,5 +1,6 @@
 """The shipped manifests against the code that they run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import msgspec
 import pytest
 
 from webhook import __version__
+from webhook.engine.policy import PastConversion
+from webhook.model import marks
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings, TlsSettings, load
@@ -31,9 +34,10 @@ def test_a_webhook_is_called_for_what_it_can_judge_and_for_nothing_else(config: 
         "plan.conversion-guard.io": ("forklift.konveyor.io", "v1beta1", "plans"),
         "migration.conversion-guard.io": ("forklift.konveyor.io", "v1beta1", "migrations"),
         "conversion.conversion-guard.io": ("forklift.konveyor.io", "v1beta1", "conversions"),
+        "pvc-warn.conversion-guard.io": ("", "v1", "persistentvolumeclaims"),
     }
     names = [hook["name"] for hook in config["webhooks"]]
-    wanted = list(resources)[: 2 if config is MUTATING else 4]
+    wanted = list(resources)[: 2 if config is MUTATING else 5]
     assert names == wanted, "only PVCs and Plans have defaults"
     for hook in config["webhooks"]:
         group, version, resource = resources[hook["name"]]
@@ -50,16 +54,20 @@ def test_a_webhook_is_called_for_what_it_can_judge_and_for_nothing_else(config: 
         assert set(exempt["values"]) == {"conversion-guard", "kube-system"}
 
 
-def test_both_are_called_under_the_same_conditions() -> None:
+def test_both_are_called_for_the_same_and_one_only_where_something_may_need_repair() -> None:
     for one, other in zip(MUTATING["webhooks"], VALIDATING["webhooks"][:2], strict=True):
-        assert one["matchConditions"] == other["matchConditions"]
+        *same, repair = one["matchConditions"]
+        assert same == other["matchConditions"]
+        assert repair["name"] == "may-need-repair"
 
 
 def test_validation_fails_closed_and_mutation_open() -> None:
     for hook in VALIDATING["webhooks"]:
-        # Warm and cold Migrations can't be told from conversions: they must not be stopped.
-        policy = "Ignore" if hook["name"].startswith("migration.") else "Fail"
-        assert (hook["failurePolicy"], hook["timeoutSeconds"]) == (policy, 5)
+        # Warm and cold Migrations can't be told from conversions: they must not be stopped. What is
+        # only warned of must not, either.
+        policies = {"migration": ("Ignore", 5), "pvc-warn": ("Ignore", 2)}
+        expected = policies.get(hook["name"].partition(".")[0], ("Fail", 5))
+        assert (hook["failurePolicy"], hook["timeoutSeconds"]) == expected
         assert hook["clientConfig"]["service"]["path"] == "/validate"
     for hook in MUTATING["webhooks"]:
         assert (hook["failurePolicy"], hook["timeoutSeconds"]) == ("Ignore", 3)
@@ -77,6 +85,23 @@ def test_the_conditions_name_the_keys_of_the_code(config: Any) -> None:
     for condition in conditions[:2]:
         for key in (VM_ID, VM_UUID, DISK_SOURCE):
             assert f"'{key}'" in condition["expression"], condition["name"]
+
+
+@both
+def test_the_conditions_have_the_marks_of_the_code(config: Any) -> None:
+    """A copy is created also while the guard is down, whatever the engine takes for one."""
+    past = PastConversion()
+    wanted = {marks.BOUND, *past.owner_kinds, *past.annotations, *past.labels}
+    expressions = [
+        condition["expression"]
+        for hook in config["webhooks"]
+        for condition in hook["matchConditions"]
+        if "past-its-conversion" in condition["name"]
+    ]
+    assert len(expressions) == (1 if config is MUTATING else 2)
+    for expression in expressions:
+        found = set(re.findall(r"'([^']+)'", expression)) - {VM_ID, VM_UUID, DISK_SOURCE}
+        assert found == wanted
 
 
 def test_the_deployment_runs_the_server_as_it_is_by_default() -> None:

@@ -13,8 +13,10 @@ from webhook.cli.demo import merged
 from webhook.cluster import Cluster, LiveReader, Picture, found_in, reach
 from webhook.cluster.providers import ProviderSpec
 from webhook.errors import ClusterUnreachable, NameInvalid
+from webhook.inventory.cluster import Referent
 from webhook.model.keys import VM_ID, VM_UUID
 from webhook.model.objects import User
+from webhook.model.shape import mapping
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +37,9 @@ async def test_no_name_asks_for_another_namespaces_objects(tmp_path: Path) -> No
             for trick in TRICKS:
                 assert await reader.plan("team-a", trick) is None
                 assert await reader.plan(trick, "plan") is None
-                for ask in (reader.claims, reader.mounted):
+                assert await reader.standing("secrets", "team-a", trick) == "absent"
+                assert await reader.standing("secrets", trick, "keys") == "absent"
+                for ask in (reader.claims, reader.mounted, reader.surroundings):
                     with pytest.raises(NameInvalid):
                         await ask(trick)
                 with pytest.raises(NameInvalid):
@@ -70,6 +74,55 @@ async def test_siblings_are_those_with_just_these_labels(tmp_path: Path) -> None
         assert len(api.asked) == asked
 
 
+async def test_of_what_is_named_only_the_metadata_is_asked_for(tmp_path: Path) -> None:
+    with standing_in(tmp_path) as api:
+        api.objects = {
+            "/api/v1/namespaces/team/secrets/keys": {"metadata": {"name": "keys"}},
+            "/api/v1/namespaces/team": {"metadata": {"deletionTimestamp": "2026-11-24T00:00:00Z"}},
+            _INSTANCE_TYPE: {"metadata": {"name": "large"}},
+        }
+        async with Cluster.open(api.kubeconfig) as cluster:
+            reader = LiveReader()
+            reader.cluster = cluster
+            assert await reader.standing("secrets", "team", "keys") == "there"
+            assert await reader.standing("namespaces", "", "team") == "ending"
+            kind: Referent = "virtualmachineclusterinstancetypes"
+            assert await reader.standing(kind, "", "large") == "there"
+        assert all("as=PartialObjectMetadata" in accept for accept in api.accepted)
+        assert len(api.accepted) == 3
+
+
+_INSTANCE_TYPE = "/apis/instancetype.kubevirt.io/v1beta1/virtualmachineclusterinstancetypes/large"
+
+
+async def test_what_may_not_be_looked_up_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with standing_in(tmp_path) as api:
+        api.forbidden = "/secrets/"
+        async with Cluster.open(api.kubeconfig) as cluster:
+            reader = LiveReader()
+            reader.cluster = cluster
+            for name in ("keys", "others"):
+                assert await reader.standing("secrets", "team", name) == "unknown"
+    (said,) = caplog.messages
+    assert said.startswith("what a Plan names is not looked up: the API server answers 403")
+
+
+async def test_what_the_guard_is_not_given_the_right_to_is_left_out(tmp_path: Path) -> None:
+    with standing_in(tmp_path) as api:
+        place = "/api/v1/namespaces/team"
+        quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
+        api.objects = {f"{place}/resourcequotas": {"items": [quota]}}
+        api.forbidden = "/networkpolicies"
+        async with Cluster.open(api.kubeconfig) as cluster:
+            reader = LiveReader()
+            reader.cluster = cluster
+            found = await reader.surroundings("team")
+    assert [mapping(one["spec"])["hard"] for one in found.quotas] == [{"pods": "1"}]
+    assert (found.limits, found.policies) == ((), ())
+
+
 @pytest.mark.parametrize("answer", [b"{", b"null", b"[]", b'"\xff"', b"[" * 5000])
 async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, answer: bytes) -> None:
     with standing_in(tmp_path) as api:
@@ -81,6 +134,8 @@ async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, answer: byt
                 reader.claims("team"),
                 reader.siblings("team", "vm-1", "u-1"),
                 reader.mounted("team"),
+                reader.standing("secrets", "team", "keys"),
+                reader.surroundings("team"),
                 reader.plan("team", "plan"),
                 reader.started("team", "plan"),
                 reader.user("token", "audience"),

@@ -79,7 +79,7 @@ class TestNames:
         ("name", "file"),
         [
             ("Bücher-Büro 数据库", "[Speicher Süd] Bücher-Büro 数据库/Bücher.vmdk"),
-            ("x" * 80, f"[ds] {'x' * 80}/{'y' * 150}.vmdk"),
+            ("X" * 80, f"[ds] {'X' * 80}/{'y' * 150}.vmdk"),
             ("a [b] c", "[ds [old] (1)] a [b] c/d [1].vmdk"),
             ("%2fslash%25", "[ds] %2fslash%25/disk.vmdk"),
         ],

@@ -72,7 +72,7 @@ class TestAdvice:
 
     MISSING = pvc(uuid=None)
 
-    @pytest.mark.parametrize("obj", [MISSING, pvc(uuid="114a3242-5e8a-0d2f-6b0c-1f2e3d4c5b6a")])
+    @pytest.mark.parametrize("obj", [MISSING, pvc(uuid="42320000-0000-4000-8000-000000000000")])
     def test_two_vcenters_have_the_moref(self, obj: dict[str, Any]) -> None:
         vcenters = Vcenter("a", SAME_MOREF), Vcenter("b", DATABASE)
         told = messages(judged(obj, *vcenters, trust_network=True))

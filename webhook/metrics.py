@@ -1,21 +1,30 @@
 """Metrics: the only importer of prometheus_client."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import product
+from itertools import accumulate, product
 from typing import Literal, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
+    disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from webhook import __version__
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for each, which nobody asks for
 
 # From a review that only reads memory to one that waits for vSphere until its deadline.
 _SECONDS = (5e-6, 2e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0)
@@ -33,118 +42,145 @@ class ProviderReport(NamedTuple):
     """By kind and result."""
 
 
+class _Counts(Collector):
+    """A counter by its labels' values. A review adds to some of them: plain numbers, which only the
+    event loop changes, and which a scrape copies at once."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, text: str, *labels: str) -> None:
+        self._name, self._text, self._labels = f"conversion_guard_{name}", text, labels
+        self._counts: dict[tuple[str, ...], int] = {}
+        registry.register(self)
+
+    def add(self, *values: str, by: int = 1) -> None:
+        """By 0, too: so that the first one counts as a rise."""
+        self._counts[values] = self._counts.get(values, 0) + by
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for values, count in list(self._counts.items()):
+            family.add_metric(values, count)
+        yield family
+
+
+class _Durations(Collector):
+    """A histogram by door, likewise."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._doors: dict[str, tuple[list[int], list[float]]] = {}
+        """How many fell under each bound and none below it, and the sum."""
+        registry.register(self)
+
+    def add(self, door: str, seconds: float) -> None:
+        if (known := self._doors.get(door)) is None:
+            known = self._doors[door] = [0] * (len(_SECONDS) + 1), [0.0]
+        counts, total = known
+        counts[bisect_left(_SECONDS, seconds)] += 1
+        total[0] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "conversion_guard_review_duration_seconds",
+            "Time from the complete body to the answer",
+            labels=("door",),
+        )
+        bounds = [*map(floatToGoString, _SECONDS), "+Inf"]
+        for door, (counts, total) in list(self._doors.items()):
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric((door,), buckets, total[0])
+        yield family
+
+
 class Metrics:
     """What a platform team scrapes; the names are an interface. Every label is of a closed set, but
     the names of providers: no caller can add series."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._reviews = Counter(
-            "conversion_guard_reviews",
+        self.registry = registry = CollectorRegistry()
+        self._reviews = _Counts(
+            registry,
+            "reviews",
             "AdmissionReviews answered",
-            ("door", "kind", "operation", "verdict"),
-            registry=self.registry,
+            *("door", "kind", "operation", "verdict"),
         )
-        self._seconds = Histogram(
-            "conversion_guard_review_duration_seconds",
-            "Time from the complete body to the answer",
-            ("door",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._reloads = Counter(
-            "conversion_guard_settings_reloads",
+        self._seconds = _Durations(registry)
+        self._reloads = _Counts(
+            registry,
+            "settings_reloads",
             "Reloads of the settings file; after a failed one the old settings stay in force",
-            ("result",),
-            registry=self.registry,
+            "result",
         )
-        self._loads = Counter(
-            "conversion_guard_certificate_loads",
+        self._loads = _Counts(
+            registry,
+            "certificate_loads",
             "Loads of the serving certificate; after a failed one the old certificate stays",
-            ("result",),
-            registry=self.registry,
+            "result",
         )
-        self._findings = Counter(
-            "conversion_guard_findings",
-            "Findings of the rules, by the action taken",
-            ("rule", "action"),
-            registry=self.registry,
+        self._findings = _Counts(
+            registry, "findings", "Findings of the rules, by the action taken", "rule", "action"
         )
-        self._repairs = Counter(
-            "conversion_guard_repairs",
+        self._repairs = _Counts(
+            registry,
+            "repairs",
             "Objects that a default has filled in, dry runs included",
-            ("default",),
-            registry=self.registry,
+            "default",
         )
-        self._undecided = Counter(
-            "conversion_guard_undecided",
+        self._undecided = _Counts(
+            registry,
+            "undecided",
             "Undecided reviews, including those that the policy admits",
-            ("cause",),
-            registry=self.registry,
+            "cause",
         )
-        self._skipped = Counter(
-            "conversion_guard_skipped",
-            "PVCs that are skipped because no vendor made them",
-            ("reason",),
-            registry=self.registry,
+        self._skipped = _Counts(
+            registry, "skipped", "PVCs that are skipped because no vendor made them", "reason"
         )
-        self._refused = Counter(
-            "conversion_guard_refused_requests",
+        self._refused = _Counts(
+            registry,
+            "refused_requests",
             "Requests without a review, or from a client that may not send one",
-            ("code",),
-            registry=self.registry,
+            "code",
         )
-        self._events = Counter(
-            "conversion_guard_events",
+        self._events = _Counts(
+            registry,
+            "events",
             "Events on Plans: sent, spared (a repeat, or too many) or failed",
-            ("result",),
-            registry=self.registry,
+            "result",
         )
-        self._api = Counter(
-            "conversion_guard_api_requests",
+        self._api = _Counts(
+            registry,
+            "api_requests",
             "Requests to the REST API, by route; empty: refused before routing",
-            ("route", "code"),
-            registry=self.registry,
+            *("route", "code"),
         )
-        self._restarts = Counter(
+        self._restarts = Counter(  # what follows vSphere counts from a thread of its own
             "conversion_guard_part_restarts",
             "Ends of a part of the guard, each of which began anew",
             ("part",),
-            registry=self.registry,
+            registry=registry,
         )
         for result in ("ok", "failed"):
-            self._reloads.labels(result)
-            self._loads.labels(result)
+            self._reloads.add(result, by=0)
+            self._loads.add(result, by=0)
         for result in ("sent", "spared", "failed"):
-            self._events.labels(result)
-        build = Gauge(
-            "conversion_guard_build_info", "Always 1", ("version",), registry=self.registry
-        )
+            self._events.add(result, by=0)
+        build = Gauge("conversion_guard_build_info", "Always 1", ("version",), registry=registry)
         build.labels(__version__).set(1)
-        ProcessCollector(registry=self.registry)
-        self._children: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
+        ProcessCollector(registry=registry)
 
     def reviewed(self, door: str, kind: str, operation: str, verdict: str, seconds: float) -> None:
         """Count one answer."""
-        labels = door, kind, operation, verdict
-        counters = self._children.get(labels)
-        if counters is None:  # looking one up by its labels costs more than counting
-            counters = self._reviews.labels(*labels), self._seconds.labels(door)
-            self._children[labels] = counters
-        reviews, durations = counters
-        reviews.inc()
-        durations.observe(seconds)
+        self._reviews.add(door, kind, operation, verdict)
+        self._seconds.add(door, seconds)
 
     def expect(self, kinds: Iterable[str], causes: Iterable[str], reasons: Iterable[str]) -> None:
         """Show each of these at 0, so that the first one counts as a rise."""
         for kind, operation, verdict in product(
             kinds, ("CREATE", "UPDATE"), ("admitted", "denied")
         ):
-            self._reviews.labels("validate", kind, operation, verdict)
+            self._reviews.add("validate", kind, operation, verdict, by=0)
         for cause in causes:
-            self._undecided.labels(cause)
+            self._undecided.add(cause, by=0)
         for reason in reasons:
-            self._skipped.labels(reason)
+            self._skipped.add(reason, by=0)
 
     def expect_parts(self, parts: Iterable[str]) -> None:
         """Show each of these at 0."""
@@ -157,36 +193,36 @@ class Metrics:
 
     def found(self, rule: str, action: str) -> None:
         """Count one finding."""
-        self._findings.labels(rule, action).inc()
+        self._findings.add(rule, action)
 
     def expect_repairs(self, defaults: Iterable[str]) -> None:
         """Show each of these at 0."""
         for default in defaults:
-            self._repairs.labels(default)
+            self._repairs.add(default, by=0)
 
     def repaired(self, default: str) -> None:
         """Count an object that a default has filled in."""
-        self._repairs.labels(default).inc()
+        self._repairs.add(default)
 
     def undecided(self, cause: str) -> None:
         """Count a review whose facts could not be had."""
-        self._undecided.labels(cause).inc()
+        self._undecided.add(cause)
 
     def skipped(self, reason: str) -> None:
         """Count a PVC that is none of a vendor's."""
-        self._skipped.labels(reason).inc()
+        self._skipped.add(reason)
 
     def refused(self, code: int) -> None:
         """Count a request that got an HTTP error."""
-        self._refused.labels(str(code)).inc()
+        self._refused.add(str(code))
 
     def event(self, result: Literal["sent", "spared", "failed"]) -> None:
         """Count an Event on a Plan."""
-        self._events.labels(result).inc()
+        self._events.add(result)
 
     def called(self, route: str, code: int) -> None:
         """Count a request to the REST API; `route` is its template, never what a caller wrote."""
-        self._api.labels(route, str(code)).inc()
+        self._api.add(route, str(code))
 
     def watch(
         self,
@@ -205,7 +241,7 @@ class Metrics:
 
     def reloaded(self, ok: bool) -> None:
         """Count a change of the settings file."""
-        self._reloads.labels("ok" if ok else "failed").inc()
+        self._reloads.add("ok" if ok else "failed")
 
     def certificate(self, not_after: Callable[[], float], left: Callable[[], float]) -> None:
         """Show when the served certificate expires (Unix time) and the seconds until then."""
@@ -218,7 +254,7 @@ class Metrics:
 
     def certificate_loaded(self, *, ok: bool) -> None:
         """Count a certificate put into service, or a look for one that failed."""
-        self._loads.labels("ok" if ok else "failed").inc()
+        self._loads.add("ok" if ok else "failed")
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """What a scrape gets, and its media type: the best of those that `accept` names."""

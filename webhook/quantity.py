@@ -17,6 +17,20 @@ _MOST = Decimal(2**63 - 1)
 _LEAST = Decimal("1e-9")
 
 
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtpe])?i?b?(?:ytes)?\s*", re.ASCII | re.IGNORECASE)
+
+
+def near(text: str) -> tuple[str, ...]:
+    """What a size that is no quantity may mean: `10GB` -> `10Gi`, `10G`; empty if nothing."""
+    size = _SIZE.fullmatch(text)
+    if size is None or not float(size[1]):
+        return ()
+    number, unit = size.groups()
+    if unit is None:
+        return (number,)
+    return f"{number}{unit.upper()}i", f"{number}{'k' if unit in 'kK' else unit.upper()}"
+
+
 @lru_cache(maxsize=1024)  # a vendor's PVCs come in a few sizes
 def parse(text: str) -> Decimal | None:
     """The number of `text` (`100Gi`, `1e3`, `0.5`, `1500m`) as the API server takes it: exact, but

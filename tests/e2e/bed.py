@@ -8,6 +8,7 @@ import copy
 import csv
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -505,7 +506,7 @@ def path_of(obj: Mapping[str, Any]) -> str:
     version, namespace = obj["apiVersion"], obj["metadata"].get("namespace")
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     place = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{place}/{obj['kind'].lower()}s"
+    return f"{root}{place}/{re.sub('y$', 'ie', obj['kind'].lower())}s"
 
 
 def set_status(client: httpx.Client, obj: Mapping[str, Any], status: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.cases import NAMESPACE, VSPHERE
 from tests.e2e.bed import Bed
 from tests.e2e.parts import Parts, parts
-from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World, forklifts_crds
+from tests.e2e.world import KUBEVIRTS_CRDS, MANIFESTS, OWN_CRDS, TARGET, World, forklifts_crds
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,12 @@ def crds(request: pytest.FixtureRequest) -> Path:
 def world(programs: Parts, crds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with Bed(vcsims=1, programs=programs) as bed:
         bed.install_crds(crds)
+        bed.install_crds(KUBEVIRTS_CRDS)
         for namespace in (NAMESPACE, TARGET):
             bed.kubectl("create", "namespace", namespace, check=True)
         # The rights of the guard's own service account, as shipped, and no more.
-        bed.kubectl("apply", "-f", str(MANIFESTS / "base" / "cluster-role.yaml"), check=True)
+        for folder in ("base", "surroundings"):
+            bed.kubectl("apply", "-f", str(MANIFESTS / folder / "cluster-role.yaml"), check=True)
         bed.kubectl("apply", "-k", str(MANIFESTS / "provider-namespace"), check=True)
         yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
 

@@ -67,6 +67,8 @@ _RECIPES = {
     "vcsim": _Recipe("vcsim", ".", "half a minute"),
     "forklift": _Recipe("forklift", ".", "some seconds"),  # its compare, and nothing else of it
     "govmomi-read": _Recipe("vcsim", "./read", "some seconds"),  # for a benchmark only
+    "go-webhook": _Recipe("go-webhook", ".", "2 minutes"),  # likewise
+    "load": _Recipe("go-webhook", "./load", "some seconds"),  # likewise
 }
 _DOWNLOADS = {"etcd": "half a minute", "kube-apiserver": "a minute"}
 """What takes longer than some seconds; kubectl's are the API server's."""

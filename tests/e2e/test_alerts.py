@@ -28,7 +28,7 @@ from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
 from webhook.metrics import Metrics
-from webhook.server import app as server
+from webhook.server.app import Admission
 
 pytestmark = pytest.mark.e2e
 
@@ -146,7 +146,7 @@ def test_a_fault_of_its_own() -> None:
     metrics = Metrics()
     clock = iter([0.0])
     sources = Sources(Inventory([]), Policy(), lambda: next(clock))
-    app = server.app(lambda: sources, metrics)
+    app = Admission(lambda: sources, metrics)
 
     async def judged() -> None:
         transport = ASGITransport(app)

@@ -150,6 +150,8 @@ FAULTS: list[tuple[str, str, str, Any, str, str]] = [
     ("clusterrolebinding", OWN, "", None, "rights", "may not in the whole cluster: list pers"),
     ("rolebinding", TLS, OWN, None, "rights",
      f"may not in namespace {OWN}: get secrets {TLS}, update secrets {TLS}, create secrets"),
+    ("rolebinding", f"{OWN}-leases", OWN, None, "rights",
+     f"may not in namespace {OWN}: get leases.coordination.k8s.io, create leases."),
     ("rolebinding", OWN, NAMESPACE, None, "rights",
      f"may not in namespace {NAMESPACE}: list providers.forklift.konveyor.io"),
     ("crd", "migrations.forklift.konveyor.io", "",

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import GUARD
+from tests.e2e.bed import GUARD, Bed
 from tests.e2e.test_providers import becomes, kubectl
 from tests.e2e.world import TARGET, World, pvc
 from tests.proxy import Proxy, proxy
@@ -51,15 +51,20 @@ async def following(kubeconfig: Path) -> AsyncIterator[tuple[Followed, LiveReade
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def by(between: Proxy, bed: Bed, folder: Path, user: str = GUARD) -> Path:
+    """A kubeconfig of `user` in `folder`, to go by a proxy in front of the API server."""
+    config = yaml.safe_load(bed.kubeconfig(user).read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{between.port}"
+    file = folder / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 @pytest.fixture
 async def behind(world: World, tmp_path: Path) -> AsyncIterator[tuple[Proxy, Path]]:
     """A proxy in front of the API server, and the kubeconfig to go through it."""
     with proxy(int(world.bed.api.url.rpartition(":")[2])) as between:
-        config = yaml.safe_load(world.bed.kubeconfig(GUARD).read_text())
-        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{between.port}"
-        file = tmp_path / "kubeconfig"
-        file.write_text(yaml.safe_dump(config))
-        yield between, file
+        yield between, by(between, world.bed, tmp_path)
 
 
 def tables(followed: Followed) -> tuple[Aged, ...]:

@@ -12,7 +12,7 @@ from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
-from webhook.model.keys import NOT_READY
+from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, NOT_READY, RESUME_FIELD
 
 pytestmark = pytest.mark.e2e
 
@@ -154,14 +154,33 @@ def test_warm_and_cold_migrations_are_untouched(world: World, vms: list[Vm]) -> 
     assert "Warning: spec.plan: not checked: there is no Plan" in done.stderr
 
 
+def reviews_of(world: World, guard: Guard, change: dict[str, Any]) -> int:
+    """How often the guard is asked about that change of a Migration's spec."""
+    before = guard.reviews("Migration")
+    patch = json.dumps({"spec": change})
+    world.bed.kubectl(
+        "patch", "migration", "start", "-n", NAMESPACE, "--type=merge", "-p", patch, check=True
+    )
+    return guard.reviews("Migration") - before
+
+
+_CHANGES: dict[str, dict[str, Any]] = {
+    MIGRATION_PLAN_FIELD: {"plan": {"name": "another"}},
+    RESUME_FIELD: {"resumeConversion": True},
+}
+
+
+@pytest.mark.parametrize("field", sorted(MIGRATION_FIELDS))
+def test_each_field_that_is_judged_is_asked_about(
+    world: World, vms: list[Vm], guard: Guard, field: str
+) -> None:
+    apply(world, cold(vms[0]), migration())
+    assert reviews_of(world, guard, _CHANGES[field]) == 1
+
+
 def test_a_cancel_is_never_asked_about(world: World, vms: list[Vm], guard: Guard) -> None:
     apply(world, cold(vms[0]), migration())
-    before = guard.reviews("Migration")
-    cancel = json.dumps({"spec": {"cancel": [{"id": vms[0].moref}]}})
-    world.bed.kubectl(
-        "patch", "migration", "start", "-n", NAMESPACE, "--type=merge", "-p", cancel, check=True
-    )
-    assert guard.reviews("Migration") == before
+    assert reviews_of(world, guard, {"cancel": [{"id": vms[0].moref}]}) == 0
 
 
 def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) -> None:
@@ -189,6 +208,7 @@ def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) 
     how = ["apply", "-f", "-"]
     text = json.dumps(listed)
     eventually(lambda: world.bed.kubectl(*how, stdin=text, check=True), 60, "they are known")
+    world.find_ready()
     refused(world, f'no PVC in "{TARGET}" for 1 of the 61 disks of {vm.moref} ("{name}")')
     apply(world, later)
     with world.bed.api.client() as client:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.test_following import by
 from tests.e2e.world import TARGET, World
+from tests.proxy import proxy
 from webhook.cluster import Cluster
 from webhook.cluster.leases import SECONDS, Lease
 from webhook.errors import ClusterUnreachable
@@ -30,9 +32,7 @@ class Clock:
 
 
 def lease(name: str, holder: str, cluster: Cluster, now: Clock) -> Lease:
-    made = Lease(TARGET, name, holder, now=now)
-    made.cluster = cluster
-    return made
+    return Lease(cluster, TARGET, name, holder, now=now)
 
 
 def spec(world: World, name: str) -> dict[str, Any]:
@@ -89,19 +89,12 @@ async def test_what_is_held_is_given_up_at_the_end(world: World) -> None:
 
 async def test_an_api_server_that_is_away_takes_nothing_away(world: World, tmp_path: Path) -> None:
     now = Clock()
-    async with Cluster.open(world.bed.kubeconfig()) as cluster:
-        one = lease("away", "one", cluster, now)
-        assert await one.hold()
-        config = json.dumps(
-            {
-                "clusters": [{"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}],
-                "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-                "users": [{"name": "x", "user": {}}],
-                "current-context": "x",
-            }
-        )
-        (tmp_path / "nobody").write_text(config)
-        async with Cluster.open(tmp_path / "nobody") as one.cluster:
+    with proxy(int(world.bed.api.url.rpartition(":")[2])) as between:
+        async with Cluster.open(by(between, world.bed, tmp_path, "admin")) as cluster:
+            one = lease("away", "one", cluster, now)
+            assert await one.hold()
+            between.mood = "cut"
+            between.cut_all()
             with pytest.raises(ClusterUnreachable):
                 await one.hold()
             assert one.held

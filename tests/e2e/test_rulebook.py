@@ -32,6 +32,7 @@ from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
+from webhook.model import marks
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e
@@ -49,10 +50,12 @@ def vcsim(world: World) -> Vcsim:
             vm = find_vm(instance, name)
             for number in (2, 3):
                 add_disk(vm, 2**20, f"[LocalDS_0] {name}/data-{number}.vmdk")
-            spec = vim.option.OptionValue(
-                key="SET.guest.toolsRunningStatus", value="guestToolsRunning"
-            )
-            finished(vm.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[spec])))
+            tools = {"toolsRunningStatus": "guestToolsRunning", "toolsStatus": "toolsOk"}
+            config = [
+                vim.option.OptionValue(key=f"SET.guest.{field}", value=value)
+                for field, value in tools.items()
+            ]
+            finished(vm.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=config)))
     return vcsim
 
 
@@ -465,8 +468,8 @@ class TestWhosePvcItIs:
     @pytest.mark.parametrize(
         "mark",
         [
-            {"annotations": {"restore.kubevirt.io/name": "r"}},
-            {"labels": {"velero.io/restore-name": "r"}},
+            *({"annotations": {mark: "r"}} for mark in sorted({marks.BOUND, *marks.ANNOTATIONS})),
+            *({"labels": {mark: "r"}} for mark in sorted(marks.LABELS)),
             {
                 "ownerReferences": [
                     {
@@ -478,7 +481,7 @@ class TestWhosePvcItIs:
                 ]
             },
         ],
-        ids=["kubevirt", "velero", "owned"],
+        ids=lambda mark: str(next(iter(mark.values())))[:60],
     )
     def test_a_restore_of_a_vm_that_is_gone(
         self, team: Team, pair: tuple[Vm, Vm], mark: dict[str, Any]

@@ -12,7 +12,8 @@ from tests.e2e.bed import add_disk, eventually, find_vm, mark_as_template, set_u
 from tests.e2e.world import TARGET, Vm, World, pvc
 from tests.guard import Guard
 from webhook.cli.demo import merged
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model import marks
+from webhook.model.keys import DISK_SOURCE, IN_SYNC, VM_ID, VM_UUID
 
 pytestmark = pytest.mark.e2e
 
@@ -78,7 +79,7 @@ def claim(name: str, vm: Vm, **change: str | None) -> dict[str, Any]:
     keys = {"vmID": vm.moref, "vmUUID": vm.uuid, "source": vm.files[0], "storage": "100Gi"} | change
     labels = {key: value for key in (VM_ID, VM_UUID) if (value := keys[key])}
     source = keys["source"]
-    annotations = {DISK_SOURCE: source} if source is not None else {}
+    annotations = {IN_SYNC: "replication"} | ({DISK_SOURCE: source} if source is not None else {})
     return pvc(name, labels, annotations, keys["storage"] or "")
 
 
@@ -355,7 +356,20 @@ class TestDeadWebhook:
             for name in ("released", "half-released"):
                 assert label(world, name, *released[: 2 if name == "released" else 1]) == ""
                 assert annotate(world, name, f"{DISK_SOURCE}-") == ""
+            # A copy of a converted PVC, by whichever tool, of a VM that may be long gone.
+            copied = merged(claim("copy", vm), {"metadata": {"labels": {VM_ID: "vm-99999"}}})
+            for number, mark in enumerate(sorted({marks.BOUND, *marks.ANNOTATIONS})):
+                change = {"name": f"copy-a{number}", "annotations": {mark: "x"}}
+                assert world.create(merged(copied, {"metadata": change})).returncode == 0, mark
+            for number, mark in enumerate(sorted(marks.LABELS)):
+                change = {"name": f"copy-l{number}", "labels": {mark: "x"}}
+                assert world.create(merged(copied, {"metadata": change})).returncode == 0, mark
+            for kind in sorted(marks.OWNER_KINDS):
+                owner: Any = {"apiVersion": "x.io/v1", "kind": kind, "name": "x", "uid": "x"}
+                owned = {"name": f"copy-{kind.lower()}", "ownerReferences": [owner]}
+                assert world.create(merged(copied, {"metadata": owned})).returncode == 0, kind
             for refused in (
+                world.create(copied).stderr,
                 world.create(claim("new", vm)).stderr,
                 label(world, "other-orphan", f"{VM_UUID}={other.uuid}", "--overwrite"),
                 label(world, "other-orphan", *swapped),

@@ -33,6 +33,7 @@ from webhook.model.keys import ENFORCE
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 OWN_CRDS = Path(__file__).parent / "crds"
+KUBEVIRTS_CRDS = Path(__file__).parent / "kubevirt.yaml"
 TARGET = "migrated-workloads"
 
 
@@ -114,11 +115,22 @@ class World:
         return guard.reviews() >= before + 2  # at both doors
 
     def create(self, obj: dict[str, Any], *, dry_run: bool = False, user: str = "admin") -> Kubectl:
-        """kubectl create; the object comes back as JSON."""
+        """kubectl create; the object comes back as JSON. Forklift soon finds a Plan ready."""
         how = ["--dry-run=server"] if dry_run else []
-        return self.bed.kubectl(
+        done = self.bed.kubectl(
             "create", "-o", "json", "-f", "-", *how, stdin=json.dumps(obj), user=user
         )
+        if not dry_run and "Plan" in done.stdout:
+            self.find_ready()
+        return done
+
+    def find_ready(self) -> None:
+        """What Forklift's controller says of every Plan that is right; this bed hasn't got it."""
+        path = path_of(BASE["Plan"])
+        with self.bed.api.client() as client:
+            for plan in client.get(path).raise_for_status().json()["items"]:
+                seen = {"observedGeneration": plan["metadata"]["generation"]}
+                set_status(client, {**BASE["Plan"], **plan}, {**BASE["Ready"]["status"], **seen})
 
     def post(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The API server's own answer to a creation, for what kubectl doesn't show."""
@@ -219,9 +231,8 @@ class Stage:
         """Create it, with its status and its end, which no creation takes."""
         ends = obj["metadata"].pop("deletionTimestamp", None)
         answer = client.post(path_of(obj), json=obj)
-        if answer.status_code == 409 and obj["kind"] == "Namespace":
-            return
-        assert answer.is_success, answer.text
+        known = answer.status_code == 409 and obj["kind"] == "Namespace"
+        assert answer.is_success or known, answer.text
         if status := obj.get("status"):
             set_status(client, obj, status)
         if ends:  # a finalizer keeps it
@@ -248,7 +259,10 @@ class Stage:
 def _there(case: Case) -> Iterator[dict[str, Any]]:
     """What is in the cluster before the case's own object, in the case's own words."""
     there = case.there
-    yield _namespace(TARGET, {ENFORCE: there.enforce} if there and there.enforce else {})
+    place = (there.standing.get("namespaces", {}) if there else {}).get(TARGET, "there")
+    target = _namespace(TARGET, {ENFORCE: there.enforce} if there and there.enforce else {})
+    if place != "absent":
+        yield target
     objects = [case.old] if case.old else []
     if there is not None:
         own = case.old["metadata"].get("name") if case.old else None
@@ -257,10 +271,38 @@ def _there(case: Case) -> Iterator[dict[str, Any]]:
         objects += [BASE["Migration"]] if there.started else []
         objects += [_running_pod(name, claim) for claim, name in there.pods.items()]
         objects += [_remote(name) for name in there.remote]
+        objects += there.surroundings
+        objects += [
+            made
+            for kind, names in there.standing.items()
+            for name, standing in names.items()
+            if standing == "there" and (made := _named(kind, name))
+        ]
     for obj in objects:
-        if (place := obj["metadata"]["namespace"]) not in (NAMESPACE, TARGET):
-            yield _namespace(place, {})
+        if (home := obj["metadata"].get("namespace", TARGET)) not in (NAMESPACE, TARGET):
+            yield _namespace(home, {})
         yield obj
+    if place == "ending":
+        yield merged(target, {"metadata": {"deletionTimestamp": "2026-11-24T00:00:00Z"}})
+
+
+def _named(kind: str, name: str) -> dict[str, Any]:
+    """What a Plan names, where it is looked for: an empty one."""
+    instance_types = "instancetype.kubevirt.io/v1beta1"
+    made: dict[str, dict[str, Any]] = {
+        "secrets": {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": NAMESPACE}},
+        "virtualmachineinstancetypes": {
+            "apiVersion": instance_types,
+            "kind": "VirtualMachineInstancetype",
+            "metadata": {"namespace": TARGET},
+        },
+        "virtualmachineclusterinstancetypes": {
+            "apiVersion": instance_types,
+            "kind": "VirtualMachineClusterInstancetype",
+            "metadata": {},
+        },
+    }
+    return merged(made[kind], {"metadata": {"name": name}})
 
 
 def _namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:
@@ -302,7 +344,10 @@ def _create(
         guestId="otherGuest",
         # The simulator's way to set what a guest would.
         extraConfig=[
-            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", ""))
+            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", "")),
+            vim.option.OptionValue(
+                key="SET.guest.toolsStatus", value=vm.get("toolsStatus", "toolsOk")
+            ),
         ],
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         deviceChange=[

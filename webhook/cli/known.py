@@ -98,7 +98,7 @@ async def standing(
     """vSphere read, and the cluster as it stands meanwhile. With `some`, not every vSphere need be
     within reach: what rests on the others is undecided. `quiet`: nobody is told how far it is.
     Raises GuardError."""
-    from webhook.cluster import Picture
+    from webhook.cluster import Picture, release_of
 
     async with cluster_of(where, settings) as cluster:
         with Progress(quiet=quiet) as progress:
@@ -108,6 +108,8 @@ async def standing(
                 inventory = snapshot_of(where.snapshot)
             else:
                 inventory = await _read(settings, cluster, progress, some=some)
+            places = settings.provider_namespaces
+            picture.followed.release = await release_of(cluster, places)
         yield (
             Sources(inventory, policy_of(settings), time.monotonic, picture.followed, picture),
             picture,

@@ -2,13 +2,16 @@
 
 import re
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 from xml.etree import ElementTree
+
+import msgspec
 
 from webhook.cli.output import dump
 from webhook.engine.check import Result, Results
 from webhook.errors import NothingJudged
+from webhook.model.keys import quoted
 
 Output = Literal["table", "json", "yaml", "junit", "html", "sarif"]
 
@@ -49,8 +52,15 @@ def lines(result: Result) -> list[str]:
 
 def _said(result: Result) -> list[str]:
     said = [f"  {f.action}: {f.field}: {f.message} ({f.rule})" for f in result.findings]
-    said += [f"  repair: {op['op']} {op['path']}" for op in result.patch]
+    said += [f"  repair: {written(op)}" for op in result.patch]
     return said + [f"  note: {note.field}: {note.message}" for note in result.notes]
+
+
+def written(op: Mapping[str, Any]) -> str:
+    """`add /spec/map/storage {}`: what to write into a template."""
+    value = op.get("value")
+    shown = quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return f"{op['op']} {op['path']}" + (f" {shown}" if "value" in op else "")
 
 
 def place(result: Result) -> str:

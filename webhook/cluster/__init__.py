@@ -8,6 +8,7 @@ from webhook.cluster.paths import ApiPath
 from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
+from webhook.cluster.release import ReleaseWatch, release_of
 
 __all__ = [
     "ApiPath",
@@ -21,10 +22,12 @@ __all__ = [
     "LiveReader",
     "Picture",
     "ProviderWatch",
+    "ReleaseWatch",
     "Source",
     "Tried",
     "found_in",
     "mislabelled",
     "reach",
     "reflectors",
+    "release_of",
 ]

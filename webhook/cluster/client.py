@@ -16,6 +16,8 @@ from webhook.errors import ClusterUnreachable, GuardError
 
 SILENCE = 10.0
 """Seconds without a byte after which a peer is dead."""
+_WHOLE = "application/json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _PIECE = 2**16
 _PAGE = 500  # objects
 _GOODBYE = 0.25  # seconds
@@ -136,20 +138,32 @@ class Cluster:
 
     async def get(self, path: ApiPath, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
+        return await self._patiently(path, query, _WHOLE)
+
+    async def metadata(self, path: ApiPath) -> bytes:
+        """Nothing but the metadata of the object there. Raises as `get` does."""
+        return await self._patiently(path, {}, _METADATA_ONLY)
+
+    async def _patiently(self, path: ApiPath, query: Mapping[str, str], accept: str) -> bytes:
         for pause in _BUSY_PAUSES:
             try:
-                return await self._get(path, query)
+                return await self._get(path, query, accept)
             except ClusterBusy:
                 await asyncio.sleep(pause)
-        return await self._get(path, query)
+        return await self._get(path, query, accept)
 
-    async def _get(self, path: ApiPath, query: Mapping[str, str]) -> bytes:
-        async with self._call("GET", path.text, query) as pieces:
+    async def _get(self, path: ApiPath, query: Mapping[str, str], accept: str) -> bytes:
+        async with self._call("GET", path.text, query, accept=accept) as pieces:
             return b"".join([piece async for piece in pieces])
 
     async def version(self) -> bytes:
         """What the API server says of itself, as JSON. Raises as `get` does."""
         async with self._call("GET", "/version", {}) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def schemas(self, api: str) -> bytes:
+        """The OpenAPI of one of its groups and versions, as JSON. Raises as `get` does."""
+        async with self._call("GET", f"/openapi/v3/apis/{api}", {}) as pieces:
             return b"".join([piece async for piece in pieces])
 
     async def pages(self, path: ApiPath, **query: str) -> AsyncIterator[Page]:
@@ -207,9 +221,11 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         silence: float | None = None,
+        accept: str = _WHOLE,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer, piece by piece, if it is a good one."""
-        async with self._answered(method, path, query, body, content_type, silence) as response:
+        made = self._answered(method, path, query, body, content_type, silence, accept)
+        async with made as response:
             _check(response.status, f"{method} {path}")
             yield _pieces(response)
 
@@ -222,9 +238,10 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         silence: float | None = None,
+        accept: str = _WHOLE,
     ) -> AsyncIterator[Any]:
         """aiohttp's response."""
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = content_type
         patience = aiohttp.ClientTimeout(

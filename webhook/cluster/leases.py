@@ -43,20 +43,20 @@ _lease = msgspec.json.Decoder(_Lease)
 class Lease:
     """`name` in `namespace`, for `holder` to hold, which no other replica may be called.
 
-    Set `cluster` before it is asked for. No two clocks are compared: another's Lease is over when
-    it has stood unchanged for as long as it says, by `now`.
+    No two clocks are compared: another's Lease is over when it has stood unchanged for as long as
+    it says, by `now`.
     """
-
-    cluster: Cluster
 
     def __init__(
         self,
+        cluster: Cluster,
         namespace: str,
         name: str,
         holder: str,
         seconds: int = SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._cluster = cluster
         self._all = ApiPath(_API, "leases", namespace=namespace)
         self._path = ApiPath(_API, "leases", namespace=namespace, name=name)
         self._name, self._holder, self._seconds, self._now = name, holder, seconds, now
@@ -74,7 +74,7 @@ class Lease:
         ClusterUnreachable: what was held goes on until its time is over."""
         began = self._now()
         try:
-            found = decoded(_lease, await self.cluster.get(self._path))
+            found = decoded(_lease, await self._cluster.get(self._path))
         except ClusterMissing:
             return await self._write(began, None)
         spec, version = found.spec, found.metadata.resource_version
@@ -92,7 +92,7 @@ class Lease:
         if not self.held:
             return
         self._until = float("-inf")
-        found = decoded(_lease, await self.cluster.get(self._path))
+        found = decoded(_lease, await self._cluster.get(self._path))
         if found.spec.holder_identity == self._holder:
             found.spec.holder_identity = ""
             await self._put(found)
@@ -132,7 +132,7 @@ class Lease:
         )
         try:
             if found is None:
-                await self.cluster.post(self._all, self._body(_Meta(), spec))
+                await self._cluster.post(self._all, self._body(_Meta(), spec))
             else:
                 found.spec = spec
                 await self._put(found)
@@ -143,7 +143,7 @@ class Lease:
         return True
 
     async def _put(self, lease: _Lease) -> None:
-        await self.cluster.put(self._path, self._body(lease.metadata, lease.spec))
+        await self._cluster.put(self._path, self._body(lease.metadata, lease.spec))
 
     def _body(self, metadata: _Meta, spec: _Spec) -> dict[str, Any]:
         named: dict[str, Any] = {"name": self._name}

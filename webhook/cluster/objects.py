@@ -9,7 +9,15 @@ from webhook.cluster.client import Cluster, decoded
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector, Store
 from webhook.inventory.cluster import ARCHIVED, Followed
-from webhook.model.keys import DISK_SOURCE, ENFORCE, NOT_READY, VM_ID, VM_UUID
+from webhook.model.keys import (
+    DISK_SOURCE,
+    ENFORCE,
+    IN_SYNC,
+    NOT_READY,
+    SHAREABLE,
+    VM_ID,
+    VM_UUID,
+)
 from webhook.model.objects import Claim, StorageClass
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -18,11 +26,13 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 class _Labels(msgspec.Struct):
     vm_id: str = msgspec.field(default="", name=VM_ID)
     vm_uuid: str = msgspec.field(default="", name=VM_UUID)
+    shareable: str = msgspec.field(default="", name=SHAREABLE)
 
 
 class _Annotations(msgspec.Struct):
     disk_source: str = msgspec.field(default="", name=DISK_SOURCE)
     not_ready: str | None = msgspec.field(default=None, name=NOT_READY)
+    in_sync: str = msgspec.field(default="", name=IN_SYNC)
 
 
 class _Owner(msgspec.Struct):
@@ -118,6 +128,8 @@ def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
         terminating=metadata.deletion_timestamp is not None,
         read_only=spec.access_modes == ("ReadOnlyMany",),
         owned=any(owner.kind == "VirtualMachine" for owner in metadata.owner_references),
+        in_sync=metadata.annotations.in_sync != "",
+        shareable=metadata.labels.shareable == "true",
     )
     return f"{kept.namespace}/{kept.name}", kept
 

@@ -19,10 +19,10 @@ from webhook.cluster.objects import (
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reader import LiveReader
 from webhook.errors import ObjectMalformed
-from webhook.inventory.cluster import Followed, Table
+from webhook.inventory.cluster import Followed, Referent, Table
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID
-from webhook.model.objects import Claim, KubeObject, User
+from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -123,6 +123,14 @@ class Picture:
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader."""
         return (namespace, name) in self._started
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """See ClusterReader."""
+        return await self._live.standing(kind, namespace, name)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        return await self._once("surroundings", namespace, self._live.surroundings)
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

@@ -1,6 +1,7 @@
 """Questions to the API server whose answers must be current."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,18 +12,36 @@ from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, de
 from webhook.cluster.objects import claim
 from webhook.cluster.paths import FORKLIFT, ApiPath, labelled
 from webhook.errors import ClusterUnreachable, NameInvalid
+from webhook.inventory.cluster import Referent
 from webhook.model.keys import VM_ID, VM_UUID
-from webhook.model.objects import Claim, KubeObject, User
+from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
 
 _ACCESS_SECONDS = 10.0
 _ACCESS_PATIENCE = 1.0  # seconds: who isn't known by then isn't trusted
 _ACCESSES = 2_000  # of 1.5 KiB each: what more than 200 new callers a second ask is asked again
 _AUTHENTICATION = "authentication.k8s.io/v1"
+_NETWORKING = "networking.k8s.io/v1"
 _AUTHORIZATION = "authorization.k8s.io/v1"
+
+
+_REFERENTS: Mapping[Referent, str] = {
+    "namespaces": "v1",
+    "secrets": "v1",
+    # As Forklift asks for them.
+    "virtualmachineinstancetypes": "instancetype.kubevirt.io/v1beta1",
+    "virtualmachineclusterinstancetypes": "instancetype.kubevirt.io/v1beta1",
+}
+_WITHOUT_NAMESPACE = frozenset({"namespaces", "virtualmachineclusterinstancetypes"})
+
+_log = logging.getLogger("webhook.cluster")
 
 
 class _List(msgspec.Struct):
     items: list[msgspec.Raw] = []
+
+
+class _Objects(msgspec.Struct):
+    items: tuple[KubeObject, ...] = ()
 
 
 class _Reference(msgspec.Struct):
@@ -30,9 +49,14 @@ class _Reference(msgspec.Struct):
     name: str = ""
 
 
-class _Meta(msgspec.Struct):
+class _Meta(msgspec.Struct, rename="camel"):
     name: str = ""
     namespace: str = ""
+    deletion_timestamp: str | None = None
+
+
+class _Named(msgspec.Struct):
+    metadata: _Meta
 
 
 class _MigrationSpec(msgspec.Struct):
@@ -100,8 +124,10 @@ class _TokenReview(msgspec.Struct):
 
 
 _list = msgspec.json.Decoder(_List)
+_objects = msgspec.json.Decoder(_Objects)
 _object = msgspec.json.Decoder(KubeObject)
 _migrations = msgspec.json.Decoder(_Migrations)
+_named = msgspec.json.Decoder(_Named)
 _pods = msgspec.json.Decoder(_Pods)
 _access = msgspec.json.Decoder(_AccessReview)
 _token = msgspec.json.Decoder(_TokenReview)
@@ -118,6 +144,8 @@ class LiveReader:
         """`why` tells why it can't be asked, until then."""
         self.cluster: Cluster | None = None
         self._why = why
+        self._unseen: set[tuple[Referent, str]] = set()
+        """What the guard may not look at, and has said so: by kind and namespace."""
         self._accesses: TTLCache[bytes, asyncio.Future[bool]] = TTLCache(_ACCESSES, _ACCESS_SECONDS)
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
@@ -156,6 +184,34 @@ class LiveReader:
             and (migration.spec.plan.namespace or migration.metadata.namespace) == namespace
             for migration in decoded(_migrations, raw).items
         )
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """See ClusterReader. Only the metadata comes: never what a Secret holds."""
+        try:
+            place = None if kind in _WITHOUT_NAMESPACE else namespace
+            path = ApiPath(_REFERENTS[kind], kind, namespace=place, name=name)
+            found = decoded(_named, await self._asked().metadata(path)).metadata
+        except (ClusterMissing, NameInvalid):
+            return "absent"
+        except ClusterForbidden as error:
+            if (kind, namespace) not in self._unseen:
+                self._unseen.add((kind, namespace))
+                _log.warning("what a Plan names is not looked up: %s", error)
+            return "unknown"
+        return "ending" if found.deletion_timestamp else "there"
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        kinds = ("v1", "resourcequotas"), ("v1", "limitranges"), (_NETWORKING, "networkpolicies")
+        listed = (self._listed(ApiPath(*kind, namespace=namespace)) for kind in kinds)
+        return Surroundings(*await asyncio.gather(*listed))
+
+    async def _listed(self, path: ApiPath) -> tuple[KubeObject, ...]:
+        """All there is; none where the guard has no right to it, which not every one is given."""
+        try:
+            return decoded(_objects, await self._asked().get(path)).items
+        except ClusterForbidden:
+            return ()
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""

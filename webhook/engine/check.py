@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook import quantity
 from webhook.engine.judge import decide
 from webhook.engine.listed import Listed
 from webhook.engine.repair import repair
 from webhook.engine.sources import Sources
-from webhook.model.keys import MARK, PRIME, UUID, Action, echoed
+from webhook.model.keys import MARK, PRIME, STORAGE_FIELD, UUID, Action, echoed, quoted
 from webhook.model.objects import KubeObject, Metadata, Pvc, User
 from webhook.model.review import (
     CONVERSION,
@@ -120,14 +121,15 @@ async def check(
     """The results, in the order of `candidates`, a List's items in its place.
 
     A PVC that isn't denied is there for the later PVCs, the Plans, Migrations and Conversions of
-    the list; a Plan is what a Migration of the list names. `user` is on whose behalf; what they may
+    the list; a Plan is what a Migration of the list names, and what a Plan names may be any object
+    of it. `user` is on whose behalf; what they may
     be told is up to `sources` (`trust_network`, and the cluster's `may`). `namespace` is of objects
     that name none. `patience` is seconds for each object; `told` is called after each.
     """
     everything = [one for candidate in candidates for one in items(candidate)]
     listed = Listed(sources.cluster, sources.followed)
     results: dict[int, Result] = {}
-    in_order = sorted(range(len(everything)), key=lambda at: _ORDER.get(kind_of(everything[at]), 3))
+    in_order = sorted(range(len(everything)), key=lambda at: _turn(everything[at]))
     for count, at in enumerate(in_order):
         if count % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
@@ -213,10 +215,13 @@ async def _check(
         if faults := tuple(_malformed(candidate.object)):
             return _result(candidate, Denied(faults, findings=faults))
         if kind not in _ORDER:
+            listed.name(kind, candidate.object, namespace)
             there = echoed(f"{candidate.object['apiVersion']} {kind}")
             message = f"there is no rule for {there}"
             return _result(candidate, "not-checked", message)
         given = _narrow(candidate.object, namespace)
+        if kind == PVC and (faults := tuple(_not_storage(given))):
+            return _result(candidate, Denied(faults, findings=faults))
         known = msgspec.structs.replace(
             sources, followed=listed.followed, cluster=listed.reader(kind, given)
         )
@@ -238,6 +243,11 @@ async def _check(
     if not isinstance(verdict, Denied) or kind != PVC:
         listed.add(kind, judged)
     return _result(candidate, verdict, patch=patch, patched=patched, notes=notes)
+
+
+def _turn(candidate: Candidate) -> int:
+    """What no rule judges comes first: a Plan may name it."""
+    return _ORDER.get(kind_of(candidate), -1)
 
 
 def _deadline(patience: float) -> float:
@@ -287,6 +297,17 @@ def _malformed(obj: Any) -> Iterator[Cause]:
                 there = msgspec.json.encode(value).decode() if _plain(value) else "not a string"
                 message = f"is {there}, which the API server refuses: write it in quotes"
                 yield Cause(f"metadata.{part}[{key}]", message, *_OBJECT)
+
+
+def _not_storage(obj: KubeObject) -> Iterator[Cause]:
+    """A PVC's request that the API server refuses."""
+    storage = Pvc.of(obj).storage
+    size = quantity.parse(storage) if storage is not None else None
+    if storage is not None and (size is None or size <= 0):
+        right = quantity.near(storage)
+        fix = " or ".join(map(quoted, right)) or 'one such as "10Gi"'
+        message = f"{echoed(storage)} is no size, and the API server refuses it: write {fix}"
+        yield Cause(STORAGE_FIELD, message, *_OBJECT)
 
 
 _OBJECT: tuple[Reason, str] = "FieldValueInvalid", "object"

@@ -6,6 +6,7 @@ verdict is undecided.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Generic
 
 import msgspec
@@ -23,9 +24,18 @@ from webhook.model.keys import MOREF
 from webhook.model.objects import User
 from webhook.model.review import Admitted, Cause, Denied, Review, Undecided, Verdict
 
+Waiting = Coroutine[Any, Any, Verdict]
+"""What a verdict is still to be had by."""
+
 
 async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
     """Whether the object of `review` may pass. `deadline` is by the running loop's clock."""
+    begun = begin(review, sources, deadline)
+    return begun if isinstance(begun, Admitted | Denied | Undecided) else await begun
+
+
+def begin(review: Review, sources: Sources, deadline: float) -> Verdict | Waiting:
+    """The same, at once where nothing has to be waited for."""
     if review.object is None:
         return Admitted()
     since = sources.now()
@@ -36,36 +46,64 @@ async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
             return skip
         if not subject.judged:
             return Admitted()
-        return await _decide(book, subject, sources, review.user, deadline, since)
+        asked = book.known(subject, sources, review.user)
+        if asked is None:
+            return _gathered(book, subject, sources, review.user, deadline, since)
+        return _judged(book, asked, sources, review.user, deadline, since)
     except ObjectMalformed as error:
-        causes = (Cause(error.field, str(error), "FieldValueInvalid", "object"),)
-        return Denied(causes, findings=causes)
+        return _malformed(error)
 
 
-async def _decide(
+def _malformed(error: ObjectMalformed) -> Denied:
+    causes = (Cause(error.field, str(error), "FieldValueInvalid", "object"),)
+    return Denied(causes, findings=causes)
+
+
+async def _gathered(
     book: Book[F], subject: Any, sources: Sources, user: User, deadline: float, since: float
 ) -> Verdict:
-    verdict: Verdict
+    """The verdict on what the API server must be asked for."""
     try:
         async with asyncio.timeout_at(deadline):
             asked = await book.ask.gather(subject, sources, user)
+        said = _judged(book, asked, sources, user, deadline, since)
+        return said if isinstance(said, Admitted | Denied | Undecided) else await said
+    except ObjectMalformed as error:
+        return _malformed(error)
     except ClusterUnreachable as error:
         why = f"the API server can't be asked: {error}"
         verdict = Undecided(why, "cluster", audit=_UNKNOWN)
-        return _enforced(verdict, sources.enforcement(book.namespace(subject)), book)
     except TimeoutError:
         why = "the API server did not answer in time for this request"
         verdict = Undecided(why, "deadline", audit=_UNKNOWN)
-        return _enforced(verdict, sources.enforcement(book.namespace(subject)), book)
-    if not asked.judged:
-        return Admitted(warnings=asked.warnings)
-    enforcement = sources.enforcement(asked.namespace, asked.at_most)
-    judgement = await judge(asked, book, sources, enforcement, deadline, since, user)
-    verdict = _enforced(judgement.verdict(sources), enforcement, book)
-    return _annotated(verdict, judgement)
+    return _enforced(verdict, sources.enforcement(book.namespace(subject)), book)
 
 
 _UNKNOWN = {"verdict": "undecided"}
+
+
+def _judged(
+    book: Book[F], asked: Asked[F], sources: Sources, user: User, deadline: float, since: float
+) -> Verdict | Waiting:
+    if not asked.judged:
+        return Admitted(warnings=asked.warnings)
+    enforcement = sources.enforcement(asked.namespace, asked.at_most)
+    judgement = _first(asked, book, sources, enforcement, deadline, since, user)
+    if isinstance(judgement, Judgement):
+        return _enforced(judgement.verdict(sources), enforcement, book)
+    return _confirmed_verdict(judgement, sources, enforcement, book)
+
+
+async def _confirmed_verdict(
+    judgement: "Coroutine[Any, Any, Judgement[F]]",
+    sources: Sources,
+    enforcement: Enforcement,
+    book: Book[F],
+) -> Verdict:
+    try:
+        return _enforced((await judgement).verdict(sources), enforcement, book)
+    except ObjectMalformed as error:
+        return _malformed(error)
 
 
 def _enforced(verdict: Verdict, enforcement: Enforcement, book: Book[Any]) -> Verdict:
@@ -77,22 +115,6 @@ def _enforced(verdict: Verdict, enforcement: Enforcement, book: Book[Any]) -> Ve
         return verdict
     warnings = (f"not checked: {verdict.message}",) if action == "warn" else ()
     return Admitted(warnings=warnings, audit=verdict.audit, doubt=verdict.doubt)
-
-
-def _annotated(verdict: Verdict, judgement: "Judgement[Any]") -> Verdict:
-    """With the VMs and the provider for the audit log: as far as the caller may know them, for the
-    annotations are in the answer."""
-    if not verdict.audit:
-        return verdict
-    asked, said = judgement.asked, judgement.opinion
-    more: dict[str, str] = {}
-    if vms := ",".join(vm for vm in asked.vms if MOREF.fullmatch(vm)):
-        more["vm"] = vms
-    if said.source and said.told:
-        more["provider"] = said.source.name
-    if isinstance(verdict, Denied):
-        verdict = msgspec.structs.replace(verdict, plan=asked.names_plan)
-    return msgspec.structs.replace(verdict, audit={**verdict.audit, **more})
 
 
 class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
@@ -131,32 +153,48 @@ class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
         said, veil = self.opinion, self.asked.veil
         denials, doubtful = self.denials, self.doubt
         if veil is not None:
-            return _veiled(veil, denied=bool(denials), doubtful=doubtful)
+            return self._veiled(veil, denied=bool(denials), doubtful=doubtful)
         if denials:
             ordered = tuple(sorted(denials, key=Cause.place))
             findings = (*ordered, *said.warn, *said.audit)
-            return Denied(ordered, said.warnings, said.annotations("denied"), findings)
+            audit = self._annotations("denied", said.rules)
+            return Denied(ordered, said.warnings, audit, findings, self.asked.names_plan)
         if doubtful is not None:
-            return msgspec.structs.replace(doubtful, audit=said.annotations("undecided"))
+            audit = self._annotations("undecided", said.rules)
+            return msgspec.structs.replace(doubtful, audit=audit)
         warnings = said.warnings
         if said.source and (old := doubt.age_warning(said.source, sources)):
             warnings = (*warnings, old)
         return Admitted(
             warnings=(*self.asked.warnings, *warnings),
-            audit=said.annotations("admitted"),
+            audit=self._annotations("admitted", said.rules),
             findings=(*said.warn, *said.audit),
         )
 
+    def _veiled(self, veil: Cause, *, denied: bool, doubtful: Undecided | None) -> Verdict:
+        """One answer for each verdict: neither words nor numbers tell what the caller may not
+        know."""
+        if denied:
+            audit = self._annotations("denied", veil.rule)
+            return Denied((veil,), (), audit, (veil,), self.asked.names_plan)
+        if doubtful is not None:
+            message = f"{veil.field}: can't be checked now: try again"
+            audit = self._annotations("undecided")
+            return msgspec.structs.replace(doubtful, message=message, audit=audit)
+        return Admitted(audit=self._annotations("admitted"))
 
-def _veiled(veil: Cause, *, denied: bool, doubtful: Undecided | None) -> Verdict:
-    """One answer for each verdict: neither words nor numbers tell what the caller may not know."""
-    audit = {"verdict": "denied", "rules": veil.rule}
-    if denied:
-        return Denied((veil,), audit=audit, findings=(veil,))
-    if doubtful is not None:
-        message = f"{veil.field}: can't be checked now: try again"
-        return msgspec.structs.replace(doubtful, message=message, audit={"verdict": "undecided"})
-    return Admitted(audit={"verdict": "admitted"})
+    def _annotations(self, verdict: str, rules: str = "") -> dict[str, str]:
+        """For the audit log. The VMs and the provider as far as the caller may know them, for the
+        annotations are in the answer."""
+        asked, said = self.asked, self.opinion
+        audit = {"verdict": verdict}
+        if rules:
+            audit["rules"] = rules
+        if vms := ",".join(vm for vm in asked.vms if MOREF.fullmatch(vm)):
+            audit["vm"] = vms
+        if said.source and said.told:
+            audit["provider"] = said.source.name
+        return audit
 
 
 async def judge(
@@ -173,31 +211,52 @@ async def judge(
     Only the providers that know the VM best can speak for it. Before a denial every provider whose
     word counts has been read afresh: morefs repeat between vCenters.
     """
+    first = _first(asked, book, sources, enforcement, deadline, since, user)
+    return first if isinstance(first, Judgement) else await first
+
+
+def _first(
+    asked: Asked[F],
+    book: Book[F],
+    sources: Sources,
+    enforcement: Enforcement,
+    deadline: float,
+    since: float,
+    user: User,
+) -> "Judgement[F] | Coroutine[Any, Any, Judgement[F]]":
+    """By what is known. A right PVC needs no more."""
     usable, unusable = doubt.believed(asked, sources)
     views: Views = {source.name: source.vms for source in usable}
-    vsphere = cluster = None
-    fresh = live = False
-    while True:  # each turn asks what has not been asked yet: two at the most
-        best = _best(asked, book, enforcement, usable, views)
-        rests = best.deny_vsphere or (best.unknown and best.source)
-        if (rests or asked.gate) and not fresh:
-            fresh = True
-            vsphere = doubt.of_providers(asked, usable, unusable, sources)
-            if vsphere is None:
-                read = await _afresh(asked, best, usable, since, user, deadline)
-                if isinstance(read, Undecided):
-                    vsphere = read
+    best = _best(asked, book, enforcement, usable, views)
+    if not (asked.gate or best.rests_on_vsphere or best.deny_cluster):
+        return Judgement(asked=asked, opinion=best)
+
+    async def confirmed() -> Judgement[F]:
+        nonlocal asked, views, best
+        vsphere = cluster = None
+        fresh = live = False
+        while True:  # each turn asks what has not been asked yet: two at the most
+            if (asked.gate or best.rests_on_vsphere) and not fresh:
+                fresh = True
+                vsphere = doubt.of_providers(asked, usable, unusable, sources)
+                if vsphere is None:
+                    read = await _afresh(asked, best, usable, since, user, deadline)
+                    if isinstance(read, Undecided):
+                        vsphere = read
+                    else:
+                        views = read
+            elif best.deny_cluster and not live:
+                live = True
+                asks = await _confirmed(asked, sources, deadline)
+                if isinstance(asks, Undecided):
+                    cluster = asks
                 else:
-                    views = read
-        elif best.deny_cluster and not live:
-            live = True
-            confirmed = await _confirmed(asked, sources, deadline)
-            if isinstance(confirmed, Undecided):
-                cluster = confirmed
+                    asked = asks
             else:
-                asked = confirmed
-        else:
-            return Judgement(asked=asked, opinion=best, vsphere=vsphere, cluster=cluster)
+                return Judgement(asked=asked, opinion=best, vsphere=vsphere, cluster=cluster)
+            best = _best(asked, book, enforcement, usable, views)
+
+    return confirmed()
 
 
 def _best(
@@ -210,11 +269,11 @@ def _best(
     """The opinion that counts: of the providers that know the VM best, the one that allows it."""
     if len(usable) < 2:
         source = usable[0] if usable else None
-        return opine(asked, book.rules, enforcement, source, asked.seen(source, views))
+        return opine(asked, book.running(enforcement), source, asked.seen(source, views))
     seen = [(source, asked.seen(source, views)) for source in usable]
     highest = max(one.rank for _, one in seen)
     opinions = (
-        opine(asked, book.rules, enforcement, source, one)
+        opine(asked, book.running(enforcement), source, one)
         for source, one in seen
         if one.rank == highest
     )

@@ -4,10 +4,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from webhook.errors import ClusterUnreachable, ObjectMalformed
-from webhook.inventory.cluster import Claims, ClusterReader, Followed
+from webhook.inventory.cluster import Claims, ClusterReader, Followed, Referent
 from webhook.model.forklift import Migration, Plan
-from webhook.model.keys import MIGRATION_PLAN_FIELD, NOT_READY, PLAN_VMS_FIELD, echoed, quoted
-from webhook.model.objects import Claim, KubeObject, Pvc, User
+from webhook.model.keys import (
+    IN_SYNC,
+    MIGRATION_PLAN_FIELD,
+    NOT_READY,
+    PLAN_VMS_FIELD,
+    SHAREABLE,
+    echoed,
+    quoted,
+)
+from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, Surroundings, User
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
 
@@ -25,11 +33,13 @@ class Listed:
         self._assumed: set[str] = set()
         """Namespaces of PVCs that are taken as bound."""
         self._plans: dict[tuple[str, str], KubeObject] = {}
+        self._named: set[tuple[str, str, str]] = set()
+        """What else there is, by the plural of its kind, namespace and name."""
         self.followed = Followed()
         self.followed.claims = _Over(self._known)
         if followed is not None:
             self.followed.classes, self.followed.enforced = followed.classes, followed.enforced
-            self.followed.plans = followed.plans
+            self.followed.plans, self.followed.release = followed.plans, followed.release
 
     def add(self, kind: Kind, obj: KubeObject) -> None:
         """From now on it is there."""
@@ -40,6 +50,12 @@ class Listed:
         if kind == PVC and (claim := self._claim(obj)) is not None:
             self._claims.setdefault(claim.namespace, {})[claim.name] = claim
             self.followed.claims.put(f"{claim.namespace}/{claim.name}", claim)
+
+    def name(self, kind: Kind, obj: Mapping[str, Any], namespace: str) -> None:
+        """From now on it is there, an object of whatever kind; `namespace` is of one without."""
+        metadata = _mapping(obj.get("metadata"))
+        for place in (metadata.get("namespace") or namespace, ""):  # a cluster's own has none
+            self._named.add((f"{kind.kind.lower()}s", str(place), str(metadata.get("name"))))
 
     def reader(self, kind: Kind, obj: KubeObject) -> ClusterReader | None:
         """Whom to ask for an object of `kind`; None where nobody knows its PVCs."""
@@ -57,6 +73,9 @@ class Listed:
             if plan is not None and Plan.of(plan).target_namespace in self._assumed:
                 message = "the PVCs of the list count as bound and complete"
                 yield MIGRATION_PLAN_FIELD, f"{message}: they are checked again when it is created"
+            if plan is not None and not plan.get("status"):
+                message = "the Plan of the list counts as Ready"
+                yield MIGRATION_PLAN_FIELD, f"{message}: create the Migration once it is"
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
         """See ClusterReader."""
@@ -81,7 +100,7 @@ class Listed:
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         """See ClusterReader."""
         if (found := self._plans.get((namespace, name))) is not None:
-            return found
+            return found if found.get("status") else _ready(found)
         if self._cluster is None:
             why = f"Plan {quoted(f'{namespace}/{name}')} is not in the list"
             raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
@@ -94,6 +113,18 @@ class Listed:
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader."""
         return self._cluster is not None and await self._cluster.started(namespace, name)
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """See ClusterReader."""
+        if (kind, namespace, name) in self._named:
+            return "there"
+        if self._cluster is None:
+            return "unknown"
+        return await self._cluster.standing(kind, namespace, name)
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        return await self._cluster.surroundings(namespace) if self._cluster else Surroundings()
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""
@@ -146,6 +177,8 @@ class Listed:
             terminating=known is not None and known.terminating,
             read_only=pvc.access_modes == ("ReadOnlyMany",),
             owned="VirtualMachine" in pvc.owners,
+            in_sync=bool(pvc.annotations.get(IN_SYNC)),
+            shareable=pvc.labels.get(SHAREABLE) == "true",
         )
 
 
@@ -166,6 +199,13 @@ class _Over(Claims):
             return own
         there = self._base.of(namespace, vm_id, vm_uuid)
         return (*(c for c in there if self.get(f"{namespace}/{c.name}") is None), *own)
+
+
+def _ready(plan: KubeObject) -> KubeObject:
+    """As Forklift will have it when all is well: it is judged as it is meant to become."""
+    status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
+    metadata: Metadata = {**plan["metadata"], "generation": 1}
+    return {**plan, "metadata": metadata, "status": status}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

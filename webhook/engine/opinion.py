@@ -1,12 +1,13 @@
 """What the rules say on one provider's word, sorted by what is to be done about it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Generic
 
 import msgspec
 
 from webhook.engine.ask import Asked, Seen
-from webhook.engine.policy import Enforcement, milder
+from webhook.engine.policy import milder
 from webhook.facts.facts import F
 from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.inventory.provider import ProviderInventory
@@ -48,6 +49,8 @@ class Opinion(msgspec.Struct, Generic[F], frozen=True):
     @property
     def warnings(self) -> tuple[str, ...]:
         """In the order in which a reader expects them: what a rule says of many entries, once."""
+        if not self.warn:
+            return ()
         ordered = sorted(self.warn, key=Cause.place)
         counted = Counter(cause.rule for cause in ordered)
         told, many = [], set()
@@ -59,29 +62,30 @@ class Opinion(msgspec.Struct, Generic[F], frozen=True):
                 told.append(f"{cause.field} and {count - 1} more: {cause}")
         return tuple(told)
 
-    def annotations(self, verdict: str) -> dict[str, str]:
-        """For the audit log."""
-        audit = {"verdict": verdict}
-        if causes := self.causes:
-            audit["rules"] = ",".join(sorted({cause.rule for cause in causes}))
-        return audit
+    @property
+    def rules(self) -> str:
+        """Of all causes, for the audit log: `pvc-capacity,pvc-vm`."""
+        if self.clean and not (self.warn or self.audit):
+            return ""
+        return ",".join(sorted({cause.rule for cause in self.causes}))
+
+    @property
+    def rests_on_vsphere(self) -> bool:
+        """Whether it must be confirmed by a fresh read."""
+        return bool(self.deny_vsphere or (self.unknown and self.source))
 
 
 def opine(
     asked: Asked[F],
-    rules: tuple[Rule[F], ...],
-    enforcement: Enforcement,
+    rules: Iterable[tuple[Rule[F], Action]],
     source: ProviderInventory | None,
     seen: Seen[F],
 ) -> Opinion[F]:
-    """What `rules` say of what `source` says."""
+    """What `rules`, each with what is done about its findings, say of what `source` says."""
     piles: dict[str, tuple[Cause, ...]] = {}
-    for rule in rules:
+    for rule, action in rules:
         facts = asked.facts_for(rule.reads, seen.facts)
         if facts is None:
-            continue
-        action = enforcement.action(rule)
-        if action == "off":
             continue
         for said in rule.check(facts):
             where = _pile(rule, action, said)

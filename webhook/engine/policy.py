@@ -1,11 +1,13 @@
 """What the operator chose, and what comes of it for one object: the action of each rule."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from webhook.facts.rule import Rule
+from webhook.model import marks
 from webhook.model.keys import MILDEST_FIRST, Action
 from webhook.model.objects import Pvc
 
@@ -18,27 +20,25 @@ class NamespacePolicy(msgspec.Struct, frozen=True):
     rules: Mapping[str, Action] = {}
 
 
-_BOUND = "pv.kubernetes.io/bind-completed"
-
-
 class PastConversion(msgspec.Struct, frozen=True):
     """The marks of a PVC whose conversion is over: its source VM may be long gone."""
 
-    owner_kinds: frozenset[str] = frozenset({"VirtualMachine", "DataVolume"})
-    annotations: frozenset[str] = frozenset({"restore.kubevirt.io/name"})
-    labels: frozenset[str] = frozenset({"velero.io/restore-name"})
+    owner_kinds: frozenset[str] = marks.OWNER_KINDS
+    annotations: frozenset[str] = marks.ANNOTATIONS
+    labels: frozenset[str] = marks.LABELS
 
     def marks(self, pvc: Pvc, *, created: bool) -> bool:
         """Whether `pvc` has one of them. Bound as soon as it is created is the copy of another."""
-        return (created and _BOUND in pvc.annotations) or not (
+        return (created and marks.BOUND in pvc.annotations) or not (
             self.owner_kinds.isdisjoint(pvc.owners)
             and self.annotations.isdisjoint(pvc.annotations)
             and self.labels.isdisjoint(pvc.labels)
         )
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """What the operator chose."""
+class Policy(msgspec.Struct, frozen=True, eq=False):
+    """What the operator chose. A change of the settings makes another: what comes of one is found
+    once, and kept by the object itself."""
 
     actions: Mapping[str, Action] = {}
     """Rule id to action, where it isn't the rule's own."""
@@ -62,7 +62,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Accounts that make PVCs for Forklift, such as CDI's."""
 
 
-class Enforcement(msgspec.Struct, frozen=True):
+class Enforcement(msgspec.Struct, frozen=True, eq=False):
     """The policy for one object: rule < settings < namespace's label < namespace in the settings.
 
     A label may only lower, and the gates obey it only where the settings allow that.
@@ -96,6 +96,19 @@ class Enforcement(msgspec.Struct, frozen=True):
             return "deny"
         # A value that is none of the three is a slip, and must not open anything.
         return LABELS.get(self.label or "", "deny")
+
+
+def enforcement(
+    policy: Policy, namespace: str, label: str | None, at_most: Action = "deny"
+) -> Enforcement:
+    """Of objects in `namespace`, which carries `label`: the same one each time."""
+    named = namespace if namespace in policy.namespaces else ""
+    return _enforcement(policy, named, label if label in LABELS else None, at_most)
+
+
+@lru_cache(maxsize=1024)  # two of each namespace that the settings name, and of each label
+def _enforcement(policy: Policy, namespace: str, label: str | None, at_most: Action) -> Enforcement:
+    return Enforcement(policy, policy.namespaces.get(namespace), label, at_most)
 
 
 LABELS: Mapping[str, Action] = {"deny": "deny", "warn": "warn", "audit": "audit"}

@@ -139,8 +139,10 @@ async def readiness(
         since,
         user,
     )
-    if judgement.doubt is not None:
-        return told("undecided", judgement.doubt.message)
+    if (doubt := judgement.doubt) is not None:
+        # What can't be known of the VMs makes nothing right that is wrong in any case.
+        certain = tuple(_found(cause, cause.field) for cause in judgement.denials)
+        return told("not-ready" if certain else "undecided", doubt.message, certain)
     causes = judgement.opinion.causes
     plan = judgement.opinion.facts.plan
     vms = tuple(_vm(one, causes) for one in plan.vms)

@@ -29,7 +29,7 @@ class RuleText(msgspec.Struct, frozen=True):
     """What is done about its findings, unless the settings say otherwise."""
     title: str
     text: dict[str, str]
-    """Reads, Asks, Accepts, and Denies, Warns or Records."""
+    """Reads, Asks, Accepts, Denies, Warns or Records; Forklift: what it does without the rule."""
 
 
 class DefaultText(msgspec.Struct, frozen=True):

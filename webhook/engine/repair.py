@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from webhook.engine import doubt
@@ -12,63 +12,88 @@ from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.facts.facts import F
 from webhook.facts.rule import Default
-from webhook.model.objects import KubeObject
 from webhook.model.review import Admitted, PatchOp, Review
 
 
 async def repair(review: Review, sources: Sources, deadline: float) -> Admitted:
     """What the defaults fill in; nothing where the facts can't be had. Never a refusal."""
+    begun = begin(review, sources, deadline)
+    return begun if isinstance(begun, Admitted) else await begun
+
+
+def begin(
+    review: Review, sources: Sources, deadline: float
+) -> Admitted | Coroutine[Any, Any, Admitted]:
+    """The same, at once where nothing has to be waited for."""
     if review.object is None:
-        return Admitted()
+        return _NOTHING
     try:
         book = book_of(review.kind)
+        if not book.filling(sources.policy):
+            return _NOTHING
         subject = book.ask.subject(review.object, review.old)
-        if not book.defaults or not subject.judged:
-            return Admitted()
-        if book.skipped(subject, sources.policy, review.user) is not None:
-            return Admitted()
+        if not subject.judged or book.skipped(subject, sources.policy, review.user) is not None:
+            return _NOTHING
+        asked = book.known(subject, sources, review.user)
+        if asked is None:
+            return _gathered(book, subject, review, sources, deadline)
+        return _filled(book, asked, review, sources)
+    except ObjectMalformed:
+        return _NOTHING  # the API server's own validation says what is wrong
+
+
+_NOTHING = Admitted()
+
+
+async def _gathered(
+    book: Book[F], subject: Any, review: Review, sources: Sources, deadline: float
+) -> Admitted:
+    try:
         async with asyncio.timeout_at(deadline):
             asked = await book.ask.gather(subject, sources, review.user, whole=False)
-        if asked.at_most != "deny":
-            return Admitted()  # what is restored comes back as it was
-        return _filled(book, asked, review.object, review.old, sources)
-    except ObjectMalformed:
-        return Admitted()  # the API server's own validation says what is wrong
-    except (ClusterUnreachable, TimeoutError):
-        return Admitted()
+        return _filled(book, asked, review, sources)
+    except (ClusterUnreachable, ObjectMalformed, TimeoutError):
+        return _NOTHING
 
 
-def _filled(
-    book: Book[F], asked: Any, obj: KubeObject, old: KubeObject | None, sources: Sources
-) -> Admitted:
+def _filled(book: Book[F], asked: Any, review: Review, sources: Sources) -> Admitted:
+    if asked.at_most != "deny":
+        return _NOTHING  # what is restored comes back as it was
+    obj: Any = review.object
     patch: list[PatchOp] = []
     filled: list[str] = []
-    for default in book.defaults:
-        if not sources.policy.defaults.get(default.id, default.on):
-            continue
+    seen: list[F] | None = None
+    for default in book.filling(sources.policy):
         if not default.reads & asked.changed:
             continue
-        if ops := _agreed(asked, default, sources):
+        if default.asks_vsphere and seen is None:
+            seen = _seen(asked, sources)
+        if ops := _agreed(asked, default, seen or ()):
             obj = obj if patch else copy.deepcopy(obj)
             for op in ops:
                 patch.extend(_apply(obj, op))
             filled.append(default.id)
             # The next one sees what this one wrote.
-            asked = asked.about(book.ask.subject(obj, old))
-    return Admitted(tuple(patch), filled=tuple(filled))
+            asked = asked.about(book.ask.subject(obj, review.old))
+            seen = None
+    return Admitted(tuple(patch), filled=tuple(filled)) if patch else _NOTHING
 
 
-def _agreed(asked: Asked[F], default: Default[F], sources: Sources) -> tuple[PatchOp, ...]:
-    """What the providers that know the VM best would fill in, those of them that have anything to;
-    nothing where two of them differ."""
-    if not default.asks_vsphere:
-        return tuple(default.fill(asked.seen(None, {}).facts))
+def _seen(asked: Asked[F], sources: Sources) -> list[F]:
+    """What the providers say that know the VM best."""
     usable, _ = doubt.believed(asked, sources)
     views = {source.name: source.vms for source in usable}
     seen = [asked.seen(source, views) for source in usable]
     best = max((one.rank for one in seen), default=0)
-    answers = {tuple(default.fill(one.facts)) for one in seen if best and one.rank == best} - {()}
-    return answers.pop() if len(answers) == 1 else ()
+    return [one.facts for one in seen if best and one.rank == best]
+
+
+def _agreed(asked: Asked[F], default: Default[F], seen: Sequence[F]) -> tuple[PatchOp, ...]:
+    """What those would fill in that have anything to; nothing where two of them differ."""
+    if not default.asks_vsphere:
+        return tuple(default.fill(asked.seen(None, {}).facts))
+    answers = [ops for facts in seen if (ops := tuple(default.fill(facts)))]
+    return answers[0] if answers and all(ops == answers[0] for ops in answers) else ()
 
 
 def _apply(obj: Any, op: PatchOp) -> Iterator[PatchOp]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from webhook.engine.policy import Enforcement, Policy
+from webhook.engine.policy import Enforcement, Policy, enforcement
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import ClusterReader, Followed
 from webhook.inventory.provider import Inventory
@@ -29,7 +29,7 @@ class Sources(msgspec.Struct, frozen=True):
     def enforcement(self, namespace: str, at_most: Action = "deny") -> Enforcement:
         """What is done about findings in `namespace`."""
         label = self.followed.enforced.get(namespace) if self.followed else None
-        return Enforcement(self.policy, self.policy.namespaces.get(namespace), label, at_most)
+        return enforcement(self.policy, namespace, label, at_most)
 
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
         """Whether that may be told to `user` which one needs this right to see."""

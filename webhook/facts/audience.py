@@ -19,6 +19,9 @@ class Audience(msgspec.Struct, frozen=True):
     plan: bool = True
     """Whether the Plan that a Migration names may be spoken of: the caller may get it, or it is in
     the Migration's own namespace."""
+    secrets: bool = False
+    """Whether it may be told that a Secret of the Plan's namespace isn't there: the caller may get
+    Secrets there, or starts the Plan that names it."""
 
     def knows(self, provider: str) -> bool:
         """Whether everything of that provider may be told."""

@@ -8,11 +8,11 @@ from typing import Literal
 
 import msgspec
 
-from webhook.facts import names
+from webhook.facts import forms, names
 from webhook.facts.audience import Audience
 from webhook.facts.finding import Finding
 from webhook.facts.proof import Proof, prove
-from webhook.model.keys import Action, echoed, quoted
+from webhook.model.keys import SHAREABLE, Action, echoed, quoted
 from webhook.model.objects import Claim, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
 
@@ -35,6 +35,7 @@ class DiskSet:
     __slots__ = (
         "_any_attached",
         "_classes",
+        "_lost",
         "_mounted",
         "_names",
         "_namespace",
@@ -50,6 +51,7 @@ class DiskSet:
         namespace: str,
         *,
         any_attached: bool,
+        lost: Sequence[Disk],
         vms: bool,
         claims: bool,
         classes: Mapping[str, StorageClass] | None,
@@ -57,7 +59,7 @@ class DiskSet:
     ) -> None:
         self._proof, self._who, self._namespace = proof, who, echoed(namespace)
         self._vms, self._names = vms, claims
-        self._any_attached = any_attached
+        self._any_attached, self._lost = any_attached, lost
         self._classes, self._mounted = classes, mounted
 
     @classmethod
@@ -83,6 +85,7 @@ class DiskSet:
             label,
             namespace,
             any_attached=any(disk.attached for disk in vm.disks),
+            lost=[disk for disk in vm.disks if not disk.attached],
             vms=audience.knows(provider),
             claims=audience.claims,
             classes=classes,
@@ -123,7 +126,7 @@ class DiskSet:
         if proof.ambiguous:
             count = f"{len(proof.ambiguous)} disks" if self._vms else "two disks"
             which = self._files([disk.file for disk in proof.ambiguous])
-            fix = "rename one of the files in vSphere"
+            fix = forms.apart(proof.ambiguous)
             message = f"Forklift can't tell {count} of {who} apart{which}: {fix}"
             yield Finding(field, message, "FieldValueDuplicate")
 
@@ -186,6 +189,43 @@ class DiskSet:
             message = f"stop the pod first: a running pod mounts a PVC of the Plan's VMs{who}"
             exclusive = claim.volume_mode == "Block" or claim.one_pod
             yield Finding(field, message, at_most="deny" if exclusive else "warn")
+
+    @property
+    def follows(self) -> bool:
+        """Whether the vendor says of each PVC that it follows its disk until the VM is off."""
+        return all(claim.in_sync for _, claim in self._proof.matched)
+
+    @property
+    def bases_only(self) -> bool:
+        """Whether a disk has a snapshot, and nobody says that its PVC has the delta, too."""
+        return any(disk.is_delta and not claim.in_sync for disk, claim in self._proof.matched)
+
+    def lost(self, field: str) -> Iterator[Finding]:
+        """One where the new VM lacks a disk, though the conversion succeeds."""
+        if self._vms and self._lost and self._any_attached:
+            which = self._files([disk.file for disk in self._lost])
+            fix = "move it to a SCSI controller, as a flat file"
+            yield Finding(field, f"{fix}, or the new VM lacks a disk of {self._who}{which}")
+
+    def modes(self, field: str) -> Iterator[Finding]:
+        """One where the PVCs have two volume modes."""
+        if len({claim.volume_mode for claim in self._proof.claims}) > 1:
+            fix = "write one volumeMode for all PVCs"
+            message = f"{fix} of {self._who}: Filesystem is counted before Block, whatever the disk"
+            yield Finding(field, message)
+
+    def not_shareable(self, field: str) -> Iterator[Finding]:
+        """One where a shared disk is dropped, because its PVC isn't labelled as one's."""
+        dropped = [
+            claim
+            for disk, claim in self._proof.matched
+            if disk.shared and not (claim.shareable and claim.disk_source == disk.file)
+        ]
+        if self._vms and dropped:
+            fix = f'label it {SHAREABLE}: "true", with disk-source as vSphere shows the file'
+            there = f"{self._claims(dropped)} of {self._who} for a shared disk"
+            why = "migrateSharedDisks is false, and Forklift drops it"
+            yield Finding(field, f"{fix}: {there}: {why}")
 
     def pairs(self) -> Iterator[Pair]:
         """Every disk and PVC once for each pile that it is in."""

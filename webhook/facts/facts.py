@@ -3,22 +3,27 @@
 `told` in a docstring means: there only where the audience may know it (webhook.facts.audience).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Literal, TypeVar
 
 import msgspec
 
+from webhook.facts import forms
 from webhook.facts.diskset import DiskSet
 from webhook.facts.lookup import Outcome
-from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm
-from webhook.model.objects import Claim, Provider, Pvc, StorageClass
+from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
+from webhook.model.keys import quoted
+from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass, Surroundings
 from webhook.model.vms import Disk, VirtualMachine
 
-Identity = Literal["incomplete", "unknown", "unread", "differs", "case", "instance", "same"]
+Identity = Literal["incomplete", "unknown", "unread", "differs", "form", "case", "instance", "same"]
 """How vmID and vmUUID fit one provider's VM of that moref. `incomplete`: not both are there.
 `unknown`: no VM has that moref; to a caller who may not know the provider that is `differs`, too.
-`unread`: vSphere can't tell now. `case`, `instance`, `same`: the VM is proven."""
+`unread`: vSphere can't tell now. `form`: the uuid in another form. With it, `case`, `instance` and
+`same` the VM is proven."""
+
+_SHOWN = 3
 
 Owner = tuple[Provider, VirtualMachine]
 
@@ -32,7 +37,7 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider | None = None
     """Told: the provider that was asked."""
     vm: VirtualMachine | None = None
-    """Told: the VM whose moref the claim's vmID is."""
+    """Told: the VM whose moref the claim's vmID is, in whatever form."""
     matching: tuple[Disk, ...] = ()
     """The disks of `vm` that Forklift would match with the claim's disk-source."""
     twins: tuple[VirtualMachine, ...] = ()
@@ -56,7 +61,24 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def proven(self) -> bool:
         """Whether the claim names that VM and one of its uuids: to its author it is no secret."""
-        return self.identity in ("case", "instance", "same")
+        return self.identity in ("form", "case", "instance", "same")
+
+    @property
+    def meant_uuid(self) -> str:
+        """The uuid of `vm` that the claim's vmUUID is, in whatever form; empty where it is none."""
+        uuid = (self.pvc.vm_uuid or "").strip()
+        readings = (uuid, *(reading.value for reading in forms.uuids(uuid)))
+        return next((one for one in readings if self.vm and self.vm.proven_by(one)), "")
+
+    @property
+    def other_form(self) -> tuple[str, Disk | None]:
+        """The form of a disk-source that is no disk's, and the one disk that it means, if any."""
+        source = self.pvc.disk_source
+        reading = forms.file(source.strip()) if source and not self.matching else None
+        if reading is None or self.vm is None or not self.certain:
+            return "", None
+        found = forms.fitting(self.vm.disks, reading.value)
+        return reading.form, found[0] if len(found) == 1 else None
 
     @property
     def certain(self) -> bool:
@@ -98,6 +120,12 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     """Told: other VMs of that name in the same datacenter."""
     disks: DiskSet | None = None
     """The VM's disks against its PVCs; None where either can't be had."""
+    long_name: bool = False
+    """Whether the new VM keeps a name that is too long for a label."""
+    no_instance_type: bool = False
+    """Whether the entry names an instance type that isn't there."""
+    no_luks: bool = False
+    """Told: whether it names a LUKS Secret that isn't there."""
 
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +144,12 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the destination is another cluster: the PVCs are there."""
     started: bool = False
     """Whether a Migration that hasn't ended names the Plan."""
+    target: Standing = "unknown"
+    """How the target namespace stands."""
+    release: Release | None = None
+    """The cluster's Forklift; None where nobody has looked."""
+    surroundings: Surroundings = Surroundings()
+    """Told: what counts for a pod in the target namespace."""
 
     def judging(self, *, everything: bool) -> "PlanFacts":
         """With all entries to be judged, or only those that this request adds or changes."""
@@ -136,12 +170,24 @@ class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A Migration, and the Plan that it starts with everything that a Plan's rules see."""
 
     plan: PlanFacts
+    resumes: bool = False
+    """spec.resumeConversion: Forklift itself proves the disks."""
 
     @property
     def running(self) -> tuple[tuple[PlanVmFacts, DiskSet], ...]:
-        """The entries that will run, whose disks could be held against their PVCs."""
-        vms = (one for one in self.plan.vms if one.judged)
+        """The entries that will run, whose disks are to be held against their PVCs, and can be."""
+        vms = (one for one in self.plan.vms if one.judged and not self.resumes)
         return tuple((one, one.disks) for one in vms if one.disks is not None)
+
+    def counted(self, that: Callable[[VirtualMachine, DiskSet], bool]) -> str:
+        """`2 of 5 VMs ("vm-7", "vm-9") are`: those `that` says so of, and may be told; or empty."""
+        known = [(one.vm, disks) for one, disks in self.running if one.vm is not None]
+        found = [vm.moref for vm, disks in known if that(vm, disks)]
+        if not found:
+            return ""
+        shown = ", ".join(map(quoted, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
+        are = "is" if len(found) == 1 else "are"
+        return f"{len(found)} of {len(self.running)} VMs ({shown}) {are}"
 
 
 class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):

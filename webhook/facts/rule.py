@@ -31,6 +31,9 @@ class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     action: Action = "deny"
     gate: bool = False
     """Whether it proves a whole disk set: a namespace's label doesn't lower it by itself."""
+    again: bool = False
+    """Of a Plan's rule: a Migration of that Plan is judged by it, too. At the Plan it warns at the
+    most then, for what is missing may be on its way."""
 
 
 AnyRule = Rule[PvcFacts] | Rule[PlanFacts] | Rule[MigrationFacts] | Rule[ConversionFacts]

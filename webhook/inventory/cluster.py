@@ -7,9 +7,10 @@ current is asked for.
 
 import math
 from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
-from webhook.model.objects import Claim, KubeObject, StorageClass, User
+from webhook.model.forklift import Release
+from webhook.model.objects import Claim, KubeObject, Standing, StorageClass, Surroundings, User
 
 T = TypeVar("T")
 
@@ -116,6 +117,8 @@ class Followed:
         """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
         self.plans: Table[str] = Table()
         """Every Plan, `namespace/name`, to its spec.type; empty where unset, or ARCHIVED."""
+        self.release: Release | None = None
+        """The cluster's Forklift; None where nobody has looked."""
 
     @property
     def unlisted(self) -> int:
@@ -145,6 +148,15 @@ class Announcer(Protocol):
         ...
 
 
+Referent = Literal[
+    "namespaces",
+    "secrets",
+    "virtualmachineinstancetypes",
+    "virtualmachineclusterinstancetypes",
+]
+"""What a Plan names, and is looked up by its name alone: the plural of its kind."""
+
+
 class ClusterReader(Protocol):
     """Asks the API server, now. Every method but `may` raises ClusterUnreachable."""
 
@@ -166,6 +178,15 @@ class ClusterReader(Protocol):
 
     async def started(self, namespace: str, name: str) -> bool:
         """Whether a Migration that hasn't ended names that Plan."""
+        ...
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """Whether the object of that name is there; of one without a namespace this is empty. None
+        of its contents is asked for."""
+        ...
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """Quotas, limits and network policies of a namespace. Raises NameInvalid, too."""
         ...
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:

@@ -143,6 +143,8 @@ class Inventory:
 
     def __init__(self, providers: Iterable[ProviderInventory] = ()) -> None:
         self._providers = {(p.provider.namespace, p.provider.name): p for p in providers}
+        self._vsphere: tuple[ProviderInventory, ...] | None = None
+        """Of these; None where they have changed since."""
         self.unlisted: dict[str, Unlisted] = {}
         """Namespaces whose Providers are not all known yet, each with why."""
 
@@ -151,14 +153,18 @@ class Inventory:
 
     def put(self, provider: ProviderInventory) -> None:
         self._providers[provider.provider.namespace, provider.provider.name] = provider
+        self._vsphere = None
 
     def drop(self, namespace: str, name: str) -> None:
         self._providers.pop((namespace, name), None)
+        self._vsphere = None
 
     def __iter__(self) -> Iterator[ProviderInventory]:
         """By name: which of them was found first is no matter to any answer."""
         return iter([one for _, one in sorted(self._providers.items())])
 
-    def vsphere(self) -> Iterator[ProviderInventory]:
-        """The providers whose VMs count here."""
-        return (p for p in self if p.provider.type == "vsphere")
+    def vsphere(self) -> tuple[ProviderInventory, ...]:
+        """The providers whose VMs count here, by name."""
+        if self._vsphere is None:
+            self._vsphere = tuple(p for p in self if p.provider.type == "vsphere")
+        return self._vsphere

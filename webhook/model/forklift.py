@@ -1,7 +1,8 @@
 """What Kubernetes says of Forklift: Plans, Migrations, Conversions."""
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -9,21 +10,48 @@ from webhook.model.keys import (
     CONVERSION_DESTINATION_FIELD,
     CONVERSION_DISKS_FIELD,
     CONVERSION_VM_FIELD,
+    DELETE_FIELD,
     DESTINATION_PROVIDER_FIELD,
+    LABEL_FIELDS,
     MIGRATION_PLAN_FIELD,
     NETWORK_MAP_FIELD,
     PLAN_TYPE_FIELD,
     PLAN_VMS_FIELD,
     POWER_STATE_FIELD,
     RESUME_FIELD,
+    SHARED_DISKS_FIELD,
     SOURCE_PROVIDER_FIELD,
     STATIC_IPS_FIELD,
     STORAGE_MAP_FIELD,
     TARGET_NAMESPACE_FIELD,
+    TEMPLATES_FIELD,
     WARM_FIELD,
 )
 from webhook.model.objects import KubeObject, Metadata, Provider
 from webhook.model.shape import listed, mapping, text
+
+Fate = Literal["kept", "deleted", "unknown"]
+"""What becomes of a vendor's PVCs at the start of a Plan with deleteVmOnFailMigration."""
+
+_NUMBERS = re.compile(r"\bv?(\d+)\.(\d+)\.(\d+)", re.ASCII)
+_LAST_THAT_DELETES = 2, 12, 0
+
+
+class Release(msgspec.Struct, frozen=True):
+    """The Forklift of a cluster."""
+
+    pvcs: Fate = "unknown"
+    version: str = ""
+    """Such as `2.12.0`; empty where only its CRDs tell what it does."""
+
+    @classmethod
+    def named(cls, text: str) -> "Release | None":
+        """The one whose version is in the name of an image or of an operator's release."""
+        found = _NUMBERS.search(text)
+        if found is None:
+            return None
+        deletes = tuple(map(int, found.groups())) <= _LAST_THAT_DELETES
+        return cls("deleted" if deletes else "kept", ".".join(found.groups()))
 
 
 class PlanVm(msgspec.Struct, frozen=True):
@@ -34,15 +62,24 @@ class PlanVm(msgspec.Struct, frozen=True):
     name: str = ""
     root_disk: str = ""
     """rootDisk, such as `/dev/sdb`."""
+    migrates_shared: bool | None = None
+    """migrateSharedDisks; None where the Plan's own counts."""
+    templates: tuple[str, str] = ("", "")
+    """pvcNameTemplate and volumeNameTemplate, where they are its own."""
+    target_name: str = ""
+    """targetName: the new VM's; empty where the old one's is kept."""
+    instance_type: str = ""
+    luks: str = ""
+    """The name of the Secret in the Plan's own namespace that unlocks the disks, where one does."""
 
     @property
     def field(self) -> str:
         return f"{PLAN_VMS_FIELD}[{self.index}]"
 
     @property
-    def meant(self) -> tuple[str, str, str]:
-        """What two entries must have in common to be the same."""
-        return self.id, self.name, self.root_disk
+    def meant(self) -> "PlanVm":
+        """What two entries must have in common to be the same: all but their places."""
+        return msgspec.structs.replace(self, index=0)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -61,6 +98,10 @@ class Plan(msgspec.Struct, frozen=True):
     preserves_ips: bool = True
     """spec.preserveStaticIPs, which is true where it isn't given."""
     has_network_map: bool = False
+    migrates_shared: bool = True
+    """spec.migrateSharedDisks, likewise."""
+    templates: tuple[str, str] = ("", "")
+    """spec.pvcNameTemplate and spec.volumeNameTemplate."""
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
@@ -68,6 +109,12 @@ class Plan(msgspec.Struct, frozen=True):
     """Those whose migration has failed: a resumed conversion runs these again."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
+    seen: bool = False
+    """Forklift has looked at this very generation: status.observedGeneration."""
+    ready: bool = False
+    """status.conditions[] has Ready."""
+    blockers: tuple[str, ...] = ()
+    """The conditions with which Forklift starts nothing: those of category Critical or Error."""
     spec: Mapping[str, Any] = {}
     """The spec as it came, for the defaults: they repair what has the wrong type."""
 
@@ -79,6 +126,8 @@ class Plan(msgspec.Struct, frozen=True):
         source = mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
         destination = mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
         metadata = obj.get("metadata") or Metadata()
+        status = mapping(obj.get("status"))
+        generation = metadata.get("generation")
         return cls(
             type=text(spec.get("type"), "spec.type") or "",
             archived=spec.get("archived") is True,
@@ -90,12 +139,22 @@ class Plan(msgspec.Struct, frozen=True):
             warm=spec.get("warm") is True,
             preserves_ips=spec.get("preserveStaticIPs") is not False,
             has_network_map=bool(mapping(mapping(spec.get("map")).get("network")).get("name")),
+            migrates_shared=spec.get("migrateSharedDisks") is not False,
+            templates=_templates(spec, "spec"),
             vms=tuple(
-                _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
+                _plan_vm(index, entry, metadata.get("namespace") or "")
+                for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
-            succeeded=frozenset(_ended(obj.get("status"), "Succeeded")),
-            failed=frozenset(_ended(obj.get("status"), "Failed")),
-            executing=_has(mapping(obj.get("status")), "Executing"),
+            succeeded=frozenset(_ended(status, "Succeeded")),
+            failed=frozenset(_ended(status, "Failed")),
+            executing=_has(status, "Executing"),
+            seen=generation is not None and status.get("observedGeneration") == generation,
+            ready=_has(status, "Ready"),
+            blockers=tuple(
+                str(condition.get("type"))
+                for condition in _conditions(status)
+                if condition.get("category") in ("Critical", "Error")
+            ),
             spec=spec,
         )
 
@@ -118,6 +177,10 @@ class Plan(msgspec.Struct, frozen=True):
             POWER_STATE_FIELD: self.spec.get("targetPowerState"),
             WARM_FIELD: self.warm,
             STATIC_IPS_FIELD: self.preserves_ips,
+            SHARED_DISKS_FIELD: self.migrates_shared,
+            TEMPLATES_FIELD: self.templates,
+            DELETE_FIELD: self.spec.get("deleteVmOnFailMigration"),
+            **{field: self.spec.get(field.rpartition(".")[2]) for field in LABEL_FIELDS},
         }
 
 
@@ -221,7 +284,7 @@ def _reference(value: Mapping[str, Any], field: str) -> Provider:
     return Provider(namespace, text(value.get("name"), f"{field}.name") or "", "")
 
 
-def _plan_vm(index: int, entry: object) -> PlanVm:
+def _plan_vm(index: int, entry: object, home: str) -> PlanVm:
     field = f"{PLAN_VMS_FIELD}[{index}]"
     vm = mapping(entry, field)
     return PlanVm(
@@ -229,13 +292,35 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
         text(vm.get("id"), f"{field}.id") or "",
         text(vm.get("name"), f"{field}.name") or "",
         text(vm.get("rootDisk"), f"{field}.rootDisk") or "",
+        shared if isinstance(shared := vm.get("migrateSharedDisks"), bool) else None,
+        _templates(vm, field),
+        text(vm.get("targetName"), f"{field}.targetName") or "",
+        text(vm.get("instanceType"), f"{field}.instanceType") or "",
+        _luks(vm, home),
     )
 
 
-def _ended(status: object, condition: str) -> list[str]:
+TEMPLATES = ("pvcNameTemplate", "volumeNameTemplate")
+"""Fields of a Plan, and of each of its VMs."""
+
+
+def _templates(spec: Mapping[str, Any], field: str) -> tuple[str, str]:
+    pvc, volume = (text(spec.get(name), f"{field}.{name}") or "" for name in TEMPLATES)
+    return pvc, volume
+
+
+def _luks(vm: Mapping[str, Any], home: str) -> str:
+    """Of another namespace's Secret nobody shall learn here whether it is there."""
+    luks = mapping(vm.get("luks"))
+    name = luks.get("name")
+    counts = (luks.get("namespace") or home) == home and vm.get("nbdeClevis") is not True
+    return name if counts and isinstance(name, str) else ""
+
+
+def _ended(status: Mapping[str, Any], condition: str) -> list[str]:
     # The status is Forklift's own and lenient reading is right: it only ever spares an entry.
     done = []
-    vms = mapping(mapping(status).get("migration")).get("vms")
+    vms = mapping(status.get("migration")).get("vms")
     for vm in map(mapping, vms if isinstance(vms, list) else ()):
         if _has(vm, condition):
             done.append(str(vm.get("id")))
@@ -243,8 +328,12 @@ def _ended(status: object, condition: str) -> list[str]:
 
 
 def _has(status: Mapping[str, Any], kind: str) -> bool:
+    return any(condition.get("type") == kind for condition in _conditions(status))
+
+
+def _conditions(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Those that hold."""
     conditions = status.get("conditions")
-    return any(
-        condition.get("type") == kind and condition.get("status") == "True"
-        for condition in map(mapping, conditions if isinstance(conditions, list) else ())
-    )
+    for condition in map(mapping, conditions if isinstance(conditions, list) else ()):
+        if condition.get("status") == "True":
+            yield condition

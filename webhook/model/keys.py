@@ -15,6 +15,11 @@ NOT_READY = "conversion-guard.io/not-ready"
 """An annotation that a vendor sets when it creates a PVC, and removes when its copy is whole."""
 WAVE = "conversion-guard.io/wave"
 """A Plan's label: which Plans are to be migrated together. Only shown, and never judged."""
+IN_SYNC = "conversion-guard.io/in-sync"
+"""An annotation by which a vendor says how the PVC follows its disk, a snapshot's delta included,
+until the VM is off."""
+SHAREABLE = "shareable"
+"""A label: with migrateSharedDisks: false Forklift takes a shared disk's PVC only with `true`."""
 ENFORCE = "conversion-guard.io/enforce"
 """A namespace's label: deny, warn or audit, the most that is done about a finding there."""
 
@@ -40,6 +45,18 @@ POWER_STATE_FIELD = "spec.targetPowerState"
 NETWORK_MAP_FIELD = "spec.map.network"
 WARM_FIELD = "spec.warm"
 STATIC_IPS_FIELD = "spec.preserveStaticIPs"
+SHARED_DISKS_FIELD = "spec.migrateSharedDisks"
+TEMPLATES_FIELD = "spec.pvcNameTemplate, spec.volumeNameTemplate"
+LABEL_FIELDS = frozenset(
+    {
+        "spec.convertorLabels",
+        "spec.convertorNodeSelector",
+        "spec.targetLabels",
+        "spec.targetNodeSelector",
+    }
+)
+"""What the conversion pod and the new VM's are labelled with, and look for on a node."""
+DELETE_FIELD = "spec.deleteVmOnFailMigration"
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
 ACCESS_MODES_FIELD = "spec.accessModes"
@@ -67,6 +84,10 @@ PLAN_FIELDS = frozenset(
         POWER_STATE_FIELD,
         WARM_FIELD,
         STATIC_IPS_FIELD,
+        SHARED_DISKS_FIELD,
+        TEMPLATES_FIELD,
+        *LABEL_FIELDS,
+        DELETE_FIELD,
     }
 )
 PLAN_VM_FIELDS = frozenset(

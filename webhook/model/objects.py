@@ -1,7 +1,7 @@
 """What Kubernetes says: PVCs, storage classes, users, references to Providers."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -40,6 +40,7 @@ class Metadata(TypedDict, total=False):
     labels: dict[str, Any] | None
     annotations: dict[str, Any] | None
     ownerReferences: Any
+    generation: Any
 
 
 class KubeObject(TypedDict, total=False):
@@ -155,6 +156,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """ReadOnlyMany is its only access mode: a conversion writes."""
     owned: bool = False
     """A VirtualMachine owns it: its conversion is over."""
+    in_sync: bool = False
+    """The vendor says that it follows its disk until the VM is off."""
+    shareable: bool = False
+    """It has Forklift's label for the PVC of a shared disk."""
 
     @property
     def matchable(self) -> bool:
@@ -182,6 +187,19 @@ class StorageClass(msgspec.Struct, frozen=True):
     default: bool = False
     waits: bool = False
     """volumeBindingMode is WaitForFirstConsumer: a PVC stays unbound until a pod comes."""
+
+
+Standing = Literal["there", "ending", "absent", "unknown"]
+"""How something stands that is named. `ending`: it is being deleted. `unknown`: the guard may not
+look."""
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What else is in a namespace and counts for a pod there; without what may not be listed."""
+
+    quotas: tuple[KubeObject, ...] = ()
+    limits: tuple[KubeObject, ...] = ()
+    policies: tuple[KubeObject, ...] = ()
 
 
 class User(msgspec.Struct, frozen=True):

@@ -90,6 +90,11 @@ class Admitted(msgspec.Struct, frozen=True):
     filled: tuple[str, ...] = ()
     """The ids of the defaults that the patch is by."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to be told of it, as of nearly every one."""
+        return not (self.findings or self.filled or self.skipped or self.doubt)
+
 
 class Denied(msgspec.Struct, frozen=True):
     """Refused, for these causes: at least one. Code 422, reason Invalid."""
@@ -126,6 +131,11 @@ class Kind(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return self.kind
+
+    @property
+    def api_version(self) -> str:
+        """As an object of it has it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -219,6 +229,7 @@ class _OnlyUid(msgspec.Struct):
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _only_uid = msgspec.json.Decoder(_OnlyUid)
+_NULL = msgspec.Raw(b"null")
 _object = msgspec.json.Decoder(KubeObject | None)
 _encoder = msgspec.json.Encoder()
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -272,14 +283,14 @@ def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
 
 def _decode(raw: msgspec.Raw, where: str, request: _Request) -> KubeObject | None:
     try:
-        obj: KubeObject | None = _object.decode(raw)
+        obj: KubeObject | None = None if raw == _NULL else _object.decode(raw)
     except _UNREADABLE as error:
         raise ReviewMalformed(f"request.{where}: {_plain(error)}", request.uid) from None
     if obj is None:
         if where == "object" or request.operation == "UPDATE":
             raise ReviewMalformed(f"request.{where} is missing", request.uid)
         return None
-    api_version = "/".join(filter(None, (request.kind.group, request.kind.version)))
+    api_version = request.kind.api_version
     if (obj.get("apiVersion"), obj.get("kind")) != (api_version, request.kind.kind):
         there = echoed(f"{obj.get('apiVersion')} {obj.get('kind')}")
         message = f"request.{where} is {there}, but request.kind is {api_version} {request.kind}"

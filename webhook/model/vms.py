@@ -10,7 +10,9 @@ from webhook.model.keys import quoted
 _SNAPSHOT_SUFFIX = re.compile(r"-\d\d\d\d\d\d.vmdk", re.ASCII)
 
 # Forklift: vsphere/model.go, updateDisks. Any other backing is left out of the VM's disks there.
-ATTACHED_BUSES = frozenset({"scsi", "sata", "ide", "nvme"})
+_LIBVIRT_ORDER = ("scsi", "sata", "ide", "nvme")
+_VMWARE_ORDER = ("sata", "ide", "scsi", "nvme")
+ATTACHED_BUSES = frozenset(_LIBVIRT_ORDER)
 LISTED_BACKINGS = frozenset({"FlatVer1", "FlatVer2", "RawDiskMappingVer1", "RawDiskVer2"})
 
 
@@ -19,6 +21,8 @@ def trim_backing_file(file: str) -> str:
 
     Source: Forklift's vsphere/utils.go, trimBackingFileName.
     """
+    if file[-12:-11] != "-" and file.find("vmdk") == len(file) - 4:
+        return file  # as nearly all are; the pattern takes several times as long
     return _SNAPSHOT_SUFFIX.sub(".vmdk", file)
 
 
@@ -52,6 +56,11 @@ class Disk(
         return trim_backing_file(self.file)
 
     @property
+    def is_delta(self) -> bool:
+        """Whether its name is that of a snapshot's delta file: a copy of the base misses it."""
+        return self.source != self.file
+
+    @property
     def disk_source(self) -> str:
         """What a PVC's disk-source should say.
 
@@ -83,7 +92,7 @@ class VirtualMachine(
     omit_defaults=True,
     gc=False,
 ):
-    """What vSphere says of one VM: the ten fields that any rule needs."""
+    """What vSphere says of one VM: the twelve fields that any rule needs."""
 
     moref: str
     name: str = ""
@@ -98,6 +107,10 @@ class VirtualMachine(
     connection_state: str = "connected"
     tools: str = ""
     """guest.toolsRunningStatus."""
+    tools_status: str = ""
+    """guest.toolsStatus, which vSphere deprecates and Forklift still reads."""
+    encrypted: bool = False
+    """Whether config.keyId is set."""
     ip_address: str = ""
     disks: tuple[Disk, ...] = ()
 
@@ -117,6 +130,28 @@ class VirtualMachine(
         if self.connection_state != "connected":
             return f"is {self.connection_state} in vSphere"
         return None
+
+    @property
+    def as_converted(self) -> tuple[Disk, ...]:
+        """The disks that Forklift attaches, in the order in which virt-v2v counts them.
+
+        Source: Forklift's web/vsphere/vm.go, SortedDisksAsLibvirt.
+        """
+        return self._attached(_LIBVIRT_ORDER)
+
+    @property
+    def as_booted(self) -> tuple[Disk, ...]:
+        """The same in the order in which the new VM's boot disk is counted.
+
+        Source: the same, SortedDisksAsVmware.
+        """
+        return self._attached(_VMWARE_ORDER)
+
+    def _attached(self, buses: tuple[str, ...]) -> tuple[Disk, ...]:
+        def place(disk: Disk) -> tuple[int, int, int, int]:
+            return buses.index(disk.bus), disk.controller_key, disk.unit_number, disk.key
+
+        return tuple(sorted((disk for disk in self.disks if disk.attached), key=place))
 
     def matching(self, source: str) -> tuple[Disk, ...]:
         """The disks that Forklift would match with a PVC's disk-source.

@@ -4,6 +4,7 @@ Reads:   spec.plan
 Asks:    the cluster, for the PVCs in the Plan's target namespace; vSphere, for the VMs
 Accepts: PVCs with any access mode that allows writing
 Denies:  a PVC with ReadOnlyMany as its only access mode: a conversion writes to the disk
+Forklift: mounts it for writing: the VM is off when that fails
 """
 
 from collections.abc import Iterator

@@ -3,11 +3,13 @@
 Reads:   spec.plan, and of that Plan the VMs that Forklift will run: not those that have succeeded
 Asks:    the cluster, for the Plan and the PVCs in its target namespace;
          vSphere, with a fresh read, for each VM
-Accepts: one bound PVC of at least the disk's size for each disk
+Accepts: one bound PVC of at least the disk's size for each disk; whatever is there where the
+         Migration resumes a conversion, for Forklift proves the disks of that itself
 Denies:  a VM of which Forklift attaches no disk; a disk without a PVC; a PVC whose disk-source is
          not a disk of the VM, two for one disk, one that Forklift counts but leaves out, one that
          is too small, not bound, being deleted or marked `conversion-guard.io/not-ready`; a VM
          that doesn't exist, is a template, or can't be read
+Forklift: counts PVCs only: fails with the VM off, and of several VMs all are off
 """
 
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ from webhook.model.objects import Provider
 
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
     plan = facts.plan
+    if facts.resumes:
+        return
     if plan.provider is None:
         there = f"the Plan's provider {echoed(plan.plan.source)} is not known"
         if plan.listed:

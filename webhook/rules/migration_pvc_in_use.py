@@ -5,6 +5,7 @@ Asks:    the cluster, for the running pods of the Plan's target namespace
 Accepts: PVCs that no running pod mounts
 Denies:  a mounted one that is Block or ReadWriteOncePod: two writers damage the disk, or the
          conversion waits for ever; for any other there is a warning only
+Forklift: does not look: a pod that waits for a volume leaves the Plan hanging with the VM off
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,8 @@ Asks:    the cluster, for the PVCs in the Plan's target namespace; vSphere, for 
 Accepts: names that are DNS labels of at most 63 characters
 Denies:  a longer name, one with a dot, and the names of the pod's own volumes: Forklift shuts the
          source VM down, and then the conversion pod is refused
+Forklift: builds the pod with the name of the PVC as that of a volume: the pod is invalid, and the
+         VM is off
 """
 
 from collections.abc import Iterator

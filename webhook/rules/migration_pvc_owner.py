@@ -5,6 +5,7 @@ Asks:    the cluster, for the PVCs in the Plan's target namespace; vSphere, for 
 Accepts: PVCs that no VirtualMachine owns, and any of a VM that has succeeded before
 Denies:  a PVC that a VirtualMachine owns: Forklift would convert the finished VM's disks again, and
          take their ownership
+Forklift: converts the finished VM's disks again and takes their ownership, with the VM off
 """
 
 from collections.abc import Iterator

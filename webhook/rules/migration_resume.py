@@ -5,6 +5,7 @@ Asks:    the cluster, for the Plan; vSphere, with a fresh read, for the power st
 Accepts: VMs that are off; VMs that did not fail before
 Denies:  a VM that somebody has switched on again: its disks have changed since they were copied,
          and two VMs would run
+Forklift: does not look at the power state: stale disks, and two VMs that run
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from webhook.model.keys import MIGRATION_PLAN_FIELD, RESUME_FIELD
 
 def check(facts: MigrationFacts) -> Iterator[Finding]:
     for vm_facts in facts.plan.vms:
-        if vm_facts.judged and vm_facts.back_on:
+        if facts.resumes and vm_facts.judged and vm_facts.back_on:
             message = (
                 f"{vm_facts.label} is on again in vSphere since its conversion failed: shut it "
                 "down and have its disks copied anew, then start a Migration without "

@@ -5,6 +5,7 @@ Asks:    the cluster, for the PVCs in the Plan's target namespace and its storag
 Accepts: bound PVCs
 Warns:   of a PVC that is bound and filled only when the conversion pod comes: a pod that can't be
          scheduled for 5 minutes leaves the Plan hanging, with the source VM off
+Forklift: leaves the Plan Executing for ever, with the VM off, if the pod waits for 5 minutes
 """
 
 from collections.abc import Iterator

@@ -8,6 +8,8 @@ Accepts: a PVC for each disk; with a warning, disks without one, for it may come
 Denies:  a PVC whose disk-source is no disk of the VM, two for one disk, and one that Forklift
          counts but leaves out (`prime-*`, or without a disk-source); while the Plan executes, or a
          Migration that hasn't ended names it, whatever migration-disks denies
+Forklift: counts PVCs only; whatever is wrong with the right number of them it finds with the VM
+         off
 """
 
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ Reads:   spec.map.network
 Asks:    nothing
 Accepts: a reference with a name
 Warns:   of none: a conversion needs no storage map, but Forklift waits for a network map
+Forklift: does not start the Plan
 """
 
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ Reads:   spec.provider.destination
 Asks:    the cluster, for that Provider
 Accepts: this cluster: an openshift Provider without a URL
 Warns:   of another cluster: its PVCs can't be seen from here
+Forklift: looks for the PVCs in that cluster
 """
 
 from collections.abc import Iterator

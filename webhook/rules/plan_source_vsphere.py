@@ -5,6 +5,7 @@ Asks:    the known providers, for its type; the cluster, where it isn't one of t
 Accepts: a provider of type vsphere
 Denies:  any other type: Forklift converts in place only what comes from vSphere; one that isn't
          there, once all Providers are known
+Forklift: does not start the Plan (MigrationTypeNotValid)
 """
 
 from collections.abc import Iterator

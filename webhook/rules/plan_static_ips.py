@@ -4,6 +4,7 @@ Reads:   spec.vms, and only entries that this request adds or changes; spec.pres
 Asks:    vSphere, for the VM's power state
 Accepts: a running VM; any VM with preserveStaticIPs: false
 Warns:   of a VM that is off: vSphere knows the addresses of a running guest only
+Forklift: converts the VM without its addresses
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,8 @@ Accepts: a VM by its id, or by a name or path that is unique; with a warning, an
          not known any more, and a VM that can't be read at the moment
 Denies:  an unknown id or name, a name of several VMs, an id beside the name of another VM, a
          template, the same VM twice
+Forklift: does not start a Plan with a VM that it does not find, or finds twice; an id with the
+         name of another VM shuts down the VM of the id
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,7 @@ Asks:    vSphere, for VMs of the same name
 Accepts: a name that one VM of the datacenter has
 Records: a name that another VM has, too: the conversion fetches the VM's description by its name.
          This comes from reading Forklift's code, and was not yet observed
+Forklift: fetches the description of the VM by its name: not seen yet
 """
 
 from collections.abc import Iterator

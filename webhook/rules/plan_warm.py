@@ -4,6 +4,7 @@ Reads:   spec.type, spec.warm
 Asks:    nothing
 Accepts: spec.warm absent or false
 Denies:  true: Forklift treats any such Plan as a warm one, and asks for changed block tracking
+Forklift: does not start the Plan
 """
 
 from collections.abc import Iterator

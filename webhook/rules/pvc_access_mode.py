@@ -4,6 +4,7 @@ Reads:   spec.accessModes, spec.volumeMode, when the PVC claims a disk
 Asks:    nothing
 Accepts: Block with ReadWriteMany, and any Filesystem
 Warns:   of Block without ReadWriteMany
+Forklift: takes any that can be written
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,7 @@ Asks:    vSphere, for that disk's capacity
 Accepts: a request of at least the disk's bytes; with a warning, a smaller one of a PVC that is
          bound to a volume by name, and a Filesystem without 6 % of room for the file system itself
 Denies:  any other smaller request
+Forklift: checks no size: what is beyond the end of the PVC is lost
 """
 
 import math

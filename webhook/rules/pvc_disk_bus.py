@@ -4,6 +4,7 @@ Reads:   the three keys
 Asks:    vSphere, for the controller of that disk
 Accepts: a disk on a SCSI, SATA, IDE or NVMe controller
 Warns:   of one on USB or on a controller of no known kind: Forklift counts it, then drops it
+Forklift: succeeds without the disk
 """
 
 from collections.abc import Iterator

@@ -4,6 +4,8 @@ Reads:   the three keys
 Asks:    the cluster, for the other PVCs of the namespace that have the labels
 Accepts: a disk that no other PVC claims, or one that is being deleted
 Denies:  a second claim: Forklift would count both, and attach the one that comes last
+Forklift: counts both and keeps the last: another disk has none, and the VM is off; one PVC more
+         than disks leaves the VM on
 """
 
 from collections.abc import Iterator

@@ -6,10 +6,12 @@ Accepts: the full path of one disk, a snapshot's suffix left out on both sides, 
          compares
 Denies:  a disk of another VM or of none, a path that has moved, a bare file name that fits
          two disks, a disk that Forklift doesn't list
+Forklift: looks for it once the VM is off: failed to find persistent volume for disk
 """
 
 from collections.abc import Iterator
 
+from webhook.facts import forms
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, echoed, is_blank, quoted
@@ -26,7 +28,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     there = echoed(source, 255)
     if facts.matching:
         files = _list(disk.file for disk in facts.matching)
-        fix = "Forklift can't tell them apart, so rename one in vSphere"
+        fix = f"Forklift can't tell them apart: {forms.apart(facts.matching)}"
         yield Finding(DISK_SOURCE_FIELD, f"{there} fits {files}: {fix}")
         return
     for disk in vm.disks:
@@ -35,10 +37,12 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
             message = f"{there} is backed by {disk.backing}, which Forklift doesn't list: {fix}"
             yield Finding(DISK_SOURCE_FIELD, message)
             return
-    right = _right(vm, source)
+    reading = forms.file(source.strip())
+    right = _right(vm, reading.value if reading else source)
     fix = f"write {_list(iter(right))}" if right else "it has no disk that Forklift can convert"
     expected = right[0] if len(right) == 1 else None
-    message = f"{there} is not a disk of {vm}: {fix}"
+    what = f"{reading.form}, and no" if reading else "is not a"
+    message = f"{there} {what} disk of {vm}: {fix}"
     yield Finding(DISK_SOURCE_FIELD, message, expected=expected)
 
 

@@ -3,34 +3,27 @@
 Reads:  vmID, vmUUID, disk-source
 Asks:   vSphere, for the disks of the VM that both labels name
 Fills:  `disk.vmdk`, `folder/disk.vmdk` or a path in another case of letters with the one full
-        `[datastore] folder/disk.vmdk` that it fits, a snapshot's suffix left out
+        `[datastore] folder/disk.vmdk` that it fits, a snapshot's suffix left out. As shipped, the
+        API server doesn't ask for a full path that ends in `.vmdk`, so that one in another case
+        of letters is denied, with the right one
 """
 
 from collections.abc import Iterator
 
+from webhook.facts import forms
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Default
 from webhook.model.keys import DISK_SOURCE, THREE_KEYS, is_blank
 from webhook.model.review import PatchOp
-from webhook.model.vms import Disk, trim_backing_file
 
 
 def fill(facts: PvcFacts) -> Iterator[PatchOp]:
     vm, source = facts.vm, facts.pvc.disk_source
     if vm is None or not facts.certain or source is None or is_blank(source) or facts.matching:
         return
-    wanted = trim_backing_file(source.strip()).lower()
-    fitting = [disk for disk in vm.disks if disk.listed and _fits(disk, wanted)]
+    fitting = forms.fitting(vm.disks, source)
     if len(fitting) == 1:
         yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), fitting[0].disk_source)
-
-
-def _fits(disk: Disk, wanted: str) -> bool:
-    full = disk.source.lower()
-    # A datastore that was named is meant: a disk that has moved is for a person to look at.
-    return (
-        full == wanted if wanted.startswith("[") else full.endswith((f"/{wanted}", f"] {wanted}"))
-    )
 
 
 DEFAULT = Default(

@@ -2,7 +2,9 @@
 
 Reads:  vmID, vmUUID
 Asks:   vSphere, for the VM that vmID names
-Fills:  vmUUID, where it is that very VM's instanceUuid
+Fills:  vmUUID, where it is that very VM's instanceUuid. To switch it on, take the condition
+        may-need-repair out of the mutating webhook for PVCs, too: no condition can tell the one
+        kind of uuid from the other. Until then such a PVC is denied, with the right one
 """
 
 from collections.abc import Iterator

@@ -2,9 +2,12 @@
 
 Reads:   vmID, vmUUID, disk-source
 Asks:    nothing; vSphere only for the values to write
-Accepts: all three keys, or none; with a warning a lone vmID or vmUUID, and labels still to come
+Accepts: all three keys, or none; with a warning a lone vmID or vmUUID, labels still to come, and
+         a disk-source that is taken away
 Denies:  a new PVC with disk-source and a label missing; both labels without a disk-source, because
          Forklift counts such a PVC as a disk and then drops it
+Forklift: counts a PVC without a disk-source and never looks at it again: a disk has none, and the
+         VM is off
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +17,9 @@ from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import (
     DISK_SOURCE_FIELD,
     THREE_KEYS,
+    VM_ID,
     VM_ID_FIELD,
+    VM_UUID,
     VM_UUID_FIELD,
     Action,
     is_blank,
@@ -74,6 +79,9 @@ def _listed(facts: PvcFacts) -> list[str]:
 
 
 def _no_source(facts: PvcFacts, listed: list[str]) -> str:
+    if facts.old is not None and facts.pvc.disk_source is None and facts.old.disk_source:
+        labels = f"kubectl label pvc {facts.pvc.name} -n {facts.pvc.namespace} {VM_ID}- {VM_UUID}-"
+        return f"is taken away: to release the PVC take its labels away, too: {labels}"
     there = "is missing" if facts.pvc.disk_source is None else "is blank"
     named = [quoted(source) for source in listed[:8]]
     fix = " or ".join(named) or 'the full path, such as "[datastore] folder/disk.vmdk"'

@@ -4,6 +4,7 @@ Reads:   the three keys
 Asks:    vSphere, for the disk's sharing
 Accepts: a disk that isn't shared
 Warns:   of a shared one: each VM that shares it needs its own PVC, and the copies drift apart
+Forklift: does not start a Plan whose disk a running VM shares
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,7 @@ Asks:    the cluster, for its storage classes
 Accepts: a class that exists; none, where one is the default; a PVC that is bound to a volume by
          name, or asks for none ("")
 Warns:   of a class that doesn't exist, and of none where there is no default
+Forklift: checks no class: a PVC that is never bound leaves the Plan hanging with the VM off
 """
 
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ Reads:   vmID, vmUUID
 Asks:    vSphere, for other VMs with that config.uuid
 Accepts: a uuid that the VM has alone
 Warns:   of a clone's: some versions of Forklift look a VM up by it, and may shut down the wrong one
+Forklift: has shut down the wrong VM in versions that looked it up by this uuid
 """
 
 from collections.abc import Iterator

@@ -4,11 +4,13 @@ Reads:   vmID, vmUUID
 Asks:    vSphere, for that VM's config.uuid
 Accepts: a VM's moref together with its config.uuid, byte for byte
 Denies:  a vmID that no VM has; another VM's uuid, the VM's instanceUuid, upper and lower
-         case mixed up; a template
+         case mixed up, a uuid in another form; a template
+Forklift: counts no PVC of that VM, and waits with the VM on (MissingPvcForOnlyConversion)
 """
 
 from collections.abc import Iterator
 
+from webhook.facts import forms
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.model.keys import MOREF, VM_ID_FIELD, VM_UUID_FIELD, echoed, quoted
@@ -39,7 +41,10 @@ def check(facts: PvcFacts) -> Iterator[Finding | Unknown]:
 
 def _with_owner(facts: PvcFacts, message: str) -> Finding:
     """With every VM that has the claim's vmUUID, where the caller may know them."""
-    owners = facts.same_uuid
+    vm_id, owners = facts.pvc.vm_id or "", facts.same_uuid
+    if (moref := forms.moref(vm_id)) != vm_id and not owners:
+        fix = f"write {quoted(moref)}, if that is its moref: PowerCLI puts its own prefix before"
+        return Finding(VM_ID_FIELD, f"{message}: {fix}")
     if not owners:
         fix = 'write the moref that vSphere shows, such as "vm-42"'
         return Finding(VM_ID_FIELD, f"{message}: {fix}")
@@ -57,6 +62,11 @@ def _wrong_uuid(facts: PvcFacts, vm: VirtualMachine | None) -> str:
     if vm is None:
         fix = "copy both from vSphere, the moref and its config.uuid (not instanceUuid)"
         return f"{uuid} is not the config.uuid of a VM {quoted(facts.pvc.vm_id)}: {fix}"
+    if facts.identity == "form":
+        form = next(
+            one.form for one in forms.uuids(facts.pvc.vm_uuid or "") if one.value == vm.uuid.lower()
+        )
+        return f"{uuid} is the config.uuid of {vm} {form}: write {quoted(vm.uuid)}"
     if facts.identity == "case":
         return f"{uuid} differs from the config.uuid of {vm} in case: write {quoted(vm.uuid)}"
     if facts.identity == "instance":

@@ -4,6 +4,7 @@ Reads:   vmID, vmUUID
 Asks:    vSphere, for the VM's power state
 Accepts: a VM that is powered on
 Warns:   of one that is off or suspended: its IP configuration is not known, and gets lost
+Forklift: converts a VM that is off; it can keep no addresses that it does not know
 """
 
 from collections.abc import Iterator

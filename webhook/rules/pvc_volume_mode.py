@@ -5,6 +5,7 @@ Asks:    the cluster, for the other PVCs of the VM
 Accepts: Block, where the VM's other PVCs are Block, too
 Warns:   of two modes within a VM: the conversion lists every Filesystem before every Block, which
          changes the order of the disks; of a Filesystem, which must hold the disk as a raw disk.img
+Forklift: takes either, and permutes the disks where both are mixed
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ from webhook.runtime.following import Following, clustered, following
 from webhook.runtime.logins import Logins
 from webhook.runtime.settings_file import SettingsFile
 from webhook.runtime.supervise import PARTS, Run, Supervisor
-from webhook.server import app as server
+from webhook.server.app import Admission
 from webhook.server.bodies import App
 from webhook.server.https import Server
 from webhook.settings import Settings
@@ -99,17 +99,19 @@ def compose(file: SettingsFile) -> Guard:
         *([("cluster", cluster.run)] if cluster else []),
         *(("vsphere", partial(_follow, source)) for source in live),
     ]
+    admission = Admission(
+        lambda: judged.by,
+        metrics,
+        draining=lambda: https.draining,
+        failing=supervisor.failing,
+        clients=settings.allowed_client_names,
+        announcer=cluster.events if cluster else None,
+        certificate_good=lambda: certificates.served.good,
+    )
     https = Server(
-        server.app(
-            lambda: judged.by,
-            metrics,
-            draining=lambda: https.draining,
-            failing=supervisor.failing,
-            clients=settings.allowed_client_names,
-            announcer=cluster.events if cluster else None,
-            certificate_good=lambda: certificates.served.good,
-        ),
+        admission,
         certificates.served.door.context,
+        prompt=admission,
         beside=[signals.listen, partial(supervisor.keep_all, parts)],
         shutdown_delay=settings.shutdown_delay,
     )

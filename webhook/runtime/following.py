@@ -65,7 +65,7 @@ class Following:
             raise
 
     async def _follow(self, cluster: "Cluster") -> None:
-        from webhook.cluster import Labels, ProviderWatch, reflectors
+        from webhook.cluster import Labels, ProviderWatch, ReleaseWatch, reflectors
 
         watch = ProviderWatch(
             cluster,
@@ -75,6 +75,7 @@ class Following:
             keep=self._supervisor.keep,
         )
         labels = Labels(self.followed.enforced, self.events)
+        release = ReleaseWatch(cluster, self._settings.provider_namespaces, self.followed)
         self.reader.cluster = self.events.cluster = cluster
         if self._logins is not None:
             self._logins.open(cluster)
@@ -82,6 +83,7 @@ class Following:
             [
                 ("providers", watch.run),
                 ("events", self.events.run),
+                ("release", release.run),
                 *((one.resource, one.run) for one in reflectors(cluster, self.followed, labels)),
             ]
         )

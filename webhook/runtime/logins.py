@@ -29,14 +29,12 @@ class Logins:
     def __init__(self, namespace: str, replica: str = socket.gethostname()) -> None:
         self._namespace, self._replica = namespace, replica
         self._opened = threading.Event()
-        self._leases: dict[Account, Lease] = {}
-        self._cluster: Cluster
-        self._loop: asyncio.AbstractEventLoop
+        self._at: tuple[asyncio.AbstractEventLoop, Cluster, dict[Account, Lease]] | None = None
         self._trouble = ""
 
     def open(self, cluster: "Cluster") -> None:
         """From now on it can be asked, by way of the event loop that runs here."""
-        self._cluster, self._loop = cluster, asyncio.get_running_loop()
+        self._at = asyncio.get_running_loop(), cluster, {}
         self._opened.set()
 
     def take(self, account: "Account") -> bool:
@@ -48,9 +46,15 @@ class Logins:
         self._ask(account, lambda lease: lease.release(), alone=None)
 
     def _ask(self, account: "Account", what: "Callable[[Lease], Awaitable[T]]", alone: T) -> T:
-        if not self._opened.wait(_PATIENCE):
+        self._opened.wait(_PATIENCE)
+        if self._at is None:
             return alone
-        asked = asyncio.run_coroutine_threadsafe(self._asked(account, what), self._loop)
+        loop, cluster, leases = self._at
+
+        async def ask() -> T:
+            return await what(leases.get(account) or self._lease(cluster, leases, account))
+
+        asked = asyncio.run_coroutine_threadsafe(ask(), loop)
         try:
             said = asked.result(_PATIENCE)
         except (ClusterUnreachable, TimeoutError, CancelledError) as error:
@@ -63,13 +67,12 @@ class Logins:
         self._trouble = ""
         return said
 
-    async def _asked(self, account: "Account", what: "Callable[[Lease], Awaitable[T]]") -> T:
+    def _lease(
+        self, cluster: "Cluster", leases: "dict[Account, Lease]", account: "Account"
+    ) -> "Lease":
         from webhook.cluster.leases import Lease
 
-        lease = self._leases.get(account)
-        if lease is None:
-            text = "\n".join(account).encode()
-            name = f"conversion-guard-login-{hashlib.blake2b(text, digest_size=10).hexdigest()}"
-            lease = self._leases[account] = Lease(self._namespace, name, self._replica)
-        lease.cluster = self._cluster
-        return await what(lease)
+        text = "\n".join(account).encode()
+        name = f"conversion-guard-login-{hashlib.blake2b(text, digest_size=10).hexdigest()}"
+        leases[account] = Lease(cluster, self._namespace, name, self._replica)
+        return leases[account]

@@ -28,6 +28,7 @@ PARTS: Mapping[str, bool] = {
     "plans": True,
     "provider": False,  # one of many: what rests on it is undecided, and the others are right
     "providers": True,
+    "release": False,
     "settings": True,
     "storageclasses": True,
     "vsphere": False,  # likewise

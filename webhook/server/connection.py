@@ -7,14 +7,15 @@ callbacks: its version is pinned, and tests/test_serving.py tries each.
 import asyncio
 import contextlib
 import resource
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from webhook.server import bodies
+from webhook.server.answers import CLOSE, Answer, Prompt
 
 KEEP_ALIVE = 120
 """Seconds. The API server keeps idle connections for 90: whoever closes earlier fails its calls.
@@ -27,6 +28,7 @@ BODY_SECONDS = bodies.SECONDS
 MOST_CONNECTIONS = 2000
 """Of all doors together, a few hundred kilobytes each at the worst. One more takes the place of the
 one that has been waiting longest for its client."""
+_HEAD = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
 _FILES = 128  # of the process, beside its connections
 
 
@@ -52,10 +54,21 @@ class State(ServerState):
             longest.transport.abort()
 
 
-class Connection(HttpToolsProtocol):
-    """One timer, for headers and then for the body.
+class _Exchange:
+    """A whole request and its answer: as much of uvicorn's RequestResponseCycle as a protocol looks
+    at."""
 
-    A request that comes whole, as the API server's do, never starts it.
+    disconnected = response_complete = False
+    message_event = asyncio.Event()  # nobody waits for it
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+
+class Connection(HttpToolsProtocol):
+    """One timer, for headers and then for the body; and another, for silence.
+
+    A request that comes whole, as the API server's do, starts neither; `prompt` answers it.
     """
 
     server_state: State
@@ -66,6 +79,8 @@ class Connection(HttpToolsProtocol):
         server_state: State,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        prompt: Prompt | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._patience: asyncio.TimerHandle | None = None
@@ -74,12 +89,17 @@ class Connection(HttpToolsProtocol):
         """Whether the last bytes ended a request."""
         self._seen = 0
         """Bytes since the end of the last request."""
+        self._prompt = prompt
+        self._door: Any = None
+        """Where what is coming may be answered promptly; its body so far is held back."""
+        self._body = b""
+        self._silent_since: float | None = None
+        """By the loop's clock; None while something runs for it, or comes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._silent_since = self.loop.time()
+        self.timeout_keep_alive_handler()
         if secured := transport.get_extra_info("ssl_object"):
             # What one read brings is buffered in any case; 256 KiB more would be the default.
             transport.set_read_buffer_limits(bodies.SMALL)  # type: ignore[attr-defined]
@@ -91,8 +111,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.forget()
         self._be_patient()
-        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
 
     def forget(self) -> None:
         """It waits for its client no more: something runs for it, or it has ended."""
@@ -103,6 +124,8 @@ class Connection(HttpToolsProtocol):
         self._whole = False
         self._seen += len(data)
         super().data_received(data)
+        if self._door is not None and not self.transport.is_closing():
+            self._begin()  # more of it is to come
         if self._whole or self.transport.is_closing():
             return
         if not self._in_body and self._seen > HEADERS_BYTES:
@@ -118,26 +141,136 @@ class Connection(HttpToolsProtocol):
             raise ValueError("the headers are too large")  # httptools' answer to it is 400
         self._be_patient()
         self._in_body = True
+        path, _, self._query = self.url.partition(b"?")
+        self._door = self._prompt.doors.get(path) if self._prompt is not None else None
+        if self._door is None or not self._plain():
+            self._begin()
+
+    def _plain(self) -> bool:
+        """Whether it is a request as any, and the last one's answer is on its way."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and (self.cycle is None or self.cycle.response_complete)  # type: ignore[redundant-expr]
+        )
+
+    def _begin(self) -> None:
+        """Leave it to the app, with what has come of its body."""
+        self._door, body, self._body = None, self._body, b""
         super().on_headers_complete()
         if self.server_state.draining:
             self.cycle.keep_alive = False
+        if body:
+            super().on_body(body)
+
+    def on_body(self, body: bytes) -> None:
+        if self._door is not None and len(self._body) + len(body) <= bodies.SMALL:
+            self._body += body
+            return
+        if self._door is not None:
+            self._begin()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._be_patient()
         self._in_body, self._whole, self._seen = False, True, 0
+        if self._door is not None:
+            self._be_prompt(self._door)
+            return
         if not self.cycle.response_complete:
             self.forget()
         super().on_message_complete()
 
+    def _be_prompt(self, door: Any) -> None:
+        assert self._prompt is not None  # noqa: S101  it has the door
+        self._door, body, self._body = None, self._body, b""
+        keep_alive = self.parser.should_keep_alive() and not self.server_state.draining
+        self.cycle = exchange = _Exchange(keep_alive=keep_alive)  # type: ignore[assignment]
+        self.forget()
+        answer = self._prompt.prompt(door, self._query, self.headers, self.app_state, body)
+        if isinstance(answer, Answer):
+            self._send(exchange, answer)
+        else:
+            task = self.loop.create_task(self._send_later(exchange, answer))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+
+    async def _send_later(self, exchange: _Exchange, answer: Coroutine[Any, Any, Answer]) -> None:
+        sent = await answer
+        if self.flow.write_paused:
+            await self.flow.drain()
+        if not exchange.disconnected:
+            self._send(exchange, sent)
+
+    def _send(self, exchange: _Exchange, answer: Answer) -> None:
+        """In one write: each is a TLS record, and a call of the system."""
+        headers = answer.headers
+        if not exchange.keep_alive and CLOSE not in headers:
+            headers = (*headers, CLOSE)
+        more = b"".join(b"%b: %b\r\n" % header for header in headers)
+        length = len(answer.body)
+        self.transport.write(_HEAD % (STATUS_LINE[answer.code], length, more) + answer.body)
+        exchange.response_complete = True
+        if CLOSE in headers:
+            self.transport.close()
+        self.on_response_complete()
+
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if not self.pipeline:
-            self.server_state.idle[self] = None
+        # As uvicorn's, but that it starts a timer each time.
+        self.server_state.total_requests += 1
+        closing = self.transport.is_closing()
+        if not closing:
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+                return
+        self.server_state.idle[self] = None
+        self._silent_since = self.loop.time()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._silent_since = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close it if it has been silent for so long; else look again when that may be."""
+        now = self.loop.time()
+        since = now if self._silent_since is None else self._silent_since
+        left = since + self.timeout_keep_alive - now
+        if left <= 0:
+            super().timeout_keep_alive_handler()
+        elif not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                left, self.timeout_keep_alive_handler
+            )
 
     def _be_patient(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+
+_RECEIVED = memoryview(bytearray(bodies.SMALL))
+"""Where what comes is put, of whichever connection: it is taken out before any other's comes."""
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Hands a Connection what comes. uvloop would make 256 KiB of room anew for each read, and give
+    it back to the system: two calls of the system, and as many pages to be filled with zeros."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._data_received = connection.data_received
+        for heard in ("connection_made", "connection_lost", "eof_received"):
+            setattr(self, heard, getattr(connection, heard))
+        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _RECEIVED
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._data_received(_RECEIVED[:nbytes].tobytes())
 
 
 def _size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:

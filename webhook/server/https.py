@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+from webhook.server.answers import Prompt
 from webhook.server.bodies import LARGEST, App, Bodies
-from webhook.server.connection import KEEP_ALIVE, Connection, State
+from webhook.server.connection import KEEP_ALIVE, Buffered, Connection, State
 
 HANDSHAKE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
@@ -44,10 +45,12 @@ class _Door(NamedTuple):
     config: uvicorn.Config
     context: ssl.SSLContext | None
     listener: socket.socket
+    prompt: Prompt | None = None
 
 
 class Server(uvicorn.Server):
-    """Serves `app` with `ssl` as its live context, and runs `beside` in the same loop.
+    """Serves `app` with `ssl` as its live context, and runs `beside` in the same loop. What comes
+    whole is answered by `prompt`, where it has a door for it.
 
     The common name of a client's certificate, if it showed one, is in scope["state"]["client"].
     """
@@ -59,11 +62,13 @@ class Server(uvicorn.Server):
         app: App,
         context: ssl.SSLContext,
         *,
+        prompt: Prompt | None = None,
         beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         shutdown_delay: float = 0.0,
     ) -> None:
         self._bodies = Bodies()
         super().__init__(_config(self._bodies.limited(app), KEEP_ALIVE))
+        self._prompt = prompt
         self.ssl = context
         """New connections get what is loaded into it."""
         self._doors: list[_Door] = []
@@ -106,7 +111,7 @@ class Server(uvicorn.Server):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        first = [_Door(self.config, self.ssl, listener) for listener in sockets or ()]
+        first = [_Door(self.config, self.ssl, listener, self._prompt) for listener in sockets or ()]
         self.servers = [await self._listen(door) for door in (*first, *self._doors)]
         self.started = True
 
@@ -116,7 +121,7 @@ class Server(uvicorn.Server):
         door.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
         secured = door.context is not None
         return await self._loop.create_server(
-            lambda: Connection(door.config, self.server_state, {}),
+            lambda: Buffered(Connection(door.config, self.server_state, {}, prompt=door.prompt)),
             sock=door.listener,
             ssl=door.context,
             backlog=_BACKLOG,

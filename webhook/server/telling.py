@@ -44,6 +44,8 @@ class Telling:
         kind = review.kind.kind if review.kind in JUDGED else "other"
         result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
         self._metrics.reviewed(door, kind, review.operation, result, seconds)
+        if isinstance(verdict, Admitted) and verdict.plain:
+            return
         self._count(verdict)
         if not isinstance(verdict, Admitted):
             self._refused(review, verdict, seconds)

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from webhook.model import marks
 from webhook.model.keys import Action
 
 _DURATION = re.compile(
@@ -169,9 +170,9 @@ class PastConversionSettings(_Model):
     """The marks of a PVC whose conversion is over: findings only warn, so that it can be restored
     when its source VM and vCenter are long gone."""
 
-    owner_kinds: frozenset[str] = frozenset({"VirtualMachine", "DataVolume"})
-    annotations: frozenset[str] = frozenset({"restore.kubevirt.io/name"})
-    labels: frozenset[str] = frozenset({"velero.io/restore-name"})
+    owner_kinds: frozenset[str] = marks.OWNER_KINDS
+    annotations: frozenset[str] = marks.ANNOTATIONS
+    labels: frozenset[str] = marks.LABELS
 
 
 class Settings(_Model):
@@ -221,7 +222,11 @@ class Settings(_Model):
     """Whether a namespace's label lowers the whole-disk-set proofs, too."""
     past_conversion: PastConversionSettings = PastConversionSettings()
     importers: frozenset[str] = frozenset(
-        {"system:serviceaccount:cdi:cdi-sa", "system:serviceaccount:openshift-cnv:cdi-sa"}
+        {
+            "system:serviceaccount:cdi:cdi-sa",
+            "system:serviceaccount:kubevirt-hyperconverged:cdi-sa",
+            "system:serviceaccount:openshift-cnv:cdi-sa",
+        }
     )
     """Accounts that make PVCs for Forklift: their `prime-*` are no vendor's."""
 

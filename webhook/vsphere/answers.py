@@ -22,7 +22,9 @@ VM_FIELDS = {
     "config.template": "template",
     "runtime.powerState": "power_state",
     "runtime.connectionState": "connection_state",
+    "config.keyId": "encrypted",
     "guest.toolsRunningStatus": "tools",
+    "guest.toolsStatus": "tools_status",
     "guest.ipAddress": "ip_address",
     "config.hardware.device": "disks",
 }
@@ -35,7 +37,7 @@ _VIM = "{urn:vim25}"
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _ENVELOPE = "{http://schemas.xmlsoap.org/soap/envelope/}Envelope"
 _FAULT = "{http://schemas.xmlsoap.org/soap/envelope/}Fault"
-_UNSET: dict[str, Any] = {"template": False, "disks": ()}
+_UNSET: dict[str, Any] = {"template": False, "encrypted": False, "disks": ()}
 
 # A VM's devices are most of an answer, and all but these are left out before the parser sees them.
 _DEVICE = re.compile(
@@ -230,6 +232,8 @@ def _property(element: Any) -> tuple[str, Any, bool]:
 def _value(field: str, value: Any) -> Any:
     if field == "disks":
         return disks_of(value)
+    if field == "encrypted":
+        return True  # a key is all that is asked for, not which
     text = value.text or ""
     if field == "name":
         return unescaped(text)

@@ -24,7 +24,9 @@ from webhook.cluster import (
     ClusterMissing,
     LiveReader,
     mislabelled,
+    release_of,
 )
+from webhook.cluster.paths import FORKLIFT
 from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid
 from webhook.model.keys import ENFORCE
@@ -34,6 +36,8 @@ _OLDEST = 1, 30
 """Of Kubernetes: admission policies and matchConditions are there for good."""
 _SHIPPED = Path(__file__).with_name("shipped.json")
 _ADMISSION = "admissionregistration.k8s.io/v1"
+_KEEP = "write spec.deleteVmOnFailMigration: false into each conversion Plan, or upgrade Forklift"
+
 _SIGNS: dict[State, str] = {
     "good": "good   ",
     "wrong": "WRONG  ",
@@ -82,6 +86,7 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
         await look.settle(findings)
         for area, looks in (
             ("forklift", look.forklift),
+            ("forklift", look.release),
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
             ("certificates", look.certificates),
@@ -155,6 +160,16 @@ class _Look:
 
     def forklift(self) -> AsyncIterator[Finding]:
         return forklift.looked(self._get)
+
+    async def release(self) -> AsyncIterator[Finding]:
+        found = await release_of(self._cluster, self._settings.provider_namespaces)
+        which = f"Forklift {found.version}".strip()
+        if found.pvcs == "kept":
+            yield Finding("forklift", "good", f"{which} keeps the PVCs of vendors")
+            return
+        may = "may delete" if found.pvcs == "unknown" else "deletes"
+        what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
+        yield Finding("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
 
     async def deployment(self) -> AsyncIterator[Finding]:
         name = f"{self._namespace}/{rights.ACCOUNT}"
@@ -233,7 +248,7 @@ class _Look:
         guard = rights.account(self._namespace)
         keeps = self._settings.tls.source == "self-managed"
         roles = self._shipped["cluster"] if keeps else self._shipped["cluster"][:2]
-        places = [(roles, "", APPLY)]
+        places = [(roles, "", APPLY), (self._shipped["logins"], self._namespace, APPLY)]
         if keeps:
             places.append((self._shipped["own"], self._namespace, APPLY))
         if self._settings.api.enabled:
@@ -244,6 +259,9 @@ class _Look:
         for objects, place, fix in places:
             async for finding in rights.granted(reader, guard, objects, place, fix):
                 yield finding
+        plans = (await self._get(ApiPath(FORKLIFT, "plans")) or {}).get("items") or ()
+        async for finding in rights.luks(reader, guard, plans, self._namespace):
+            yield finding
 
     async def namespaces(self) -> AsyncIterator[Finding]:
         async for page in self._cluster.pages(ApiPath("v1", "namespaces"), labelSelector=ENFORCE):

@@ -2,12 +2,15 @@
 
 import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from webhook.cli.doctor.finding import Finding
 from webhook.cluster import LiveReader
+from webhook.errors import ObjectMalformed
 from webhook.manifests import files
-from webhook.model.objects import User
+from webhook.model.forklift import Plan
+from webhook.model.objects import KubeObject, User
 
 ACCOUNT = "conversion-guard"
 
@@ -56,6 +59,42 @@ def _rights(objects: Iterable[Mapping[str, Any]]) -> Iterator[_Right]:
                             yield _Right(verb, f"{resource}.{group}" if group else resource, name)
 
 
+async def luks(
+    reader: LiveReader, guard: User, plans: Iterable[KubeObject], namespace: str
+) -> AsyncIterator[Finding]:
+    """One for each namespace of conversion Plans whose LUKS Secrets the guard may not look up;
+    `namespace` is the guard's own."""
+    places = set()
+    for obj in plans:
+        with suppress(ObjectMalformed):
+            plan = Plan.of(obj)
+            if plan.judged and any(vm.luks for vm in plan.vms):
+                places.add(plan.namespace)
+    for place in sorted(places):
+        if not await reader.allowed(guard, "get", "secrets", place, ""):
+            what = f"the LUKS Secrets that Plans of namespace {place} name are not looked up"
+            fix = f"to have plan-luks-secret judge them:\n{_luks_role(place, namespace)}"
+            yield Finding("rights", "note", what, fix)
+
+
+def _luks_role(place: str, guards: str) -> str:
+    name = {"name": "conversion-guard-luks", "namespace": place}
+    rbac = "rbac.authorization.k8s.io"
+    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": guards}
+    made = [
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": name, "rules": [rule]},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": name,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name["name"]},
+            "subjects": [account],
+        },
+    ]
+    return _applied(made)
+
+
 def for_namespace(objects: Sequence[Mapping[str, Any]], place: str, guards: str) -> str:
     """The Role and RoleBinding that namespace `place` needs, ready for kubectl apply."""
     made = copy.deepcopy(list(objects))
@@ -63,4 +102,8 @@ def for_namespace(objects: Sequence[Mapping[str, Any]], place: str, guards: str)
         item["metadata"]["namespace"] = place
         for subject in item.get("subjects", ()):
             subject["namespace"] = guards
+    return _applied(made)
+
+
+def _applied(made: Sequence[Any]) -> str:
     return f"kubectl apply -f - <<'END'\n{files.write(made)}END"

@@ -19,6 +19,7 @@ from webhook.model.keys import (
     CONVERSION_DISKS_FIELD,
     CONVERSION_FIELDS,
     MOREF,
+    UUID,
     Action,
     echoed,
     quoted,
@@ -123,7 +124,14 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def judged(self) -> bool:
-        return not self.warnings
+        return not (self.warnings or self._of_another_kind)
+
+    @property
+    def _of_another_kind(self) -> bool:
+        """Whether its VM is of another kind of provider: Hyper-V and the like give a VM a uuid for
+        an id, which vSphere never does, and their PVCs have no vmUUID."""
+        unlabelled = self.named is not None and self._first is None
+        return unlabelled and UUID.fullmatch(self.subject.conversion.vm_id) is not None
 
     @property
     def created(self) -> bool:

@@ -20,6 +20,9 @@ from webhook.model.objects import KubeObject, Metadata, User
 from webhook.model.review import Cause
 
 _PLANS = "plans.forklift.konveyor.io"
+_PLAN_PATIENCE = 3.0
+"""Seconds for the Plan: a review has 4.5, and at their end whatever is not known to be a conversion
+must be on its way already."""
 _VEIL = Cause(
     MIGRATION_PLAN_FIELD,
     "the Plan can't be migrated as it is: whoever may get it finds the reason with "
@@ -56,25 +59,35 @@ async def gather(
 ) -> "AskedMigration":
     """See webhook.engine.ask.Kind. The Plan is read live. What can't be known to be a conversion is
     admitted, with a warning: warm and cold migrations must not suffer."""
-    named = subject.migration.plan
     try:
-        if sources.cluster is None:
-            raise ClusterUnreachable("the guard has no access to the cluster")
-        obj = await sources.cluster.plan(named.namespace, named.name)
+        obj = await _plan(subject, sources)
     except ClusterUnreachable as error:
         if _known_conversion(subject, sources):
             raise
         return _unchecked(subject, str(error))
     if obj is None:
-        return _unchecked(subject, f"there is no Plan {quoted(named)}")
+        return _unchecked(subject, f"there is no Plan {quoted(subject.migration.plan)}")
     planned = plans.subject(obj, None)
     if not planned.judged:
         return AskedMigration(subject=subject)
     visible = await _visible(subject, sources, user)
     asked = await of_plan(planned, sources, user, subject=subject, visible=visible)
     if asked.plan is not None and asked.plan.remote:
-        return _unchecked(subject, f"the PVCs of {quoted(named)} are in another cluster")
+        named = quoted(subject.migration.plan)
+        return _unchecked(subject, f"the PVCs of {named} are in another cluster")
     return asked
+
+
+async def _plan(subject: MigrationSubject, sources: Sources) -> KubeObject | None:
+    """None where there is none of that name. Raises ClusterUnreachable, in time for an answer."""
+    if sources.cluster is None:
+        raise ClusterUnreachable("the guard has no access to the cluster")
+    named = subject.migration.plan
+    try:
+        async with asyncio.timeout(_PLAN_PATIENCE):
+            return await sources.cluster.plan(named.namespace, named.name)
+    except TimeoutError:
+        raise ClusterUnreachable("the API server did not answer in time") from None
 
 
 async def of_plan(
@@ -92,7 +105,7 @@ async def of_plan(
     plan, mounted = await asyncio.gather(
         plans.gather(planned, sources, user), _mounted(namespace, sources.cluster)
     )
-    audience = msgspec.structs.replace(plan.audience, plan=visible)
+    audience = msgspec.structs.replace(plan.audience, plan=visible, secrets=True)
     plan = msgspec.structs.replace(plan, audience=audience, mounted=mounted)
     return AskedMigration(subject=subject or _ANY, plan=plan)
 
@@ -178,18 +191,15 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
 
     def facts_for(self, reads: frozenset[str], facts: MigrationFacts) -> MigrationFacts | None:
         """See Asked."""
-        # Forklift itself proves the disks of a conversion that it resumes.
-        if (RESUME_FIELD in reads) is not self.subject.migration.resumes:
-            return None
-        # Whether it resumes decides which rules there are: all of them begin anew with it.
-        fresh = self.created or (reads | {RESUME_FIELD}) & self.changed
-        return facts if fresh else None
+        # Whether it resumes decides what is proven: with it, all rules begin anew.
+        return facts if self.created or (reads | {RESUME_FIELD}) & self.changed else None
 
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[MigrationFacts]:
         """See Asked."""
         assert self.plan is not None  # noqa: S101  there is nothing to judge without
         seen = self.plan.seen(source, views)
-        return Seen(MigrationFacts(plan=seen.facts), seen.rank, told=self.audience.plan)
+        facts = MigrationFacts(plan=seen.facts, resumes=self.subject.migration.resumes)
+        return Seen(facts, seen.rank, told=self.audience.plan)
 
     def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> Wanted:
         """See Asked: every VM that will run, in one read."""

@@ -9,17 +9,19 @@ from difflib import get_close_matches
 import msgspec
 
 from webhook.engine.ask import Seen, Views, Wanted, changed, everything, judged_before
+from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
+from webhook.facts import labels
 from webhook.facts.audience import Audience
 from webhook.facts.diskset import DiskSet
 from webhook.facts.facts import PlanFacts, PlanVmFacts
 from webhook.facts.lookup import Meant, look_up
 from webhook.inventory.index import Index, Vms
 from webhook.inventory.provider import ProviderInventory
-from webhook.model.forklift import Plan, PlanVm
+from webhook.model.forklift import Plan, PlanVm, Release
 from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
-from webhook.model.objects import Claim, KubeObject, Provider, StorageClass, User
+from webhook.model.objects import Claim, KubeObject, Provider, StorageClass, Surroundings, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
 
@@ -52,7 +54,7 @@ def subject(obj: KubeObject, old: KubeObject | None) -> PlanSubject:
 
 def _new(plan: Plan, before: Plan | None) -> Iterable[bool]:
     """An entry is as it was only as often as it was there: one that is added twice is new."""
-    there = Counter(vm.meant for vm in before.vms) if before else Counter[tuple[str, str, str]]()
+    there = Counter(vm.meant for vm in before.vms) if before else Counter[PlanVm]()
     for vm in plan.vms:
         there[vm.meant] -= 1
         yield there[vm.meant] < 0
@@ -71,17 +73,26 @@ async def gather(
         source=source,
         remote=known is not None and known.remote,
         classes=sources.followed.classes.known() if sources.followed else None,
+        release=sources.followed.release if sources.followed else None,
     )
     if not whole or not subject.judged:
         return asked
-    claims, started, audience, listed = await asyncio.gather(
+    claims, started, audience, listed, named, surroundings = await asyncio.gather(
         _claims(asked, sources),
         _started(plan, sources),
         _audience(asked, sources, user),
         _listed(asked, sources),
+        _named(asked, sources),
+        _surroundings(asked, sources),
     )
     asked = msgspec.structs.replace(
-        asked, claims=claims, started=started, audience=audience, listed=listed
+        asked,
+        claims=claims,
+        started=started,
+        audience=audience,
+        listed=listed,
+        named=named,
+        surroundings=surroundings,
     )
     if source is None:
         return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
@@ -99,6 +110,19 @@ async def _claims(
         key = claim.vm_id, claim.vm_uuid
         found[key] = (*found.get(key, ()), claim)
     return found
+
+
+async def _named(asked: "AskedPlan", sources: Sources) -> Named:
+    if sources.cluster is None or asked.remote:
+        return Named()
+    return await Named.by(asked.subject.plan, sources.cluster)
+
+
+async def _surroundings(asked: "AskedPlan", sources: Sources) -> Surroundings:
+    namespace = asked.subject.plan.target_namespace
+    if sources.cluster is None or not namespace or asked.remote:
+        return Surroundings()
+    return await sources.cluster.surroundings(namespace)
 
 
 async def _started(plan: Plan, sources: Sources) -> bool:
@@ -125,11 +149,13 @@ async def _alike(plan: Plan, sources: Sources, user: User) -> tuple[Provider, ..
 
 async def _audience(asked: "AskedPlan", sources: Sources, user: User) -> Audience:
     namespace = asked.subject.plan.target_namespace
-    providers, claims = await asyncio.gather(
+    plan = asked.subject.plan
+    providers, claims, secrets = await asyncio.gather(
         known_to(user, asked.providers, sources),
         sources.may(user, "list", "persistentvolumeclaims", namespace, ""),
+        may_secrets(plan, sources, user),
     )
-    return Audience(providers, claims)
+    return Audience(providers, claims, secrets=secrets)
 
 
 def _near(asked: "AskedPlan") -> Mapping[str, tuple[VirtualMachine, ...]]:
@@ -154,6 +180,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The source Provider, of whatever type; None where it isn't known."""
     remote: bool
     classes: Mapping[str, StorageClass] | None
+    release: Release | None = None
     audience: Audience = Audience()
     claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
     """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
@@ -165,6 +192,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     near: Mapping[str, tuple[VirtualMachine, ...]] = {}
     mounted: Mapping[str, str] = {}
     """Those of them that running pods mount."""
+    named: Named = Named()
+    surroundings: Surroundings = Surroundings()
 
     at_most: Action = "deny"
     gate = False
@@ -229,6 +258,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 vms=tuple(self._entries(vms)),
                 remote=self.remote,
                 started=self.started,
+                target=self.named.target(plan),
+                release=self.release,
+                surroundings=self.surroundings if self.audience.claims else Surroundings(),
             ),
             0,
             told=True,  # the Plan names it
@@ -277,6 +309,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             near=self.near.get(entry.name, ()) if told and outcome == "none" else (),
             namesakes=_namesakes(vm, vms) if vm and told else (),
             disks=self._disks(vm, label) if vm and readable else None,
+            long_name=vm is not None and not entry.target_name and labels.is_long_name(vm.name),
+            no_instance_type=self.named.no_instance_type(self.subject.plan, entry),
+            no_luks=self.audience.secrets and self.named.no_luks(self.subject.plan, entry),
         )
 
     def _disks(self, vm: VirtualMachine, label: str) -> DiskSet | None:

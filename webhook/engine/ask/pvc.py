@@ -11,10 +11,12 @@ from webhook.engine.ask import Seen, Views, Wanted, changed
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
+from webhook.facts import forms
 from webhook.facts.audience import Audience
 from webhook.facts.facts import Identity, Owner, PvcFacts
+from webhook.inventory.index import Vms
 from webhook.inventory.provider import ProviderInventory
-from webhook.model.keys import MOREF, PVC_FIELDS, UUID, Action
+from webhook.model.keys import DISK_SOURCE_FIELD, MOREF, PVC_FIELDS, UUID, Action
 from webhook.model.objects import PROVIDERS, Claim, KubeObject, Pvc, StorageClass, User
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
@@ -31,10 +33,16 @@ class PvcSubject(msgspec.Struct, frozen=True):
     @property
     def judged(self) -> bool:
         # Taking keys away is how a PVC is released: always right.
-        if self.old is None:
+        if self.old is None or self.loses_its_source:
             return True
         fields = self.pvc.fields
         return any(fields[field] is not None for field in self.changed)
+
+    @property
+    def loses_its_source(self) -> bool:
+        """Whether nothing but its disk-source is taken away: half a release."""
+        gone = self.changed == {DISK_SOURCE_FIELD} and self.pvc.disk_source is None
+        return gone and bool(self.pvc.vm_id and self.pvc.vm_uuid)
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> PvcSubject:
@@ -50,15 +58,40 @@ async def gather(
 ) -> "AskedPvc":
     """See webhook.engine.ask.Kind. Of the cluster only what is followed, if that can be believed:
     PVCs are frequent."""
-    providers = tuple(sources.inventory.vsphere())
-    siblings = await _siblings(subject.pvc, sources)
+    asked = known(subject, sources, user)
+    if asked is not None:
+        return asked
+    providers = sources.inventory.vsphere()
+    siblings = _followed(subject.pvc, sources)
+    if siblings is None:
+        siblings = await _live(subject.pvc, sources)
+    return _asked(subject, sources, await known_to(user, providers, sources), siblings)
+
+
+def known(subject: PvcSubject, sources: Sources, user: User) -> "AskedPvc | None":
+    """The same where nothing has to be waited for, as for nearly every PVC; else None."""
+    if subject.loses_its_source:  # only a warning comes of it: nothing is worth waiting for
+        return AskedPvc(subject=subject, audience=Audience(claims=True), spared=True)
+    siblings = _followed(subject.pvc, sources)
+    if siblings is None or sources.believes(user):  # whose rights are asked
+        return None
+    return _asked(subject, sources, _NOTHING, siblings)
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+def _asked(
+    subject: PvcSubject, sources: Sources, told: frozenset[str], siblings: tuple[Claim, ...]
+) -> "AskedPvc":
+    followed = sources.followed
     return AskedPvc(
         subject=subject,
-        providers=providers,
-        audience=Audience(await known_to(user, providers, sources), claims=True),
+        providers=sources.inventory.vsphere(),
+        audience=Audience(told, claims=True),
         siblings=siblings,
-        past=_past(subject, siblings, sources.policy),
-        classes=sources.followed.classes.known() if sources.followed else None,
+        spared=_past(subject, siblings, sources.policy),
+        classes=followed.classes.known() if followed else None,
     )
 
 
@@ -81,13 +114,13 @@ def _past(subject: PvcSubject, siblings: Iterable[Claim], policy: Policy) -> boo
     return marked or any(claim.owned for claim in siblings)
 
 
-async def _siblings(pvc: Pvc, sources: Sources) -> tuple[Claim, ...]:
-    """The PVCs of the same VM, from what is followed; live where that is too old to say."""
+def _followed(pvc: Pvc, sources: Sources) -> tuple[Claim, ...] | None:
+    """The PVCs of the same VM, from what is followed; None where that is too old to say."""
     followed = sources.followed
     if followed is None or not (pvc.vm_id and pvc.vm_uuid):
         return ()
     if sources.cluster is not None and followed.claims.age(sources.now()) > sources.policy.stale:
-        return await _live(pvc, sources)
+        return None
     return _others(pvc, followed.claims.of(pvc.namespace, pvc.vm_id, pvc.vm_uuid))
 
 
@@ -106,12 +139,12 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
     """See webhook.engine.ask.Asked."""
 
     subject: PvcSubject
-    providers: tuple[ProviderInventory, ...]
+    providers: tuple[ProviderInventory, ...] = ()
     audience: Audience
-    siblings: tuple[Claim, ...]
-    classes: Mapping[str, StorageClass] | None
-    past: bool = False
-    """Whether it is past its conversion."""
+    siblings: tuple[Claim, ...] = ()
+    classes: Mapping[str, StorageClass] | None = None
+    spared: bool = False
+    """Whether nothing may stand in its way: it is past its conversion, or is being released."""
 
     gate = False
     any_provider = True
@@ -134,7 +167,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def at_most(self) -> Action:
-        return "warn" if self.past else "deny"
+        return "warn" if self.spared else "deny"
 
     @property
     def vms(self) -> Iterable[str]:
@@ -152,23 +185,27 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     def facts_for(self, reads: frozenset[str], facts: PvcFacts) -> PvcFacts | None:
         """See Asked."""
-        return facts if self.created or reads & self.changed else None
+        return facts if self.subject.old is None or reads & self.subject.changed else None
 
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[PvcFacts]:
         """See Asked. The VM is told to who has proven it, or may know the provider."""
         pvc = self.subject.pvc
         uuid = (pvc.vm_uuid or "").strip()
         vms = views.get(source.name) if source else None
-        vm = vms.by_moref(pvc.vm_id) if vms and pvc.vm_id else None
+        vm = vms.by_moref(forms.moref(pvc.vm_id)) if vms and pvc.vm_id else None
         identity = _identity(pvc, uuid, vm)
-        proven = vm is not None and vm.proven_by(uuid)
+        proven = vm is not None and (
+            vm.proven_by(uuid) or any(vm.proven_by(one.value) for one in forms.uuids(uuid))
+        )
         told = source is not None and self.audience.knows(source.name)
         rank = 3 if proven else 2 if vm else 1 if uuid and vms and vms.by_uuid(uuid) else 0
-        all_told = self._all_told(views)
+        same_moref = same_uuid = _NOBODY
+        if not proven and self._all_told(views):  # whose they are matters only there
+            same_moref = self._owners(views, pvc.vm_id, None)
+            same_uuid = self._owners(views, None, uuid)
         if not (proven or told):
             identity = "differs" if identity == "unknown" else identity
             vm = None
-        same_uuid = vms.by_uuid(uuid) if proven and told and vms else ()
         return Seen(
             PvcFacts(
                 pvc=pvc,
@@ -177,14 +214,9 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
                 provider=source.provider if source and told else None,
                 vm=vm,
                 matching=vm.matching(pvc.disk_source) if vm and pvc.disk_source else (),
-                twins=tuple(
-                    one for one in same_uuid if vm and one is not vm and one.uuid == vm.uuid
-                )
-                if len(same_uuid) > 1
-                else (),
-                # Whose they are matters only where the VM isn't proven.
-                same_moref=self._owners(views, pvc.vm_id, None) if all_told and not proven else (),
-                same_uuid=self._owners(views, None, uuid) if all_told and not proven else (),
+                twins=_twins(vms, vm, uuid) if proven and told and vms and vm else (),
+                same_moref=same_moref,
+                same_uuid=same_uuid,
                 siblings=self.siblings,
                 classes=self.classes,
                 storage=self.subject.storage,
@@ -212,17 +244,27 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanted(self, facts: PvcFacts, fields: Collection[str]) -> Wanted:
         """See Asked."""
-        vm_id, vm_uuid = self.subject.pvc.vm_id or "", self.subject.pvc.vm_uuid or ""
+        vm_id, vm_uuid = forms.moref(self.subject.pvc.vm_id or ""), self.subject.pvc.vm_uuid or ""
         return Wanted(
             {vm_id} if MOREF.fullmatch(vm_id) else (),
             {vm_uuid} if UUID.fullmatch(vm_uuid) else (),
         )
 
 
+_NOBODY: tuple[Owner, ...] = ()
+
+
+def _twins(vms: Vms, vm: VirtualMachine, uuid: str) -> tuple[VirtualMachine, ...]:
+    same = vms.by_uuid(uuid)
+    if len(same) < 2:
+        return ()
+    return tuple(one for one in same if one is not vm and one.uuid == vm.uuid)
+
+
 def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
     if not pvc.vm_id or not pvc.vm_uuid:
         return "incomplete"
-    if vm is None:
+    if vm is None or pvc.vm_id != vm.moref:
         return "unknown"
     if vm.trouble and (vm.proven_by(uuid) or not vm.uuid):
         return "unread"
@@ -230,4 +272,9 @@ def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
         return "same"
     if uuid.lower() == vm.uuid.lower():
         return "case"
-    return "instance" if uuid.lower() == vm.instance_uuid.lower() else "differs"
+    if uuid.lower() == vm.instance_uuid.lower():
+        return "instance"
+    readings = {reading.value for reading in forms.uuids(uuid)}
+    if vm.uuid.lower() in readings:
+        return "form"
+    return "instance" if vm.instance_uuid.lower() in readings else "differs"

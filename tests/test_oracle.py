@@ -1,0 +1,144 @@
+"""What the real Forklift did, row by row (tests/oracle.yaml): whatever ended with the source VM off
+is refused when its Migration is created, and whatever succeeded is admitted at every door."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import pytest
+
+from tests.cases import Case, Expect, File, case_of, review_of
+from webhook.cli.demo import merged
+from webhook.engine.judge import decide
+from webhook.model import review
+from webhook.model.review import Admitted, Denied, Verdict
+from webhook.rules import RULES
+
+FILE = Path(__file__).parent / "oracle.yaml"
+
+
+class _Seen(msgspec.Struct, forbid_unknown_fields=True):
+    """One scenario, in the words of tests/fixtures."""
+
+    what: str
+    object: dict[str, Any] = {}
+    vsphere: dict[str, Any] = {}
+    folders: list[dict[str, Any]] = []
+    plan: dict[str, Any] = {}
+    pvcs: dict[str, Any] = {}
+    classes: list[dict[str, Any]] = []
+    standing: dict[str, Any] = {}
+    by: dict[str, list[str]] = {}
+    verdict: Literal["", "denied"] = ""
+    """Of the Migration, where how it ended asks for none."""
+    unknown: str = ""
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    row: str
+    forklift: Literal["Off", "Harm", "Succeeded", "On", "unlike"]
+    seen: str
+    cases: list[_Seen]
+
+
+class _Oracle(msgspec.Struct, forbid_unknown_fields=True):
+    whole: dict[str, Any]
+    rows: list[_Row]
+
+
+ORACLE = msgspec.yaml.decode(FILE.read_bytes(), type=_Oracle)
+
+
+class Scenario(NamedTuple):
+    row: _Row
+    seen: _Seen
+
+    @property
+    def judged(self) -> bool:
+        return not self.seen.unknown
+
+    def case(self) -> Case:
+        seen = self.seen
+        pvcs = merged(ORACLE.whole, seen.pvcs)
+        file = {
+            "why": seen.what,
+            "object": {"kind": "Migration", **seen.object},
+            "vsphere": seen.vsphere,
+            "folders": seen.folders,
+            "settings": {"trustNetwork": True},
+            "cluster": {
+                "plan": seen.plan,
+                "pvcs": [merged({"metadata": {"name": name}}, pvc) for name, pvc in pvcs.items()],
+                "classes": seen.classes,
+                "standing": seen.standing,
+            },
+            "expect": Expect(),
+        }
+        return case_of(msgspec.convert(file, File), FILE)
+
+
+SCENARIOS = [Scenario(row, seen) for row in ORACLE.rows for seen in row.cases]
+each = pytest.mark.parametrize(
+    "scenario",
+    [one for one in SCENARIOS if one.judged],
+    ids=lambda one: f"{one.row.row}: {one.seen.what}",
+)
+
+
+@each
+def test_what_ended_off_is_refused_and_what_succeeded_is_admitted(scenario: Scenario) -> None:
+    answers = asyncio.run(_answers(scenario.case()))
+    gate = next(verdict for kind, verdict in answers if kind == "Migration")
+    if scenario.row.forklift in ("Off", "Harm") or scenario.seen.verdict == "denied":
+        assert isinstance(gate, Denied), gate
+    elif scenario.row.forklift == "Succeeded":
+        assert not [verdict for _, verdict in answers if not isinstance(verdict, Admitted)]
+
+
+@each
+def test_the_rules_that_answer_are_the_ones_that_are_written(scenario: Scenario) -> None:
+    answers = asyncio.run(_answers(scenario.case()))
+    for kind, rules in scenario.seen.by.items():
+        found: set[str] = set()
+        for of_kind, verdict in answers:
+            if of_kind == kind:
+                found.update(verdict.audit.get("rules", "").split(","))
+        assert found >= set(rules), (kind, found)
+
+
+def test_every_row_has_its_cases_and_what_is_open_is_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert len({row.row for row in ORACLE.rows}) == len(ORACLE.rows)
+    for row in ORACLE.rows:
+        assert bool(row.cases) is (row.forklift != "unlike"), row.row
+    unknown = [one for one in SCENARIOS if not one.judged]
+    judged = len(SCENARIOS) - len(unknown)
+    lines = [
+        f"oracle: {len(ORACLE.rows)} rows, {judged} cases judged, "
+        f"{len(unknown)} the guard can't know"
+    ]
+    for one in unknown:
+        lines.append(f"  unknown: {one.row.row}: {one.seen.what}: {one.seen.unknown}")
+    with capsys.disabled():
+        print("", *lines, sep="\n")
+
+
+def test_the_rules_that_are_named_are_there() -> None:
+    named = {rule for one in SCENARIOS for rules in one.seen.by.values() for rule in rules}
+    assert named <= {rule.id for rule in RULES}
+
+
+async def _answers(case: Case) -> list[tuple[str, Verdict]]:
+    """What the guard says of each object on its way to the conversion: kind and verdict."""
+    assert case.there is not None
+    assert case.there.plan is not None
+    objects = [*case.there.pvcs, case.there.plan, case.object]
+    answers = []
+    for obj in objects:
+        body = msgspec.json.encode(review_of(obj))
+        deadline = asyncio.get_running_loop().time() + 60
+        verdict = await decide(review.parse(body, proven=True), case.sources(), deadline)
+        answers.append((obj["kind"], verdict))
+    return answers

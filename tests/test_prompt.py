@@ -1,0 +1,107 @@
+"""A review is answered alike however it comes: whole, in pieces, with others. Over real sockets."""
+
+import json
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.cases import BASE, review_of
+from tests.guard import Guard, running
+from tests.test_serving import closed
+from webhook.cli.demo import merged
+from webhook.server.bodies import SMALL
+
+PVC = BASE["PersistentVolumeClaim"]
+WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    folder = tmp_path_factory.mktemp("guard")
+    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
+    known = {"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}
+    (folder / "snapshot.yaml").write_bytes(msgspec.yaml.encode({"providers": [known]}))
+    with running(folder, {"snapshots": [str(folder / "snapshot.yaml")]}) as guard:
+        yield guard
+        assert "Traceback" not in guard.log
+
+
+def _post(obj: Any, uid: str, *headers: str, version: str = "1.1", more: int = 0) -> bytes:
+    body = json.dumps(review_of(obj, uid=uid)).encode() + b" " * more
+    length = f"content-length: {len(body)}"
+    begin = [f"POST /validate HTTP/{version}", "host: x", "content-type: application/json", length]
+    return "\r\n".join([*begin, *headers, "", ""]).encode() + body
+
+
+def _answers(connection: ssl.SSLSocket, count: int) -> list[tuple[str, bool]]:
+    """The uid of each, and whether it is allowed."""
+    found = []
+    with connection.makefile("rb") as file:
+        for _ in range(count):
+            length = 0
+            while line := file.readline().strip():
+                name, _, value = line.partition(b": ")
+                length = int(value) if name == b"content-length" else length
+            response = json.loads(file.read(length))["response"]
+            found.append((response["uid"], response["allowed"]))
+    return found
+
+
+def test_many_in_one_go_are_answered_in_their_order(guard: Guard) -> None:
+    """Also those behind one that waits for vSphere."""
+    with guard.connected() as connection:
+        sent = [(f"u-{number}", number % 3 != 1) for number in range(9)]
+        posts = (_post(PVC if right else WRONG, uid) for uid, right in sent)
+        connection.sendall(b"".join(posts))
+        assert _answers(connection, len(sent)) == sent
+
+
+@pytest.mark.parametrize("at", [10, 100, -200, -1], ids=str)
+def test_in_two_pieces_it_is_the_same(guard: Guard, at: int) -> None:
+    with guard.connected() as connection:
+        for number in range(3):
+            sent = _post(PVC, f"u-{number}")
+            connection.sendall(sent[:at])
+            with guard.client() as another:  # answered when the first piece has been read
+                assert another.get("/livez").status_code == 200
+            connection.sendall(sent[at:])
+            assert _answers(connection, 1) == [(f"u-{number}", True)]
+
+
+@pytest.mark.parametrize("more", [SMALL - 3000, SMALL, 4 * SMALL], ids=str)
+def test_however_large_it_is(guard: Guard, more: int) -> None:
+    with guard.connected() as connection:
+        connection.sendall(_post(PVC, "u-1", more=more) + _post(PVC, "u-2"))
+        assert _answers(connection, 2) == [("u-1", True), ("u-2", True)]
+
+
+@pytest.mark.parametrize("obj", [PVC, WRONG], ids=["right", "wrong"])
+@pytest.mark.parametrize(("header", "version"), [("connection: close", "1.1"), ("x: y", "1.0")])
+def test_a_client_that_wants_no_more_is_closed_after_its_answer(
+    guard: Guard, obj: Any, header: str, version: str
+) -> None:
+    with guard.connected() as connection:
+        connection.sendall(_post(obj, "u-1", header, version=version))
+        assert _answers(connection, 1) == [("u-1", obj is PVC)]
+        assert closed(connection)
+
+
+def test_a_client_that_waits_for_a_word_gets_it(guard: Guard) -> None:
+    with guard.connected() as connection:
+        head, _, body = _post(PVC, "u-1", "expect: 100-continue").partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert _answers(connection, 1) == [("u-1", True)]
+
+
+def test_a_client_that_goes_before_its_answer_harms_nobody(guard: Guard) -> None:
+    for _ in range(20):
+        with guard.connected() as connection:
+            connection.sendall(_post(WRONG, "u-1"))
+    with guard.connected() as connection:
+        connection.sendall(_post(PVC, "u-2"))
+        assert _answers(connection, 1) == [("u-2", True)]

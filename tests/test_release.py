@@ -1,0 +1,83 @@
+"""Which Forklift is there: what is believed first, and what is left without any right to look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stand_in import standing_in
+from webhook.cluster import Cluster, release_of
+from webhook.model.forklift import Release
+
+pytestmark = pytest.mark.anyio
+
+PLACE = "openshift-mtv"
+OPERATORS = f"/apis/operators.coreos.com/v1alpha1/namespaces/{PLACE}/clusterserviceversions"
+CONTROLLER = f"/apis/apps/v1/namespaces/{PLACE}/deployments/forklift-controller"
+SCHEMAS = "/openapi/v3/apis/forklift.konveyor.io/v1beta1"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def operator(name: str) -> dict[str, Any]:
+    return {"items": [{"metadata": {"name": "other.v9.9.9"}}, {"metadata": {"name": name}}]}
+
+
+def controller(image: str) -> dict[str, Any]:
+    return {"spec": {"template": {"spec": {"containers": [{"image": image}]}}}}
+
+
+def schemas(*kinds: str, **fields: Any) -> dict[str, Any]:
+    spec = {"properties": {"spec": {"properties": fields}}}
+    return {"components": {"schemas": {f"io.konveyor.forklift.v1beta1.{k}": spec for k in kinds}}}
+
+
+@pytest.mark.parametrize(
+    ("objects", "found"),
+    [
+        ({OPERATORS: operator("mtv-operator.v2.12.0")}, Release("deleted", "2.12.0")),
+        ({OPERATORS: operator("forklift-operator.v2.12.1")}, Release("kept", "2.12.1")),
+        (
+            {
+                OPERATORS: operator("mtv-operator.v2.9.3"),
+                CONTROLLER: controller("quay.io/kubev2v/forklift-controller:v2.12.5"),
+            },
+            Release("deleted", "2.9.3"),
+        ),
+        (
+            {CONTROLLER: controller("localhost:5000/forklift-controller:2.11.7@sha256:1.2.3")},
+            Release("deleted", "2.11.7"),
+        ),
+        (
+            {
+                CONTROLLER: controller("quay.io/1.2.3/forklift-controller:latest"),
+                SCHEMAS: schemas("Migration", "Conversion", resumeConversion={}),
+            },
+            Release("kept"),
+        ),
+        ({SCHEMAS: schemas("Migration", plan={})}, Release("deleted")),
+        ({SCHEMAS: schemas("Migration", "Conversion", plan={})}, Release()),
+        ({SCHEMAS: schemas("Plan")}, Release()),
+        ({}, Release()),
+    ],
+)
+async def test_what_the_cluster_has(
+    tmp_path: Path, objects: dict[str, Any], found: Release
+) -> None:
+    with standing_in(tmp_path) as api:
+        api.objects = objects
+        async with Cluster.open(api.kubeconfig) as cluster:
+            assert await release_of(cluster, ["elsewhere", PLACE]) == found
+
+
+async def test_without_any_right_what_all_may_read_is_enough(tmp_path: Path) -> None:
+    with standing_in(tmp_path) as api:
+        api.forbidden = "/namespaces/"
+        api.objects = {SCHEMAS: schemas("Migration", "Conversion", resumeConversion={})}
+        async with Cluster.open(api.kubeconfig) as cluster:
+            assert await release_of(cluster, [PLACE]) == Release("kept")
+            api.broken = True
+            assert await release_of(cluster, [PLACE]) == Release()

@@ -1,0 +1,121 @@
+"""Which Forklift is in a cluster, as far as it matters: by its operator's release, its controller's
+image, or else by what its API knows."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.paths import FORKLIFT, ApiPath
+from webhook.errors import ClusterUnreachable
+from webhook.inventory.cluster import Followed
+from webhook.model.forklift import Release
+
+_EVERY = 300.0  # seconds: an upgrade takes longer
+_CONTROLLER = "forklift-controller"
+
+
+class _Meta(msgspec.Struct):
+    name: str = ""
+
+
+class _Named(msgspec.Struct):
+    metadata: _Meta
+
+
+class _Container(msgspec.Struct):
+    image: str = ""
+
+
+class _PodSpec(msgspec.Struct):
+    containers: tuple[_Container, ...] = ()
+
+
+class _Template(msgspec.Struct):
+    spec: _PodSpec
+
+
+class _DeploymentSpec(msgspec.Struct):
+    template: _Template
+
+
+class _Deployment(msgspec.Struct):
+    spec: _DeploymentSpec
+
+
+class _List(msgspec.Struct):
+    items: tuple[_Named, ...] = ()
+
+
+class _Components(msgspec.Struct):
+    schemas: dict[str, Any] = {}
+
+
+class _OpenApi(msgspec.Struct):
+    components: _Components = msgspec.field(default_factory=_Components)
+
+
+_list = msgspec.json.Decoder(_List)
+_deployment = msgspec.json.Decoder(_Deployment)
+_open_api = msgspec.json.Decoder(_OpenApi)
+
+
+class ReleaseWatch:
+    """Looks again now and then; `namespaces` are those where Forklift may be."""
+
+    def __init__(self, cluster: Cluster, namespaces: Collection[str], followed: Followed) -> None:
+        self._cluster, self._namespaces = cluster, namespaces
+        self._followed = followed
+        followed.release = Release()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises nothing: what can't be known stays unknown."""
+        while True:
+            self._followed.release = await release_of(self._cluster, self._namespaces)
+            await asyncio.sleep(_EVERY)
+
+
+async def release_of(cluster: Cluster, namespaces: Collection[str]) -> Release:
+    """The first answer, surest first."""
+    for namespace in sorted(namespaces):
+        async for text in _texts(cluster, namespace):
+            if found := Release.named(text):
+                return found
+    with suppress(ClusterUnreachable):
+        return _by_schemas(decoded(_open_api, await cluster.schemas(FORKLIFT)).components.schemas)
+    return Release()
+
+
+async def _texts(cluster: Cluster, namespace: str) -> AsyncIterator[str]:
+    """What has its version in it: the guard may have no right to it, or it isn't there."""
+    with suppress(ClusterUnreachable):
+        path = ApiPath(
+            "operators.coreos.com/v1alpha1", "clusterserviceversions", namespace=namespace
+        )
+        for found in decoded(_list, await cluster.get(path)).items:
+            if found.metadata.name.startswith(("mtv-operator.", "forklift-operator.")):
+                yield found.metadata.name
+    with suppress(ClusterUnreachable):
+        path = ApiPath("apps/v1", "deployments", namespace=namespace, name=_CONTROLLER)
+        spec = decoded(_deployment, await cluster.get(path)).spec.template.spec
+        for container in spec.containers:
+            yield container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+
+
+def _by_schemas(schemas: dict[str, Any]) -> Release:
+    kinds = {key.rpartition(".")[2]: schema for key, schema in schemas.items()}
+    if "Migration" not in kinds:
+        return Release()
+    if "Conversion" not in kinds:
+        return Release("deleted")  # 2.11 or earlier
+    # 2.12.0 has the same schemas as the later ones of 2.12, which keep the PVCs.
+    return Release("kept" if _resumes(kinds["Migration"]) else "unknown")
+
+
+def _resumes(migration: Any) -> bool:
+    for part in ("properties", "spec", "properties"):
+        migration = migration.get(part) if isinstance(migration, dict) else None
+    return isinstance(migration, dict) and "resumeConversion" in migration

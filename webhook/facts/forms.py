@@ -1,0 +1,96 @@
+"""How people and tools write a VM's id, its uuid and a disk's file; Forklift takes one form only.
+
+Each is recognised by its form alone, whatever vSphere says: what may be meant, and how to say it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from webhook.model.keys import UUID
+from webhook.model.vms import Disk, trim_backing_file
+
+_POWERCLI = "VirtualMachine-"
+_HEX = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
+_NO_DIGITS = re.compile(r"[\s{}-]", re.ASCII)
+# The files behind a disk's descriptor: its data, and the list of its changed blocks.
+_EXTENT = re.compile(r"-(flat|ctk|delta|sesparse|rdmp?)\.vmdk$", re.ASCII | re.IGNORECASE)
+_ON_A_HOST = re.compile(r"(?:ds://)?/vmfs/volumes/([^/]+)/+(.+)", re.ASCII | re.IGNORECASE)
+_VOLUME_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{12}|vsan:.*|vvol:.*", re.I)
+_NO_BLANK = re.compile(r"(\[[^\]]+\])\s*(.+)", re.ASCII | re.DOTALL)
+
+
+def moref(vm_id: str) -> str:
+    """`vm-42` of `VirtualMachine-vm-42`, as PowerCLI writes it; anything else as it is."""
+    return vm_id.removeprefix(_POWERCLI) or vm_id
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """Another form of something."""
+
+    form: str
+    """In words: `without dashes`."""
+    value: str
+
+
+def uuids(text: str) -> Iterator[Reading]:
+    """The uuids that `text` is another form of."""
+    digits = _NO_DIGITS.sub("", text).lower()
+    if not _HEX.fullmatch(digits):
+        return
+    if not UUID.fullmatch(text):
+        yield Reading("in another form", _dashed(digits))
+    first, second, third, rest = digits[:8], digits[8:12], digits[12:16], digits[16:]
+    swapped = "".join((*map(_reversed, (first, second, third)), rest))
+    yield Reading("with its first bytes swapped, as a guest shows it", _dashed(swapped))
+
+
+def _reversed(digits: str) -> str:
+    return "".join(digits[at : at + 2] for at in range(len(digits) - 2, -1, -2))
+
+
+def _dashed(digits: str) -> str:
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    return "-".join(parts)
+
+
+BLANK = "has no blank after the datastore"
+EXTENT = "is a file behind the disk, not the disk"
+ON_A_HOST = "is a path on a host"
+
+
+def file(source: str) -> Reading | None:
+    """The disk's file that `source` is another form of: `[datastore] dir/disk.vmdk`, or without the
+    datastore where its name isn't in it; None where it is of no form that is known here."""
+    if found := _ON_A_HOST.fullmatch(source):
+        volume, path = found.groups()
+        path = _EXTENT.sub(".vmdk", path)
+        return Reading(ON_A_HOST, path if _VOLUME_ID.fullmatch(volume) else f"[{volume}] {path}")
+    spaced = source
+    if found := _NO_BLANK.fullmatch(source):
+        spaced = f"{found[1]} {found[2]}"
+    whole = _EXTENT.sub(".vmdk", spaced)
+    if whole != spaced:
+        return Reading(EXTENT, whole)
+    return Reading(BLANK, spaced) if spaced != source else None
+
+
+def fitting(disks: Sequence[Disk], wanted: str) -> list[Disk]:
+    """The disks that Forklift lists and `wanted` may mean: a file, bare, partial or in another case
+    of letters. A datastore that is named is meant: a disk that has moved is for a person to see."""
+    wanted = trim_backing_file(wanted.strip()).lower()
+    return [disk for disk in disks if disk.listed and _fits(disk.source.lower(), wanted)]
+
+
+def _fits(full: str, wanted: str) -> bool:
+    if wanted.startswith("["):
+        return full == wanted
+    return full.endswith((f"/{wanted}", f"] {wanted}"))
+
+
+def apart(disks: Sequence[Disk]) -> str:
+    """How to make files different that Forklift takes for one."""
+    if all(disk.is_delta for disk in disks):
+        return "consolidate the snapshots in vSphere"
+    return "rename one of the files in vSphere"

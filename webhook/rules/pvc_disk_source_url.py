@@ -1,0 +1,26 @@
+"""A path on a host becomes the disk's path on its datastore.
+
+Reads:  vmID, vmUUID, disk-source
+Asks:   vSphere, for the disks of the VM that both labels name
+Fills:  `/vmfs/volumes/datastore/folder/disk.vmdk` and `ds:///vmfs/volumes/…` with the full path of
+        the one disk of the VM that they mean
+"""
+
+from collections.abc import Iterator
+
+from webhook.facts import forms
+from webhook.facts.facts import PvcFacts
+from webhook.facts.rule import Default
+from webhook.model.keys import DISK_SOURCE, THREE_KEYS
+from webhook.model.review import PatchOp
+
+
+def fill(facts: PvcFacts) -> Iterator[PatchOp]:
+    reading, disk = facts.other_form
+    if reading == forms.ON_A_HOST and disk is not None:
+        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), disk.disk_source)
+
+
+DEFAULT = Default(
+    id="pvc-disk-source-url", facts=PvcFacts, reads=THREE_KEYS, fill=fill, asks_vsphere=True
+)

@@ -1,0 +1,52 @@
+"""What is sent back, and who can send it without the detours of ASGI."""
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+Headers = Sequence[tuple[bytes, bytes]]
+CLOSE = (b"connection", b"close")
+
+
+class Answer(NamedTuple):
+    """A whole one."""
+
+    code: int
+    body: bytes
+    """JSON."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Beside those of the body."""
+
+
+class Prompt(Protocol):
+    """Answers whole requests: no task, no messages, unless something has to be waited for."""
+
+    @property
+    def doors(self) -> Mapping[bytes, Any]:
+        """By path. Whatever else comes is ASGI's."""
+        ...
+
+    def prompt(
+        self, door: Any, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """The answer to a POST, or what is to be awaited for it. Raises nothing."""
+        ...
+
+
+class Refused(Exception):
+    """A request that holds no review: an HTTP error, with a Status as Kubernetes writes them."""
+
+    def __init__(self, code: int, reason: str, message: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.headers = headers
+        status = {
+            "apiVersion": "v1",
+            "kind": "Status",
+            "status": "Failure",
+            "code": code,
+            "reason": reason,
+            "message": f"conversion-guard: {message}",
+        }
+        self.body = msgspec.json.encode(status)
