@@ -57,6 +57,11 @@ cluster: parts ## Bring up a real API server with a simulated vCenter, until Ctr
 image-test: install ## Build the image and run it read-only: size, start, signals. As root, with buildah
 	$(BIN)/python -m tests.image
 
+.PHONY: release
+release: install ## Make a release in dist/; ARGS=--without-image fetches nothing at all
+	@$(PARTS) kubectl
+	$(BIN)/python -m tests.release $(ARGS)
+
 .PHONY: audit-deps
 audit-deps: install ## Known vulnerabilities in the lock files; says so if they could not be looked up
 	$(BIN)/python -m tests.audit
@@ -101,6 +106,10 @@ bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 
 .PHONY: bench-plan
 bench-plan: parts ## A Plan of 500 VMs and its Migration, on a real API server; 1 if one is too slow
 	$(BIN)/python -m tests.bench_plan
+
+.PHONY: bench-audit
+bench-audit: parts ## What is watched: a full pass, from news to report, a storm; 1 if a figure falls short
+	$(BIN)/python -m tests.bench_audit
 
 .PHONY: bench-cli
 bench-cli: parts ## The command: --help, check of 1,000 manifests, audit of 10,000 PVCs; 1 if one is too slow

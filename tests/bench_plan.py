@@ -19,7 +19,7 @@ from tests.bench_cli import create, provider
 from tests.bench_inventory import Figures
 from tests.cases import BASE, NAMESPACE, review_of
 from tests.e2e.bed import Bed, eventually, set_status
-from tests.e2e.world import OWN_CRDS, TARGET
+from tests.e2e.world import OWN_CRDS, TARGET, find_ready
 from tests.guard import running
 from webhook.cli.demo import merged
 from webhook.cli.known import snapshot_of
@@ -43,8 +43,7 @@ def main() -> int:
         spec = {"targetNamespace": TARGET, "vms": [{"id": vm.moref} for vm in vms]}
         plan = merged(BASE["Plan"], {"spec": spec})
         create(bed, [plan])
-        with bed.api.client() as client:
-            set_status(client, plan, BASE["Ready"]["status"])
+        find_ready(bed)
         settings = {"snapshots": [str(snapshot)], "kubeconfig": str(bed.kubeconfig())}
         with running(folder, settings) as guard, guard.client() as client, bed.api.client() as api:
             eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")

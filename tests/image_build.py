@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ class Image:
     """uid:gid"""
     environment: Mapping[str, str]
     entrypoint: Sequence[str]
+    archive: Callable[[Path], object]
+    """Write it as an OCI archive, a tar file that every registry's tools can push."""
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of all files, and of those below /opt, which the Dockerfile adds."""
@@ -86,6 +88,7 @@ def built() -> Iterator[Image]:
                 config["User"],
                 dict(variable.split("=", 1) for variable in config["Env"]),
                 config["Entrypoint"],
+                lambda file: buildah("push", "localhost/conversion-guard", f"oci-archive:{file}"),
             )
         finally:
             buildah("umount", container)

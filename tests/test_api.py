@@ -98,6 +98,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[Api]:
     with standing_in(folder) as cluster:
         everything = {
             "snapshots": [str(SNAPSHOT)],
+            "audit": {"enabled": False},
             "kubeconfig": str(cluster.kubeconfig),
             "api": {"enabled": True, "listen": "127.0.0.1:0", "ratePerUser": 1e6, **settings},
         }

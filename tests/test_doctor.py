@@ -55,6 +55,16 @@ def test_what_an_operator_may_choose_is_no_fault(change: Callable[[Any], object]
     assert compared(change) == []
 
 
+def test_the_guards_own_namespace_is_its_operators_choice() -> None:
+    there = json.loads(json.dumps(HOOKS).replace('"conversion-guard", "kube', '"mine", "kube'))
+    for hook in there:
+        hook["clientConfig"]["service"]["namespace"] = "mine"
+    for namespace, states in (("mine", {"good"}), ("conversion-guard", {"wrong"})):
+        shipped = webhooks.placed(HOOKS, namespace)
+        found = webhooks.compared(KIND, "conversion-guard", {"webhooks": there}, shipped)
+        assert {one.state for one in found} == states
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

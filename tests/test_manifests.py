@@ -114,9 +114,9 @@ def test_the_deployment_runs_the_server_as_it_is_by_default() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts.keys() == {"settings", "tmp", "cache"}
     assert {volume["name"] for volume in pod["volumes"]} == mounts.keys()
-    (variable,) = container["env"]
-    assert variable["name"] == "CONVERSION_GUARD_SETTINGS"
-    assert Path(variable["value"]).parent == Path(mounts["settings"])
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert Path(variables.pop("CONVERSION_GUARD_SETTINGS")).parent == Path(mounts["settings"])
+    assert variables == {"CONVERSION_GUARD_FORKLIFT_NAMESPACE": defaults.forklift_namespace}
     server = (MANIFESTS.parent / "webhook" / "server" / "health.py").read_text()
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         get = container[probe]["httpGet"]
@@ -136,12 +136,12 @@ def test_a_certificate_of_somebody_elses_is_mounted_where_the_server_looks() -> 
     assert Path(mount["mountPath"]) == TlsSettings().cert_file.parent
     (volume,) = patch["volumes"]
     secret = volume["secret"]["secretName"]
-    certificate = msgspec.yaml.decode(
-        (MANIFESTS.parent / "certs" / "cert-manager" / "certificate.yaml").read_bytes()
-    )
+    certificate = _yaml("cert-manager/certificate/certificate.yaml")
     assert certificate["spec"]["secretName"] == secret
-    settings = _yaml("base/settings.yaml") | {"tls": {"source": "files"}}
-    assert _yaml("serving-secret/settings.yaml") == settings, "and nothing else is different"
+    variables = {one["name"]: one["value"] for one in patch["containers"][0]["env"]}
+    settings = load(SETTINGS, variables, rules=frozenset(), defaults=frozenset())
+    assert settings.tls.source == "files"
+    assert settings.cache_dir, "and the shipped file counts as well"
 
 
 def test_the_shipped_settings_are_good_settings() -> None:

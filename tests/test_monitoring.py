@@ -10,6 +10,7 @@ import pytest
 
 from tests.guard import running
 from tests.pages import ROOT
+from webhook.audit.outcome import WORDS
 from webhook.inventory.provider import PROVIDER_STATES
 from webhook.model.review import Doubt
 
@@ -88,7 +89,8 @@ def test_every_metric_of_the_guard_is_watched_or_shown(exposed: set[str]) -> Non
 
 
 def test_every_label_that_is_asked_for_can_come() -> None:
-    assert _values("state") <= set(PROVIDER_STATES)
+    assert _values("state") <= {*PROVIDER_STATES, *WORDS}
+    assert _values("to") <= set(WORDS)
     assert _values("cause") <= set(Doubt.__args__)  # type: ignore[attr-defined]
     hooks = msgspec.yaml.decode(
         (ROOT / "manifests" / "base" / "validating-webhook.yaml").read_bytes()

@@ -122,13 +122,13 @@ def test_each_is_built_in_turn_and_told_and_only_once(machine: Machine) -> None:
     told = re.sub(r"\d+:\d\d", "0:00", done.stdout).splitlines()
     assert told[0].startswith("Building what the tests need, once; it is kept in ")
     assert told[5:9] == [
-        "2 of 5 kube-apiserver: downloading modules, usually a minute",
-        "2 of 5 kube-apiserver: downloaded after 0:00",
-        "2 of 5 kube-apiserver: building, usually 5 minutes",
-        "2 of 5 kube-apiserver: built after 0:00",
+        "2 of 6 kube-apiserver: downloading modules, usually a minute",
+        "2 of 6 kube-apiserver: downloaded after 0:00",
+        "2 of 6 kube-apiserver: building, usually 5 minutes",
+        "2 of 6 kube-apiserver: built after 0:00",
     ]
     assert [line.partition(":")[0] for line in told[1::4]] == [
-        f"{number} of 5 {program}" for number, program in enumerate(OF_THE_TESTS, 1)
+        f"{number} of 6 {program}" for number, program in enumerate(OF_THE_TESTS, 1)
     ]
     assert machine.kept == WHOLE
     before = machine.calls
@@ -161,7 +161,7 @@ def _read(terminal: int) -> bytes:
 
 
 def test_without_go_it_is_said_what_is_missing(without_go: Machine) -> None:
-    names = "etcd, kube-apiserver, kubectl, vcsim and forklift"
+    names = "etcd, kube-apiserver, kubectl, helm, vcsim and forklift"
     done = without_go.parts("--or-skip")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
@@ -182,7 +182,7 @@ def test_where_nothing_can_be_downloaded_that_is_said_and_tried_once(machine: Ma
     assert done.returncode == 0
     (told,) = done.stderr.splitlines()
     assert told.startswith("warning: etcd can't be downloaded: dial tcp: no route to host; so etcd")
-    assert machine.calls == ["mod download", *["mod download off"] * 4]
+    assert machine.calls == ["mod download", *["mod download off"] * 5]
     failed = machine.parts("--or-skip", CI="true")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: etcd can't be downloaded: dial tcp: no route to host")
@@ -204,7 +204,7 @@ def test_stopped_it_leaves_nothing_half_made_and_goes_on_from_there(
         run.send_signal(how)
         told, error = run.communicate()
     assert run.returncode == 130
-    assert re.search(r"\n2 of 5 kube-apiserver: stopped after 0:\d\d\n$", told)
+    assert re.search(r"\n2 of 6 kube-apiserver: stopped after 0:\d\d\n$", told)
     assert error == "Stopped; the next run goes on from here.\n"
     assert machine.kept == {"etcd": "whole"}
     eventually(lambda: not any(map(_lives, machine.pids)), 60, "nothing of it goes on")
@@ -264,7 +264,7 @@ def test_tests_without_their_programs_are_skipped_in_one_line(without_go: Machin
     done = without_go.pytest(*NEEDY)
     assert done.returncode == 0, done.stdout
     (told,) = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
-    assert "etcd, kube-apiserver, kubectl, vcsim and forklift are missing: install Go" in told
+    assert "etcd, kube-apiserver, kubectl, helm, vcsim and forklift are missing: install Go" in told
     skipped = re.findall(r"(\d+) skipped", done.stdout.splitlines()[-1])
     assert re.findall(r"\[(\d+)\]", told) == skipped
 
@@ -272,7 +272,9 @@ def test_tests_without_their_programs_are_skipped_in_one_line(without_go: Machin
 def test_in_ci_no_test_begins_without_them(without_go: Machine) -> None:
     done = without_go.pytest(*NEEDY, CI="true")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "ERROR: etcd, kube-apiserver, kubectl, vcsim and forklift are missing" in done.stderr
+    assert (
+        "ERROR: etcd, kube-apiserver, kubectl, helm, vcsim and forklift are missing" in done.stderr
+    )
     assert "passed" not in done.stdout + done.stderr
 
 

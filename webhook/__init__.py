@@ -5,6 +5,7 @@ Upper lines import lower ones, never the reverse.
 __main__   python -m webhook
 cli        the commands: arguments, output, exit codes
 runtime    a running guard put together and kept running: settings, certificates, what is followed
+audit      keeps watching what is on the cluster, and tells in reports and Events
 server     admission over HTTPS: the ASGI app, health, limits; the only importer of uvicorn
 api        the vendors' REST API: tokens, rights, problem details, OpenAPI; the readiness board
 tls        the serving certificate, kept right; the only importer of cryptography

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate, product
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
@@ -28,6 +30,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for
 
 # From a review that only reads memory to one that waits for vSphere until its deadline.
 _SECONDS = (5e-6, 2e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0)
+_LAGS = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 
 
 class ProviderReport(NamedTuple):
@@ -142,7 +145,7 @@ class Metrics:
         self._events = _Counts(
             registry,
             "events",
-            "Events on Plans: sent, spared (a repeat, or too many) or failed",
+            "Events: sent, spared (a repeat, or too many) or failed",
             "result",
         )
         self._api = _Counts(
@@ -155,6 +158,30 @@ class Metrics:
             "conversion_guard_part_restarts",
             "Ends of a part of the guard, each of which began anew",
             ("part",),
+            registry=registry,
+        )
+        self._drift = Counter(
+            "conversion_guard_drift",
+            "What has become in vSphere of VMs that a PVC or a Plan names",
+            ("what",),
+            registry=registry,
+        )
+        self._turned = Counter(
+            "conversion_guard_turned",
+            "Objects that were right and are wrong now (fail), or the other way round (pass)",
+            ("kind", "to"),
+            registry=registry,
+        )
+        self._objects = Gauge(
+            "conversion_guard_objects",
+            "Objects that are watched, by what came of them; only the replica that watches has any",
+            ("kind", "state"),
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "conversion_guard_report_lag_seconds",
+            "Time from vSphere's news to the report that tells what came of it",
+            buckets=_LAGS,
             registry=registry,
         )
         for result in ("ok", "failed"):
@@ -217,8 +244,35 @@ class Metrics:
         self._refused.add(str(code))
 
     def event(self, result: Literal["sent", "spared", "failed"]) -> None:
-        """Count an Event on a Plan."""
+        """Count an Event."""
         self._events.add(result)
+
+    def audited(
+        self,
+        drifts: Iterable[str],
+        kinds: Iterable[str],
+        words: Iterable[str],
+        count: Callable[[str, str], int],
+    ) -> None:
+        """Show each of these at 0, and what `count` says of a kind and a word at each scrape."""
+        for what in drifts:
+            self._drift.labels(what)
+        for kind, word in product(kinds, words):
+            self._objects.labels(kind, word).set_function(partial(count, kind, word))
+            if word in ("pass", "fail"):
+                self._turned.labels(kind, word)
+
+    def drifted(self, what: str) -> None:
+        """Count what has become of a VM."""
+        self._drift.labels(what).inc()
+
+    def turned(self, kind: str, to: str) -> None:
+        """Count an object that was right and is wrong, or the other way round."""
+        self._turned.labels(kind, to).inc()
+
+    def reported(self, seconds: float) -> None:
+        """Measure how long after vSphere's news their report was there."""
+        self._lag.observe(seconds)
 
     def called(self, route: str, code: int) -> None:
         """Count a request to the REST API; `route` is its template, never what a caller wrote."""

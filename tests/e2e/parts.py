@@ -23,6 +23,7 @@ from tests.e2e.steps import Step
 _MODULES = Path(__file__).parent / "parts"
 _REPRODUCIBLE = ("-buildvcs=false",)
 _KUBERNETES = "1.37.2"  # of parts/kube/go.mod; modules carry no version for the programs to tell
+_HELM = "4.2.4"  # of parts/helm/go.mod
 _GO = "1.26"  # the most that a go.mod of parts/ asks for
 _HOW = (
     f"install Go {_GO} or later and run `make parts`, or set KUBEBUILDER_ASSETS to a folder that "
@@ -64,6 +65,12 @@ _RECIPES = {
     "etcd": _Recipe("etcd", "go.etcd.io/etcd/server/v3", "2 minutes"),
     "kube-apiserver": _kubernetes("kube-apiserver", "5 minutes"),
     "kubectl": _kubernetes("kubectl", "2 minutes"),
+    "helm": _Recipe(  # of kubectl's libraries, which so are compiled already
+        "helm",
+        "helm.sh/helm/v4/cmd/helm",
+        "a minute",
+        f"-s -w -X helm.sh/helm/v4/internal/version.version=v{_HELM}",
+    ),
     "vcsim": _Recipe("vcsim", ".", "half a minute"),
     "forklift": _Recipe("forklift", ".", "some seconds"),  # its compare, and nothing else of it
     "govmomi-read": _Recipe("vcsim", "./read", "some seconds"),  # for a benchmark only
@@ -73,7 +80,7 @@ _RECIPES = {
 _DOWNLOADS = {"etcd": "half a minute", "kube-apiserver": "a minute"}
 """What takes longer than some seconds; kubectl's are the API server's."""
 
-OF_THE_TESTS = ("etcd", "kube-apiserver", "kubectl", "vcsim", "forklift")
+OF_THE_TESTS = ("etcd", "kube-apiserver", "kubectl", "helm", "vcsim", "forklift")
 _OF_KUBEBUILDER = OF_THE_TESTS[:3]
 """None of them is built where KUBEBUILDER_ASSETS names a folder for them."""
 

@@ -16,10 +16,12 @@ import pytest
 from httpx import ASGITransport
 
 from tests.cases import BASE, NAMESPACE, review_of
-from tests.e2e.bed import Bed, eventually
+from tests.e2e import test_gate as gate
+from tests.e2e.bed import Bed, eventually, find_vm, set_uuid
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import migration
 from tests.e2e.test_scenarios import claim
+from tests.e2e.test_watching import made_ready
 from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET, World
 from tests.guard import Guard, running
 from tests.promql import Moment, Scrape, scraped
@@ -139,6 +141,27 @@ def test_a_part_that_ends_again_and_again(tmp_path: Path) -> None:
         before = of(guard)
         assert not fires("ConversionGuardPartFails", before, before)
         eventually(lambda: fires("ConversionGuardPartFails", before, of(guard)), 60, "it ends")
+
+
+def test_a_plan_that_is_not_right_any_more_and_its_migration(world: World) -> None:
+    vcsim = world.bed.add_vcsim()
+    vm = world.vm("DC0_H0_VM0", vcsim)
+    wrong = "ConversionGuardPlanTurnedWrong", "ConversionGuardMigrationWrong"
+    for namespace in ("conversion-guard", gate.TARGET):
+        world.bed.kubectl("create", "namespace", namespace, check=True)
+    with world.guarded(vcsim, kubeconfig=str(world.bed.kubeconfig())) as guard:
+        gate.apply(world, gate.disk_of(vm, "disk"), gate.plan_of(vm))
+        gate.bind(world, "disk")
+        made_ready(world, gate.plan_of(vm))
+        gate.apply(world, migration())
+        known = re.compile(r'_objects{kind="Migration",state="(pass|warn)"} 1.0')
+        eventually(lambda: known.search(guard.metrics()), 60, "all of it is known")
+        before = of(guard)
+        assert not [name for name in wrong if fires(name, before, before)]
+        with vcsim.connect() as instance:
+            set_uuid(find_vm(instance, vm.name), "11111111-2222-3333-4444-555555555555")
+        for name in wrong:
+            eventually(lambda: fires(name, before, of(guard)), 60, name)  # noqa: B023
 
 
 def test_a_fault_of_its_own() -> None:

@@ -16,7 +16,7 @@ from tests.e2e.bed import eventually
 from tests.e2e.browser import barriers, chromium
 from tests.e2e.parts import Parts
 from tests.e2e.vendors import FORKLIFT, SNAPSHOT, Api, account, plan, pvc, serving
-from tests.e2e.world import TARGET
+from tests.e2e.world import TARGET, find_ready
 from webhook.cli.demo import merged
 from webhook.model.keys import DISK_SOURCE, NOT_READY, VM_ID, VM_UUID, WAVE
 
@@ -50,6 +50,7 @@ def api(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
             *account("counter", PLANS),
             *account("stranger"),
         )
+        find_ready(api.bed)
         token = api.token("watcher")
         eventually(lambda: len(api.get("/plans", token).json()["plans"]) == 2, 60, "two Plans")
         yield api

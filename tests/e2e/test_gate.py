@@ -9,7 +9,7 @@ import pytest
 from tests.cases import NAMESPACE
 from tests.e2e.bed import GUARD, Vcsim, add_disk, eventually, find_vm, rename, set_status
 from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
-from tests.e2e.world import Vm, World
+from tests.e2e.world import Vm, World, find_ready
 from tests.guard import Guard
 from webhook.cli.demo import merged
 from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, NOT_READY, RESUME_FIELD
@@ -208,7 +208,7 @@ def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) 
     how = ["apply", "-f", "-"]
     text = json.dumps(listed)
     eventually(lambda: world.bed.kubectl(*how, stdin=text, check=True), 60, "they are known")
-    world.find_ready()
+    find_ready(world.bed)
     refused(world, f'no PVC in "{TARGET}" for 1 of the 61 disks of {vm.moref} ("{name}")')
     apply(world, later)
     with world.bed.api.client() as client:

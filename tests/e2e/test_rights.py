@@ -74,6 +74,8 @@ def asked(world: World, tmp_path_factory: pytest.TempPathFactory) -> set[Right]:
         resource = f"{ref['resource']}.{group}" if group else ref["resource"]
         place = ref.get("namespace", ""), ref.get("name", "")
         found.add(Right(event["verb"], resource, *place))
+        if code == 201:  # an apply of what isn't there: a patch, and one needs both rights
+            found.add(Right("create", resource, *place))
     return found
 
 
@@ -137,6 +139,23 @@ def _judge(world: World, kubeconfig: str) -> None:
             timeout=60,
         )
         assert called.status_code == 401, "the API server has been asked whose token that is"
+        _watch(world)
+
+
+def _watch(world: World) -> None:
+    """Report on what is there, in one kind of report and then in a better one, until nothing is."""
+    kubectl = world.bed.kubectl
+    name = ("conversion-guard-persistentvolumeclaim", "-n", TARGET)
+    for better in ("policyreports.wgpolicyk8s.io", "reports.openreports.io"):
+        plural, _, group = better.partition(".")
+        file = str(OWN_CRDS.parent / "report-crds" / f"{group}_{plural}.yaml")
+        kubectl("apply", "--server-side", "-f", file, check=True)
+        asked = ("get", better, *name)
+        eventually(lambda: kubectl(*asked).returncode == 0, 60, better)  # noqa: B023
+    worse = ("get", "policyreports.wgpolicyk8s.io", *name)
+    eventually(lambda: kubectl(*worse).returncode, 60, "the other is taken away")
+    world.bed.empty(TARGET, "PersistentVolumeClaim")
+    eventually(lambda: kubectl(*asked).returncode, 60, "nothing is left to report on")
 
 
 def _certify(world: World, kubeconfig: str, folder: Path) -> None:

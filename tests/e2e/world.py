@@ -121,16 +121,8 @@ class World:
             "create", "-o", "json", "-f", "-", *how, stdin=json.dumps(obj), user=user
         )
         if not dry_run and "Plan" in done.stdout:
-            self.find_ready()
+            find_ready(self.bed)
         return done
-
-    def find_ready(self) -> None:
-        """What Forklift's controller says of every Plan that is right; this bed hasn't got it."""
-        path = path_of(BASE["Plan"])
-        with self.bed.api.client() as client:
-            for plan in client.get(path).raise_for_status().json()["items"]:
-                seen = {"observedGeneration": plan["metadata"]["generation"]}
-                set_status(client, {**BASE["Plan"], **plan}, {**BASE["Ready"]["status"], **seen})
 
     def post(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The API server's own answer to a creation, for what kubectl doesn't show."""
@@ -142,6 +134,14 @@ class World:
         """What vSphere says of the VM of that name."""
         with (vcsim or self.vcsim).connect() as instance:
             return _vm(find_vm(instance, name))
+
+
+def find_ready(bed: Bed) -> None:
+    """What Forklift's controller says of every Plan that is right; a bed hasn't got it."""
+    with bed.api.client() as client:
+        for plan in client.get(path_of(BASE["Plan"])).raise_for_status().json()["items"]:
+            seen = {"observedGeneration": plan["metadata"]["generation"]}
+            set_status(client, {**BASE["Plan"], **plan}, {**BASE["Ready"]["status"], **seen})
 
 
 def vms_of(vcsim: Vcsim) -> list[Vm]:

@@ -2,13 +2,16 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, Tried
-from webhook.cluster.events import Events, Labels, mislabelled
-from webhook.cluster.objects import reflectors
+from webhook.cluster.events import Events, Labels, ObjectEvents, Told, mislabelled
+from webhook.cluster.leases import Lease
+from webhook.cluster.objects import migrations, reflectors
 from webhook.cluster.paths import ApiPath
 from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
 from webhook.cluster.release import ReleaseWatch, release_of
+from webhook.cluster.reports import Reports, Written, digest
+from webhook.cluster.standing import Standing, Waiting, everything, one, waiting
 
 __all__ = [
     "ApiPath",
@@ -19,15 +22,27 @@ __all__ = [
     "Events",
     "FoundProvider",
     "Labels",
+    "Lease",
     "LiveReader",
+    "ObjectEvents",
     "Picture",
     "ProviderWatch",
     "ReleaseWatch",
+    "Reports",
     "Source",
+    "Standing",
+    "Told",
     "Tried",
+    "Waiting",
+    "Written",
+    "digest",
+    "everything",
     "found_in",
+    "migrations",
     "mislabelled",
+    "one",
     "reach",
     "reflectors",
     "release_of",
+    "waiting",
 ]

@@ -197,6 +197,12 @@ class Cluster:
         async with self._call("PUT", path.text, {}, body) as pieces:
             return b"".join([piece async for piece in pieces])
 
+    async def delete(self, path: ApiPath) -> None:
+        """Delete what is there. Raises as `get` does."""
+        async with self._call("DELETE", path.text, {}) as pieces:
+            async for _ in pieces:
+                pass
+
     async def apply(self, path: ApiPath, body: Mapping[str, Any], manager: str) -> bytes:
         """The answer to one server-side apply: what `manager` applies is `manager`'s. Raises as
         `get` does."""

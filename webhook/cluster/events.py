@@ -1,4 +1,4 @@
-"""Events on Plans and namespaces: few, and never in anybody's way."""
+"""Events on Plans, namespaces and what is watched: few, and never in anybody's way."""
 
 import asyncio
 import hashlib
@@ -22,6 +22,9 @@ SAME_SECONDS = 300.0
 """For which a Plan has no second Event of the same rules: a controller may retry for ever."""
 PACE = 1.0
 """Seconds between any two Events."""
+_OBJECT_PACE = 0.2
+_NOTE = 1000
+"""Bytes, of the 1 KiB that an Event's note may have."""
 _WAITING = 100
 _KNOWN = 1024
 
@@ -114,6 +117,62 @@ class Events:
         await self.cluster.post(ApiPath("events.k8s.io/v1", "events", namespace=namespace), event)
 
 
+class Told(msgspec.Struct, frozen=True):
+    """An Event to be sent: what became of an object."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    reason: str
+    note: str
+    warning: bool = True
+
+
+class ObjectEvents:
+    """Sends what it is told, in turn, while `run` runs. What doesn't get through is not tried
+    again. `count` is as for PlanEvents."""
+
+    def __init__(
+        self, cluster: Cluster, count: Callable[[Literal["sent", "spared", "failed"]], None]
+    ) -> None:
+        self._cluster, self._count = cluster, count
+        self._queue: asyncio.Queue[Told] = asyncio.Queue(_WAITING)
+
+    def tell(self, told: Told) -> None:
+        """Returns at once; of too many at once the rest is spared."""
+        if self._queue.full():
+            self._count("spared")
+        else:
+            self._queue.put_nowait(told)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            told = await self._queue.get()
+            version = "v1" if told.kind == "PersistentVolumeClaim" else FORKLIFT
+            now = time.time()
+            event = _made(
+                _regarding(version, told.kind, told.namespace, told.name, told.uid),
+                same=f"{told.uid} {told.reason} {told.note} {now}",
+                reason=told.reason,
+                action="Audit",
+                note=told.note,
+                now=now,
+                warning=told.warning,
+            )
+            try:
+                path = ApiPath("events.k8s.io/v1", "events", namespace=told.namespace)
+                await self._cluster.post(path, event)
+                self._count("sent")
+            except (ClusterConflict, ClusterMissing):  # it is gone, with its namespace
+                self._count("spared")
+            except ClusterUnreachable as error:
+                self._count("failed")
+                _log.warning("an Event on a %s was not sent: %s", told.kind, error)
+            await asyncio.sleep(_OBJECT_PACE)
+
+
 class Labels:
     """A reflector's store of namespaces' labels: kept in `table`, and told to `events`."""
 
@@ -145,43 +204,63 @@ def mislabelled(value: str) -> str:
 def _slip(namespace: str, value: str, now: float) -> dict[str, Any]:
     """In the namespace itself, where its owner looks: one for each value."""
     regarding = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
-    return _event(regarding, value, "LabelUnknown", mislabelled(value), now)
+    return _made(
+        regarding,
+        same=value,
+        reason="LabelUnknown",
+        action="Admission",
+        note=mislabelled(value),
+        now=now,
+    )
 
 
 def _refusal(
     namespace: str, plan: str, uid: str, rules: tuple[str, ...], now: float
 ) -> dict[str, Any]:
-    """For as long as one is enough, all replicas name it so."""
-    regarding = {
-        "apiVersion": FORKLIFT,
-        "kind": "Plan",
-        "namespace": namespace,
-        "name": plan,
-        "uid": uid,
-    }
-    same = f"{uid} {' '.join(rules)} {int(now // SAME_SECONDS)}"
-    note = f"A Migration of this Plan was denied by {', '.join(rules)}"
-    return _event(regarding, same, "MigrationRefused", note, now)
+    """That a Migration was refused. For as long as one is enough, all replicas name it so."""
+    return _made(
+        _regarding(FORKLIFT, "Plan", namespace, plan, uid),
+        same=f"{uid} {' '.join(rules)} {int(now // SAME_SECONDS)}",
+        reason="MigrationRefused",
+        action="Admission",
+        note=f"A Migration of this Plan was denied by {', '.join(rules)}",
+        now=now,
+    )
 
 
-def _event(
-    regarding: dict[str, str], same: str, reason: str, note: str, now: float
+def _regarding(version: str, kind: str, namespace: str, name: str, uid: str) -> dict[str, str]:
+    place = {"apiVersion": version, "kind": kind, "namespace": namespace}
+    return place | {"name": name, "uid": uid}
+
+
+def _made(
+    regarding: dict[str, str],
+    *,
+    same: str,
+    reason: str,
+    action: str,
+    note: str,
+    now: float,
+    warning: bool = True,
 ) -> dict[str, Any]:
-    """An events.k8s.io/v1 Event, named by what it is about and by `same`."""
+    """An events.k8s.io/v1 Event; two of the `same` have one name, and only one of them comes."""
     digest = hashlib.sha256(same.encode()).hexdigest()[:16]
+    namespace, name = regarding["namespace"], regarding["name"]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {
-            "name": f"{regarding['name'][:200].rstrip('-.')}.{digest}",
-            "namespace": regarding["namespace"],
-        },
+        "metadata": {"name": f"{name[:200].rstrip('-.')}.{digest}", "namespace": namespace},
         "eventTime": datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds"),
-        "type": "Warning",
+        "type": "Warning" if warning else "Normal",
         "reason": reason,
-        "action": "Admission",
-        "note": note,
+        "action": action,
+        "note": _short(note),
         "reportingController": "conversion-guard.io/conversion-guard",
         "reportingInstance": socket.gethostname()[:128],
         "regarding": regarding,
     }
+
+
+def _short(note: str) -> str:
+    cut = note.encode()[:_NOTE].decode(errors="ignore")
+    return note if cut == note else f"{cut}…"

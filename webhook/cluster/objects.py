@@ -8,7 +8,7 @@ import msgspec
 from webhook.cluster.client import Cluster, decoded
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector, Store
-from webhook.inventory.cluster import ARCHIVED, Followed
+from webhook.inventory.cluster import ARCHIVED, Followed, Table
 from webhook.model.keys import (
     DISK_SOURCE,
     ENFORCE,
@@ -101,7 +101,27 @@ class _Plan(msgspec.Struct):
     spec: _PlanSpec = msgspec.field(default_factory=_PlanSpec)
 
 
+class _Reference(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+
+
+class _MigrationSpec(msgspec.Struct):
+    plan: _Reference = msgspec.field(default_factory=_Reference)
+
+
+class _MigrationStatus(msgspec.Struct):
+    completed: str | None = None
+
+
+class _Migration(msgspec.Struct):
+    metadata: _Metadata
+    spec: _MigrationSpec = msgspec.field(default_factory=_MigrationSpec)
+    status: _MigrationStatus = msgspec.field(default_factory=_MigrationStatus)
+
+
 _pvc = msgspec.json.Decoder(_Pvc)
+_migration = msgspec.json.Decoder(_Migration)
 _storage_class = msgspec.json.Decoder(_StorageClass)
 _namespace = msgspec.json.Decoder(_Namespace)
 _plan = msgspec.json.Decoder(_Plan)
@@ -157,6 +177,15 @@ def plan_type(raw: bytes | msgspec.Raw) -> tuple[str, str]:
     return f"{plan.metadata.namespace}/{plan.metadata.name}", kind
 
 
+def migration_plan(raw: bytes | msgspec.Raw) -> tuple[str, str]:
+    """`namespace/name` of a Migration's JSON, and of the Plan that it starts; empty where it has
+    ended."""
+    found = decoded(_migration, raw)
+    metadata, plan = found.metadata, found.spec.plan
+    started = f"{plan.namespace or metadata.namespace}/{plan.name}"
+    return f"{metadata.namespace}/{metadata.name}", "" if found.status.completed else started
+
+
 PVCS = ApiPath("v1", "persistentvolumeclaims")
 CLASSES = ApiPath("storage.k8s.io/v1", "storageclasses")
 NAMESPACES = ApiPath("v1", "namespaces")
@@ -174,3 +203,8 @@ def reflectors(
         Reflector(cluster, NAMESPACES, enforced, enforcement, labelSelector=ENFORCE),
         Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans),
     )
+
+
+def migrations(cluster: Cluster, kept: Table[str]) -> Reflector[str]:
+    """What keeps every Migration in `kept`: see `migration_plan`."""
+    return Reflector(cluster, ApiPath(FORKLIFT, "migrations"), migration_plan, kept)

@@ -6,7 +6,7 @@ current is asked for.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, Literal, Protocol, TypeVar
 
 from webhook.model.forklift import Release
@@ -19,11 +19,18 @@ ARCHIVED = "archived"
 """What is kept of a Plan that is: its type doesn't matter any more."""
 
 
+def _unheeded(key: str) -> None:
+    """Nobody wants to hear of changes."""
+
+
 class Aged:
     """Something that is followed, and how long ago it was certainly as it is kept."""
 
     def __init__(self) -> None:
         self._heard_at: float | None = -math.inf
+        self.changed: Callable[[str], None] = _unheeded
+        """Hears the key of each object that has been put or dropped. For what is followed beside
+        the reviews: it returns at once, and never fails."""
 
     def heard(self, at: float | None) -> None:
         """It was whole and right at `at` (seconds of time.monotonic; None: it is for good)."""
@@ -64,6 +71,8 @@ class Claims(Aged):
             self.drop(key)
             self._vms[claim.vm] = (*self._vms.get(claim.vm, ()), key)
         self._claims[key] = claim
+        if old != claim:
+            self.changed(key)
 
     def drop(self, key: str) -> None:
         """Forget a PVC; one that isn't known is no error."""
@@ -73,6 +82,12 @@ class Claims(Aged):
                 self._vms[old.vm] = rest
             else:
                 del self._vms[old.vm]
+            self.changed(key)
+
+    def within(self, namespace: str) -> tuple[Claim, ...]:
+        """Every PVC of that namespace. Looks at each VM's of all namespaces."""
+        keys = (keys for vm, keys in self._vms.items() if vm[0] == namespace)
+        return tuple(self._claims[key] for some in keys for key in some)
 
     def of(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
         """Every PVC of that namespace that names that VM."""
@@ -91,12 +106,14 @@ class Table(Aged, Generic[T]):
         return set(self._values)
 
     def put(self, key: str, value: T) -> None:
-        """Add or replace."""
+        """Add or replace. Heard of whatever the value: what is kept is but a part of the object."""
         self._values[key] = value
+        self.changed(key)
 
     def drop(self, key: str) -> None:
         """Forget; what isn't known is no error."""
-        self._values.pop(key, None)
+        if self._values.pop(key, None) is not None:
+            self.changed(key)
 
     def get(self, key: str) -> T | None:
         return self._values.get(key)

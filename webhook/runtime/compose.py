@@ -1,7 +1,9 @@
 """A guard put together: everything is built here from the settings, and nothing runs yet."""
 
 import asyncio
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +19,7 @@ from webhook.inventory.provider import PROVIDER_STATES, ProviderInventory
 from webhook.metrics import Metrics, ProviderReport
 from webhook.runtime import signals, sources
 from webhook.runtime.certificates import Certificates, own_namespace
-from webhook.runtime.following import Following, clustered, following
+from webhook.runtime.following import Audit, Following, clustered, following
 from webhook.runtime.logins import Logins
 from webhook.runtime.settings_file import SettingsFile
 from webhook.runtime.supervise import PARTS, Run, Supervisor
@@ -84,6 +86,8 @@ def compose(file: SettingsFile) -> Guard:
             cluster.reader if cluster else None,
         )
     )
+    if cluster is not None and settings.audit.enabled:
+        cluster.audit = _audit(settings, lambda: judged.by, cluster, metrics)
     metrics.watch(
         lambda: map(_report, inventory.vsphere()),
         PROVIDER_STATES,
@@ -117,6 +121,23 @@ def compose(file: SettingsFile) -> Guard:
     )
     api = _api(settings, lambda: judged.by, cluster, metrics) if settings.api.enabled else None
     return Guard(settings, metrics, certificates, https, api, hopeless)
+
+
+def _audit(
+    settings: Settings, current: Callable[[], Sources], cluster: Following, metrics: Metrics
+) -> Audit:
+    # Here, not above: the kubernetes client is slow to import, and many need none of it.
+    from webhook.audit import Auditor
+
+    return Auditor(
+        current,
+        cluster.followed,
+        cluster.reader,
+        metrics,
+        namespace=own_namespace(settings),
+        replica=f"{socket.gethostname()}-{os.getpid()}",
+        every=settings.audit.every,
+    ).run
 
 
 async def _follow(source: "LiveSource") -> None:

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 Connect = Callable[["FoundProvider", ProviderInventory], "Source"]
 Count = Callable[[Literal["sent", "spared", "failed"]], None]
 """Hears what became of each Event."""
+
+Audit = Callable[["Cluster"], Coroutine[Any, Any, None]]
+"""Does its work on a cluster until it is cancelled."""
 
 _log = logging.getLogger("webhook")
 
@@ -45,6 +49,8 @@ class Following:
         self.reader = LiveReader(self.why)
         self.events = Events(count)
         self.followed = Followed()
+        self.audit: Audit | None = None
+        """Watches what is on the cluster, as long as it is open."""
         for namespace in settings.provider_namespaces:
             inventory.unlisted[namespace] = self
 
@@ -79,8 +85,10 @@ class Following:
         self.reader.cluster = self.events.cluster = cluster
         if self._logins is not None:
             self._logins.open(cluster)
+        audit = self.audit
         await self._supervisor.keep_all(
             [
+                *([("audit", partial(audit, cluster))] if audit is not None else []),
                 ("providers", watch.run),
                 ("events", self.events.run),
                 ("release", release.run),

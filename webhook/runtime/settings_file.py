@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from webhook.errors import SettingsInvalid
@@ -15,6 +15,7 @@ _RULES = frozenset(rule.id for rule in RULES)
 _DEFAULTS = frozenset(default.id for default in DEFAULTS)
 _AT_START = (
     "api",
+    "audit",
     "listen",
     "metrics_listen",
     "tls",
@@ -36,6 +37,12 @@ _log = logging.getLogger("webhook")
 def settings_of(path: Path | None) -> Settings:
     """Of a file, or of none, and the environment. Raises SettingsInvalid."""
     return _parsed(path, _content(path))
+
+
+def settings_in(name: str, text: str, environment: Mapping[str, str]) -> Settings:
+    """Of a guard that runs elsewhere: `name` is told where the text is at fault. Raises
+    SettingsInvalid."""
+    return parse(Path(name), text.encode(), environment, rules=_RULES, defaults=_DEFAULTS)
 
 
 class SettingsFile:

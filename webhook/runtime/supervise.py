@@ -18,6 +18,7 @@ Run = Callable[[], Coroutine[Any, Any, None]]
 """Does a part's work until it is cancelled. Called again, it begins anew."""
 
 PARTS: Mapping[str, bool] = {
+    "audit": False,
     "cache": False,
     "certificates": True,
     "client-ca": True,

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyNetwork,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -78,7 +79,14 @@ def _text_of_network(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_seconds)]
+_WRITTEN = r"^([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$|^[0-9]+([.][0-9]+)?$"
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": ["number", "string"], "minimum": 0, "minLength": 1, "pattern": _WRITTEN}
+    ),
+]
 Address = Annotated[str, AfterValidator(_address)]
 ObjectName = Annotated[str, AfterValidator(_object_name)]
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_text_of_network)]
@@ -158,6 +166,14 @@ class ApiSettings(_Model):
     """Requests a second, as many at once; each object of a check counts as one."""
 
 
+class AuditSettings(_Model):
+    """Whether what is on the cluster is watched: one replica does it for all."""
+
+    enabled: bool = True
+    every: Annotated[Duration, Field(ge=60)] = 600.0
+    """How long until all that is watched is judged again, whatever the news."""
+
+
 class NamespaceSettings(_Model):
     """What is done about findings in one namespace."""
 
@@ -181,6 +197,7 @@ class Settings(_Model):
     listen: Address = "0.0.0.0:8443"
     metrics_listen: Address = "0.0.0.0:8080"
     api: ApiSettings = ApiSettings()
+    audit: AuditSettings = AuditSettings()
     tls: TlsSettings = TlsSettings()
     client_ca_file: Path | None = Field(default=None, alias="clientCAFile")
     """PEM. With it, only who shows a certificate of this CA may send a review; probes need none."""
@@ -193,8 +210,13 @@ class Settings(_Model):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     providers: Annotated[tuple[ProviderSettings, ...], AfterValidator(_each_once)] = ()
-    provider_namespaces: tuple[str, ...] = ("openshift-mtv",)
-    """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`."""
+    forklift_namespace: ObjectName = "openshift-mtv"
+    """Where Forklift itself runs; the manifests say it in one place."""
+    provider_namespaces: tuple[str, ...] = Field(
+        default_factory=lambda known: (known.get("forklift_namespace", ""),)
+    )
+    """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`.
+    Without any: Forklift's own."""
     kubeconfig: Path | None = None
     denied_networks: tuple[Network, ...] = (
         IPv4Network("127.0.0.0/8"),

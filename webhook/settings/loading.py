@@ -62,7 +62,11 @@ def parse(
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        faults += [told(one["loc"], _fault(dict(one))) for one in error.errors(include_url=False)]
+        faults += [
+            told(one["loc"], _fault(dict(one)))
+            for one in error.errors(include_url=False)
+            if one["type"] != "default_factory_not_called"  # a field that was given is at fault
+        ]
     for place, known in (
         (("rules",), rules),
         (("defaults",), defaults),

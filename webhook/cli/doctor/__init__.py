@@ -4,8 +4,7 @@ import asyncio
 import json
 import re
 import sys
-import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from webhook.cluster.paths import FORKLIFT
 from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid
 from webhook.model.keys import ENFORCE
-from webhook.settings import Settings
+from webhook.runtime.settings_file import settings_in
 
 _OLDEST = 1, 30
 """Of Kubernetes: admission policies and matchConditions are there for good."""
@@ -149,7 +148,8 @@ class _Look:
                 if name:
                     path = self._own("v1", "configmaps", name)
                     text = at(await self._get(path) or {}, "data", "settings.yaml")
-                    self._settings = _settings_in(text or "", name)
+                    environment = _environment(self._deployment)
+                    self._settings = settings_in(f"ConfigMap {name}", text or "", environment)
                     findings.append(Finding("settings", "good", f"ConfigMap {name} can be read"))
         except SettingsInvalid as error:
             fix = "correct manifests/base/settings.yaml, and apply it"
@@ -207,7 +207,8 @@ class _Look:
 
     async def webhooks(self) -> AsyncIterator[Finding]:
         for kind, name, there in await self._configurations():
-            for finding in webhooks.compared(kind, name, there, self._shipped["webhooks"][kind]):
+            shipped = webhooks.placed(self._shipped["webhooks"][kind], self._namespace)
+            for finding in webhooks.compared(kind, name, there, shipped):
                 yield finding
         listed = await self._get(ApiPath(_ADMISSION, "mutatingwebhookconfigurations")) or {}
         own = self._settings.tls.mutating_webhook_configuration
@@ -280,11 +281,8 @@ class _Look:
         return enforcing.tried(self._cluster)
 
 
-def _settings_in(text: str, name: str) -> Settings:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "settings.yaml"
-        file.write_text(text)
-        try:
-            return settings_of(file)
-        except SettingsInvalid as error:
-            raise SettingsInvalid(str(error).replace(str(file), f"ConfigMap {name}")) from None
+def _environment(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of its containers that have a value of their own."""
+    containers = at(deployment, "spec", "template", "spec", "containers") or ()
+    variables = [variable for container in containers for variable in container.get("env") or ()]
+    return {one["name"]: one["value"] for one in variables if "value" in one}

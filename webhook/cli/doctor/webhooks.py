@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,15 @@ _ACCOUNTS = re.compile(
 )
 _FEW_DAYS = 7.0
 _RESTART = "kubectl rollout restart deployment conversion-guard -n {}"
+
+
+def placed(shipped: Sequence[Mapping[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """As they are shipped, for a guard in that namespace."""
+    made: list[dict[str, Any]] = copy.deepcopy(list(map(dict, shipped)))
+    for hook in made:
+        hook["clientConfig"]["service"]["namespace"] = namespace
+        hook["namespaceSelector"]["matchExpressions"][0]["values"][0] = namespace
+    return made
 
 
 def compared(

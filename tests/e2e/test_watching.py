@@ -1,0 +1,401 @@
+"""What is on the cluster is watched: each kind of drift is told of in a report, an Event, a metric,
+and by the gate, in the same words. On the real API server and a simulator."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cases import NAMESPACE
+from tests.e2e import world as usual
+from tests.e2e.bed import (
+    GUARD,
+    Bed,
+    Vcsim,
+    add_disk,
+    destroy,
+    eventually,
+    find_vm,
+    power_off,
+    rename,
+    set_status,
+    set_uuid,
+    vim,
+    wait_for,
+)
+from tests.e2e.parts import Parts
+from tests.e2e.test_gate import TARGET, apply, bind, disk_of, migration, plan_of
+from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, World
+from tests.guard import Guard
+from webhook.cli.demo import merged
+
+pytestmark = pytest.mark.e2e
+
+REPORTS = OWN_CRDS.parent / "report-crds"
+OWN = "conversion-guard"
+KIND = "policyreports.wgpolicyk8s.io"
+PVC_REPORT = "conversion-guard-persistentvolumeclaim"
+PLANS = f"{NAMESPACE}/conversion-guard-plan"
+
+
+@pytest.fixture(scope="module")
+def world(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A bed of its own: reports can be written here, and the guards can hold a Lease."""
+    with Bed(vcsims=1, programs=programs) as bed:
+        bed.install_crds(OWN_CRDS)
+        bed.kubectl("apply", "--server-side", "-f", str(crd(KIND)), check=True)
+        for namespace in (NAMESPACE, TARGET, usual.TARGET, OWN):
+            bed.kubectl("create", "namespace", namespace, check=True)
+        for file in ("cluster-role.yaml", "lease-role.yaml"):
+            bed.kubectl("apply", "-f", str(MANIFESTS / "base" / file), check=True)
+        # Who may start Migrations, and knows no more than whoever reads the reports there.
+        starts = ("--verb=create", "--resource=migrations.forklift.konveyor.io")
+        bed.kubectl("create", "role", "starts", "-n", NAMESPACE, *starts, check=True)
+        whom = ("--role=starts", "--user=vendor")
+        bed.kubectl("create", "rolebinding", "starts", "-n", NAMESPACE, *whom, check=True)
+        yield World(bed, bed.vcsims[0], tmp_path_factory.mktemp("world"))
+
+
+def crd(kind: str) -> Any:
+    plural, _, group = kind.partition(".")
+    return REPORTS / f"{group}_{plural}.yaml"
+
+
+@pytest.fixture(scope="module")
+def vcsim(world: World) -> Vcsim:
+    return world.bed.add_vcsim(vms=12)
+
+
+@contextmanager
+def watching(world: World, vcsim: Vcsim, **settings: Any) -> Iterator[Guard]:
+    kubeconfig = str(world.bed.kubeconfig(GUARD))
+    with world.guarded(vcsim, kubeconfig=kubeconfig, trustNetwork=True, **settings) as guard:
+        yield guard
+
+
+@pytest.fixture(scope="module")
+def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
+    with watching(world, vcsim) as guard:
+        eventually(lambda: guard.told("this replica watches"), 60, "it holds the Lease")
+        yield guard
+
+
+@pytest.fixture(autouse=True)
+def clean(world: World) -> Iterator[None]:
+    yield
+    world.bed.empty(NAMESPACE, "Migration", "Plan", "Event")
+    world.bed.empty(TARGET, "PersistentVolumeClaim", "Event")
+    eventually(lambda: not reports(world), 60, "nothing is left to report on")
+
+
+def reports(world: World, kind: str = KIND) -> dict[str, dict[str, Any]]:
+    """The guard's own, by `namespace/name`."""
+    label = "app.kubernetes.io/managed-by=conversion-guard"
+    shown = world.bed.kubectl("get", kind, "-A", "-l", label, "-o", "json", check=True).stdout
+    items: list[dict[str, Any]] = json.loads(shown)["items"]
+    return {f"{one['metadata']['namespace']}/{one['metadata']['name']}": one for one in items}
+
+
+def report(world: World, place: str = f"{TARGET}/{PVC_REPORT}", kind: str = KIND) -> dict[str, Any]:
+    found: dict[str, Any] = reports(world, kind).get(place, {})
+    return found
+
+
+def says(world: World, place: str = f"{TARGET}/{PVC_REPORT}", kind: str = KIND) -> list[str]:
+    """`result rule name` of each result."""
+    return [
+        f"{one['result']} {one['rule']} {one['resources'][0]['name']}"
+        for one in report(world, place, kind).get("results", [])
+    ]
+
+
+def right(world: World, place: str = f"{TARGET}/{PVC_REPORT}", kind: str = KIND) -> bool:
+    found = report(world, place, kind)
+    return bool(found) and not [one for one in found["results"] if one["result"] == "fail"]
+
+
+def all_events(world: World, namespace: str) -> list[dict[str, Any]]:
+    kind = ("get", "events.events.k8s.io", "-n", namespace, "-o", "json")
+    items: list[dict[str, Any]] = json.loads(world.bed.kubectl(*kind, check=True).stdout)["items"]
+    return items
+
+
+def events(world: World, namespace: str, name: str) -> list[str]:
+    """Those of the audit on this object: `reason`, oldest first."""
+    items = all_events(world, namespace)
+    mine = [one for one in items if one["regarding"]["name"] == name and one["action"] == "Audit"]
+    return [one["reason"] for one in sorted(mine, key=lambda one: str(one["eventTime"]))]
+
+
+def value(guard: Guard, metric: str) -> float:
+    found = re.findall(rf"^{re.escape(metric)} (\S+)$", guard.metrics(), re.M)
+    return float(found[0]) if found else 0.0
+
+
+def made_ready(world: World, plan: dict[str, Any]) -> None:
+    """What Forklift does, which this bed hasn't got."""
+    at = {"lastTransitionTime": "2026-11-28T00:00:00Z", "category": "Required"}
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": "", **at}
+    with world.bed.api.client() as client:
+        set_status(client, plan, {"conditions": [ready], "observedGeneration": 1})
+
+
+def planned(world: World, vm: Vm) -> None:
+    """A VM with its one PVC, bound, and its Plan: all is right."""
+    apply(world, disk_of(vm, "disk"), plan_of(vm))
+    bind(world, "disk")
+    made_ready(world, plan_of(vm))
+    eventually(lambda: right(world), 60, "the PVC's report")
+    eventually(lambda: right(world, PLANS), 60, "the Plan's")
+
+
+def first_disk(vm: Any) -> Any:
+    return next(
+        one for one in vm.config.hardware.device if isinstance(one, vim.vm.device.VirtualDisk)
+    )
+
+
+def edit(vm: Any, device: Any, operation: str = "edit") -> None:
+    change = vim.vm.device.VirtualDeviceSpec(operation=operation, device=device)
+    wait_for(vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change])))
+
+
+def put(vm: Any, old: str, new: str) -> None:
+    """Have its first disk in another file, which this simulator wants to be there."""
+    content = vim.ServiceInstance("ServiceInstance", vm._stub).RetrieveContent()
+    datacenter = content.rootFolder.childEntity[0]
+    disk = first_disk(vm)
+    source = disk.backing.fileName
+    disk.backing.fileName = source.replace(old, new)
+    names = (source, datacenter, disk.backing.fileName, datacenter)
+    content.virtualDiskManager.CopyVirtualDisk_Task(*names)  # pyVmomi can't read how it goes
+
+    def attached() -> bool:
+        edit(vm, disk)
+        return True
+
+    eventually(attached, 30, "the file is there")
+
+
+def move(vm: Any) -> None:
+    put(vm, "/disk", "/moved-disk")
+
+
+def grow(vm: Any) -> None:
+    disk = first_disk(vm)
+    disk.capacityInKB = 2**28
+    disk.capacityInBytes = 2**38
+    edit(vm, disk)
+
+
+def snapshot(vm: Any) -> None:
+    put(vm, ".vmdk", "-000001.vmdk")
+
+
+DRIFTS = {
+    "moved": (move, "pvc-disk-source"),
+    "resized": (grow, "pvc-capacity"),
+    "added": (lambda vm: add_disk(vm, 1024), "migration-disks"),
+    "snapshot": (snapshot, ""),
+    "removed": (destroy, "pvc-vm"),
+    "renamed": (lambda vm: rename(vm, "another name"), ""),
+    "uuid": (lambda vm: set_uuid(vm, "11111111-2222-3333-4444-555555555555"), "pvc-vm"),
+    "power": (power_off, ""),
+}
+"""What becomes of a VM, and the rule that says so of its PVC, or of its Plan alone, if one does."""
+
+
+@pytest.mark.parametrize("what", DRIFTS)
+def test_what_becomes_of_a_vm_is_told_where_people_look(
+    world: World, vcsim: Vcsim, guard: Guard, what: str
+) -> None:
+    vm = world.vm(f"DC0_H0_VM{list(DRIFTS).index(what)}", vcsim)
+    planned(world, vm)
+    drift, rule = DRIFTS[what]
+    metric = f'conversion_guard_drift_total{{what="{what}"}}'
+    before = value(guard, metric)
+    with vcsim.connect() as instance:
+        drift(find_vm(instance, vm.name))
+    eventually(lambda: value(guard, metric) > before, 60, "it is counted")
+    if not rule:
+        return
+    if rule != "migration-disks":
+        eventually(lambda: f"fail {rule} disk" in says(world), 60, "the PVC is reported")
+        eventually(lambda: events(world, TARGET, "disk") == ["ConversionWrong"], 60, "its Event")
+    eventually(lambda: not right(world, PLANS), 60, "and its Plan")
+    eventually(lambda: events(world, NAMESPACE, "gated") == ["ConversionWrong"], 60, "the Plan's")
+    assert value(guard, 'conversion_guard_objects{kind="Plan",state="fail"}') == 1
+    refused = world.create(migration(), dry_run=True, user="vendor")
+    assert refused.returncode == 1, refused.stdout
+    told = [one["message"] for one in report(world, PLANS)["results"] if one["result"] == "fail"]
+    words = [message.partition(": ")[2] for message in told]
+    assert any(one in refused.stderr for one in words), (words, refused.stderr)
+
+
+def test_right_again_is_told_too_and_each_once(world: World, vcsim: Vcsim, guard: Guard) -> None:
+    vm = world.vm("DC0_H0_VM8", vcsim)
+    planned(world, vm)
+    for uuid, reasons in (
+        ("11111111-2222-3333-4444-555555555555", ["ConversionWrong"]),
+        (vm.uuid, ["ConversionWrong", "ConversionRight"]),
+    ):
+        with vcsim.connect() as instance:
+            set_uuid(find_vm(instance, vm.name), uuid)
+        for place, name in ((TARGET, "disk"), (NAMESPACE, "gated")):
+            eventually(lambda: events(world, place, name) == reasons, 60, str(reasons))  # noqa: B023
+    assert right(world)
+    assert right(world, PLANS)
+    described = world.bed.kubectl("describe", "pvc", "disk", "-n", TARGET, check=True).stdout
+    assert "ConversionRight" in described
+
+
+def test_a_migration_is_followed_until_its_vm_is_shut_down(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    vm = world.vm("DC0_H0_VM9", vcsim)
+    planned(world, vm)
+    apply(world, migration())
+    started = f"{NAMESPACE}/conversion-guard-migration"
+    eventually(lambda: right(world, started), 60, "the Migration's report")
+    with vcsim.connect() as instance:
+        set_uuid(find_vm(instance, vm.name), "11111111-2222-3333-4444-555555555555")
+    eventually(lambda: not right(world, started), 60, "it is wrong")
+    (wrong, *_) = report(world, started)["results"]
+    assert wrong["severity"] == "critical"
+    another = merged(migration(), {"metadata": {"name": "another"}})
+    refused = world.create(another, user="vendor")
+    assert wrong["message"].partition(": ")[2] in refused.stderr, "the gate's own words"
+    for name in ("start", "gated"):
+        eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
+    notes = [one["note"] for one in all_events(world, NAMESPACE) if "note" in one]
+    assert any(note.startswith("Cancel it, which costs nothing now") for note in notes)
+    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest", "pipeline": []}]}
+    with world.bed.api.client() as client:
+        set_status(client, plan_of(vm), {"migration": progress})
+    eventually(lambda: right(world, started), 60, "what is shut down is proved no more")
+
+
+def test_what_somebody_does_to_a_report_is_mended(world: World, vcsim: Vcsim, guard: Guard) -> None:
+    vm = world.vm("DC0_H0_VM10", vcsim)
+    apply(world, disk_of(vm, "disk"))
+    eventually(lambda: right(world), 60, "the report")
+    edited = json.dumps({"summary": {"pass": 99}, "results": [{"policy": "x", "result": "fail"}]})
+    kubectl = world.bed.kubectl
+    kubectl("patch", KIND, PVC_REPORT, "-n", TARGET, "--type=merge", "-p", edited, check=True)
+    eventually(lambda: report(world)["summary"]["pass"] == 1, 60, "its summary is mended")
+    assert report(world)["results"] == []
+    kubectl("delete", KIND, PVC_REPORT, "-n", TARGET, check=True)
+    eventually(lambda: report(world), 60, "it is there again")
+
+
+def test_where_nothing_changes_nothing_is_written(world: World, vcsim: Vcsim, guard: Guard) -> None:
+    vm = world.vm("DC0_H0_VM11", vcsim)
+    wrong = disk_of(vm, "disk")
+    planned(world, vm)
+    rests = version(world)
+    for number in range(3):  # each is judged again, and none changes
+        label = f"n{number}=x"
+        world.bed.kubectl("label", "pvc", "disk", "-n", TARGET, label, check=True)
+        world.bed.kubectl("label", "plan", "gated", "-n", NAMESPACE, label, check=True)
+    # What comes after them is told: so they were looked at.
+    wrong["metadata"]["name"] = "other"
+    apply(world, {**wrong, "metadata": {**wrong["metadata"], "namespace": usual.TARGET}})
+    other = f"{usual.TARGET}/{PVC_REPORT}"
+    eventually(lambda: report(world, other), 60, "the report of another namespace")
+    assert version(world) == rests
+    world.bed.empty(usual.TARGET, "PersistentVolumeClaim")
+    eventually(lambda: not report(world, other), 60, "it goes with the last PVC")
+
+
+def version(world: World) -> list[str]:
+    names = (f"{TARGET}/{PVC_REPORT}", PLANS)
+    return [report(world, name)["metadata"]["resourceVersion"] for name in names]
+
+
+def test_a_kind_that_is_added_later_and_one_that_is_better(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    better = "reports.openreports.io"
+    vm = world.vm("DC0_H0_VM11", vcsim)
+    apply(world, disk_of(vm, "disk"))
+    eventually(lambda: right(world), 60, "the older kind")
+    kubectl = world.bed.kubectl
+    kubectl("apply", "--server-side", "-f", str(crd(better)), check=True)
+    eventually(lambda: right(world, kind=better), 60, "the better kind")
+    eventually(lambda: not reports(world), 60, "the older ones are taken away")
+    kubectl("delete", "crd", better, check=True)
+    eventually(lambda: right(world), 60, "the older kind again")
+    kubectl("delete", "crd", KIND, check=True)
+    eventually(lambda: guard.told("no reports are written: the cluster has no"), 60, "it says so")
+    with vcsim.connect() as instance:
+        set_uuid(find_vm(instance, vm.name), "11111111-2222-3333-4444-555555555555")
+    eventually(lambda: events(world, TARGET, "disk") == ["ConversionWrong"], 60, "Events go on")
+    kubectl("apply", "--server-side", "-f", str(crd(KIND)), check=True)
+    eventually(lambda: "fail pvc-vm disk" in says(world), 60, "one that is added is picked up")
+    assert len(guard.told("no reports are written: the cluster has no")) == 1
+
+
+def test_without_the_right_to_reports_the_rest_goes_on(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    role = MANIFESTS / "base" / "cluster-role.yaml"
+    first, *_ = yaml.safe_load_all(role.read_text())
+    kinds = {"reports", "policyreports"}
+    less = [rule for rule in first["rules"] if not kinds & set(rule["resources"])]
+    patch = json.dumps({"rules": less})
+    kubectl = world.bed.kubectl
+    kubectl("patch", "clusterrole", OWN, "--type=merge", "-p", patch, check=True)
+    try:
+        says_so = "no reports are written: the API server answers 403"
+        eventually(lambda: guard.told(says_so), 60, "it says so")
+        vm = world.vm("DC0_H0_VM7", vcsim)
+        apply(world, disk_of(vm, "disk"))
+        metric = 'conversion_guard_objects{kind="PersistentVolumeClaim",state="warn"}'
+        eventually(lambda: value(guard, metric) == 1, 60, "it is judged: its VM is off")
+    finally:
+        kubectl("apply", "-f", str(role), check=True)
+    eventually(lambda: right(world), 60, "the right is back")
+
+
+def test_another_replica_takes_over_and_says_nothing_twice(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    """The last with this guard, which it kills."""
+    vm = world.vm("DC0_H0_VM3", vcsim)
+    with watching(world, vcsim) as second:
+        apply(world, disk_of(vm, "disk"))
+        eventually(lambda: right(world), 60, "the report")
+        with vcsim.connect() as instance:
+            set_uuid(find_vm(instance, vm.name), "11111111-2222-3333-4444-555555555555")
+        eventually(lambda: says(world), 60, "it is wrong")
+        eventually(lambda: events(world, TARGET, "disk"), 60, "the Event")
+        stands = report(world)["metadata"]["resourceVersion"]
+        assert not second.told("this replica watches")
+        guard.process.kill()
+        eventually(lambda: second.told("this replica watches"), 60, "the second takes over")
+        metric = 'conversion_guard_objects{kind="PersistentVolumeClaim",state="fail"}'
+        eventually(lambda: value(second, metric) == 1, 60, "it has judged all")
+        assert report(world)["metadata"]["resourceVersion"] == stands
+        with vcsim.connect() as instance:
+            set_uuid(find_vm(instance, vm.name), vm.uuid)
+        eventually(lambda: right(world), 60, "and goes on")
+        told = ["ConversionWrong", "ConversionRight"]
+        eventually(lambda: events(world, TARGET, "disk")[-1:] == told[-1:], 60, "its Event")
+        assert events(world, TARGET, "disk") == told
+        world.bed.empty(TARGET, "PersistentVolumeClaim")
+        eventually(lambda: not reports(world), 60, "the report goes")
+
+
+def test_it_can_be_turned_off(world: World, vcsim: Vcsim) -> None:
+    vm = world.vm("DC0_H0_VM7", vcsim)
+    with watching(world, vcsim, audit={"enabled": False}) as guard:
+        apply(world, disk_of(vm, "disk"))
+        assert "conversion_guard_objects{" not in guard.metrics()
+        assert not reports(world)
+    lease = ("get", "lease", "conversion-guard-audit", "-n", OWN, "-o", "json")
+    held = json.loads(world.bed.kubectl(*lease, check=True).stdout)["spec"]
+    assert not held.get("holderIdentity"), "who ended gave it up"

@@ -1,0 +1,131 @@
+"""Objects as they stand, judged by the engine of admission, many at once and without haste."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from webhook.audit.outcome import Outcome, Remark, of_doubt, of_result
+from webhook.audit.pool import Pools
+from webhook.audit.readers import Batch
+from webhook.audit.running import Waits, fields_begun, remarks_on, unproved
+from webhook.audit.watched import Key, Named
+from webhook.cluster import Standing
+from webhook.engine.check import audit
+from webhook.engine.sources import Sources
+from webhook.errors import ClusterUnreachable, ObjectMalformed
+from webhook.inventory.cluster import ClusterReader, Followed, Table
+from webhook.model.forklift import Migration, Plan
+from webhook.model.keys import PRIME
+from webhook.model.objects import Pvc
+from webhook.model.shape import mapping
+
+PATIENCE = 20.0
+"""Seconds for one object: it may wait for its turn to read vSphere."""
+_ABREAST = 8
+"""Objects that begin at once: others on the same event loop wait for no more."""
+_TURN = 0.02
+
+
+class Judge:
+    """Judges by `followed` and `migrations`, and asks `live` and `waits` for the rest."""
+
+    def __init__(
+        self, followed: Followed, live: ClusterReader, migrations: Table[str], waits: Waits
+    ) -> None:
+        self._followed, self._live = followed, live
+        self._migrations, self._waits = migrations, waits
+        self._pools = Pools()
+        self.whole: set[Key] = set()
+        """The Plans that the gate had nothing against once: what it has now has come since."""
+
+    async def judge(self, there: Sequence[Standing], sources: Sources) -> list[Outcome]:
+        """What came of each, in their order."""
+        # Whoever reads a namespace's reports: what they may know is up to its Readers.
+        policy = msgspec.structs.replace(sources.policy, trust_network=True, undecided="deny")
+        known = msgspec.structs.replace(
+            sources, policy=policy, inventory=self._pools.over(sources.inventory)
+        )
+        batch = Batch(self._live, self._followed, self._migrations, policy.stale, sources.now)
+        tasks: list[asyncio.Task[Outcome]] = []
+        try:
+            for at in range(0, len(there), _ABREAST):
+                began = time.thread_time()
+                some = [
+                    asyncio.create_task(self._outcome(one, known, batch))
+                    for one in there[at : at + _ABREAST]
+                ]
+                tasks += some
+                await asyncio.wait(some, timeout=_TURN)
+                # As long again for reviews, which go first.
+                await asyncio.sleep(min(_TURN, time.thread_time() - began))
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outcome(self, one: Standing, known: Sources, batch: Batch) -> Outcome:
+        sources = msgspec.structs.replace(known, cluster=batch.read_in(one.namespace))
+        try:
+            if one.kind == "Migration":
+                remarks = await remarks_on(one, sources, batch, self._waits, datetime.now(UTC))
+            else:
+                (result,) = await audit(
+                    [one.object],
+                    sources,
+                    migrations=None,
+                    claims=(),
+                    patience=PATIENCE,
+                    patches=False,
+                )
+                if one.kind == "Plan":
+                    remarks = of_result(result, but=fields_begun(one.object))
+                    remarks += await self._turned(one, sources)
+                else:
+                    remarks = of_result(result)
+        except ClusterUnreachable as error:
+            remarks = (of_doubt(f"the API server can't be asked: {error}"),)
+        except ObjectMalformed as error:
+            remarks = (of_doubt(f"{error.field}: {error}"),)
+        return Outcome(Key(one.kind, one.namespace, one.name), one.uid, remarks)
+
+    async def _turned(self, one: Standing, sources: Sources) -> tuple[Remark, ...]:
+        """What the gate has against a Plan that it had nothing against. Before that, whatever lacks
+        may be on its way."""
+        key = Key(one.kind, one.namespace, one.name)
+        remarks = await unproved(one.object, sources, gate=False)
+        wrong = tuple(remark for remark in remarks if remark.result != "warn")
+        if not wrong:
+            self.whole.add(key)
+        return wrong if key in self.whole else ()
+
+
+def counts(one: Standing, sources: Sources) -> bool:
+    """Whether it is watched: a vendor's PVC that is not past its conversion, a conversion Plan, a
+    Migration that has not ended."""
+    if one.leaving:
+        return False
+    try:
+        if one.kind == "PersistentVolumeClaim":
+            pvc = Pvc.of(one.object)
+            # A populator's own is no vendor's; the proof of its VM's disks counts it all the same.
+            past = sources.policy.past_conversion.marks(pvc, created=False)
+            return pvc.of_conversion and not past and not one.name.startswith(PRIME)
+        if one.kind == "Plan":
+            return Plan.of(one.object).judged
+        ended = mapping(one.object.get("status")).get("completed")
+        return Migration.of(one.object).judged and not ended
+    except ObjectMalformed:
+        return one.kind == "Plan"  # that is what there is to be said of it
+
+
+def vms_of(one: Standing) -> tuple[Named, ...]:
+    """The VMs that a Plan names."""
+    try:
+        plan = Plan.of(one.object)
+    except ObjectMalformed:
+        return ()
+    return tuple(Named(vm.id, "" if vm.id else vm.name) for vm in plan.vms if vm.id or vm.name)
