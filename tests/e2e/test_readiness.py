@@ -17,7 +17,7 @@ from tests.command import run
 from tests.e2e.bed import eventually
 from tests.e2e.parts import Parts
 from tests.e2e.vendors import FORKLIFT, SNAPSHOT, Api, account, plan, pvc, serving
-from tests.e2e.world import TARGET
+from tests.e2e.world import TARGET, find_ready
 from webhook.cli.demo import merged
 from webhook.model.keys import DISK_SOURCE, NOT_READY, VM_ID, VM_UUID, WAVE
 
@@ -42,6 +42,7 @@ def api(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
             *account("watcher", (NAMESPACE, FORKLIFT, "plans", "get"), claims, providers),
             *account("stranger"),
         )
+        find_ready(api.bed)
         eventually(lambda: len(_plans(api, "watcher")) == 2, 60, "the guard follows them")
         yield api
 

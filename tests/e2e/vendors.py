@@ -13,7 +13,7 @@ import httpx
 from tests.cases import NAMESPACE
 from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
-from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET
+from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET, find_ready
 from tests.guard import Guard, running
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 
@@ -67,6 +67,7 @@ def serving(programs: Parts, folder: Path) -> Iterator[Api]:
                 eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
             api = Api(bed, guard)
             api.make(plan(), pvc(), storage_class(), webhooks(guard))
+            find_ready(bed)
             status = json.dumps({"status": {"phase": "Bound", "capacity": {"storage": "40Gi"}}})
             named = ["pvc", "web-0", "-n", TARGET, "--subresource=status", "--type=merge"]
             bed.kubectl("patch", *named, "-p", status, check=True)

@@ -12,7 +12,7 @@ from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from webhook import __version__
-from webhook.cli.verdicts import NO_XML, place, title
+from webhook.cli.verdicts import NO_XML, place, title, written
 from webhook.engine.check import Answer, Result
 from webhook.engine.reference import reference
 
@@ -86,7 +86,7 @@ def _result(section: Element, result: Result) -> None:
         _add(item, "span", f"{found.message} ")
         _add(item, "a", found.rule).set("href", f"#{_text(found.rule)}")
     for op in result.patch:
-        _add(listed, "li", f"repair: {op['op']} {op['path']}")
+        _add(listed, "li", f"repair: {written(op)}")
     for note in result.notes:
         _add(listed, "li", f"note: {note.field}: {note.message}")
 

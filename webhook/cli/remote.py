@@ -1,4 +1,4 @@
-"""A guard's own API, asked for what it knows: for who has a token, and no vCenter."""
+"""A guard's own API, asked for VMs, Plans and verdicts: for who has a token, and no vCenter."""
 
 import http.client
 import ssl

@@ -52,11 +52,11 @@ def lines(result: Result) -> list[str]:
 
 def _said(result: Result) -> list[str]:
     said = [f"  {f.action}: {f.field}: {f.message} ({f.rule})" for f in result.findings]
-    said += [f"  repair: {_written(op)}" for op in result.patch]
+    said += [f"  repair: {written(op)}" for op in result.patch]
     return said + [f"  note: {note.field}: {note.message}" for note in result.notes]
 
 
-def _written(op: Mapping[str, Any]) -> str:
+def written(op: Mapping[str, Any]) -> str:
     """`add /spec/map/storage {}`: what to write into a template."""
     value = op.get("value")
     shown = quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
