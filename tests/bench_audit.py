@@ -26,7 +26,7 @@ from tests.e2e.bed import GUARD, Bed, Vcsim, eventually, vim
 from tests.e2e.test_scenarios import claim
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, pvc, vms_of
 from tests.guard import Guard, running
-from webhook.audit.book import Book
+from webhook.audit.book import Ledger
 from webhook.audit.judging import Judge
 from webhook.cli.demo import merged
 from webhook.cluster import objects, standing
@@ -118,7 +118,7 @@ async def _pass(figures: Figures, vms: list[VirtualMachine]) -> None:
         known.heard(None)
     nobody: Any = None  # nothing is asked for these
     sources = Sources(Inventory([provider]), Policy(), time.monotonic, followed, nobody)
-    judge, book = Judge(followed, nobody, table, nobody), Book()
+    judge, book = Judge(followed, nobody, table, nobody), Ledger()
     before, began = _resident(), time.monotonic()
     for at in range(0, len(listed), standing.SOME):
         some = listed[at : at + standing.SOME]

@@ -88,7 +88,7 @@ def provider(count: int, disks: int) -> dict[str, Any]:
 
 
 def _pvcs(vm: VirtualMachine, number: int) -> list[dict[str, Any]]:
-    wanted = render.Wanted(namespace=f"place-{number % PLACES}")
+    wanted = render.RenderRequest(namespace=f"place-{number % PLACES}")
     return list(render.pvcs(vm, wanted).pvcs)
 
 

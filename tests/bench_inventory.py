@@ -277,7 +277,7 @@ def _child(name: str, *args: str) -> None:
 
 def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder: str) -> Any:
     from webhook.vsphere import SILENCE, VsphereAddress
-    from webhook.vsphere.collector import Following
+    from webhook.vsphere.collector import Subscription
     from webhook.vsphere.session import Session
 
     if name == "pyvmomi":
@@ -287,7 +287,7 @@ def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder
     try:
         if name == "wire":
             return _wire(session)
-        reader = Following(session, SILENCE)
+        reader = Subscription(session, SILENCE)
         cpu, started = time.thread_time(), time.perf_counter()
         count = sum(change.type == "VirtualMachine" for change in reader.everything())
         seconds, whole_cpu = time.perf_counter() - started, time.thread_time() - cpu
@@ -305,7 +305,7 @@ def _measure_read(name: str, url: str, user: str, password: str, ca: str, folder
 def _wire(session: Any) -> dict[str, float]:
     """The same calls; their bytes are searched for the next page's token, and dropped."""
     from webhook.vsphere import SILENCE
-    from webhook.vsphere.collector import Following
+    from webhook.vsphere.collector import Subscription
 
     class Dropped:
         def __init__(self) -> None:
@@ -322,8 +322,8 @@ def _wire(session: Any) -> dict[str, float]:
 
     import webhook.vsphere.collector
 
-    webhook.vsphere.collector.Answer = Dropped  # type: ignore[assignment,attr-defined]
-    following = Following(session, SILENCE)
+    webhook.vsphere.collector.SoapAnswer = Dropped  # type: ignore[assignment,attr-defined]
+    following = Subscription(session, SILENCE)
     cpu, started = time.thread_time(), time.perf_counter()
     for _ in following.everything():
         pass
@@ -370,7 +370,7 @@ def _measure_memory() -> dict[str, float]:
     from webhook.cluster.objects import claim as decode
     from webhook.inventory.cluster import Claims
     from webhook.inventory.index import Index
-    from webhook.vsphere.answers import Answer
+    from webhook.vsphere.answers import SoapAnswer
     from webhook.vsphere.mirror import apply
 
     def resident() -> int:
@@ -399,7 +399,7 @@ def _measure_memory() -> dict[str, float]:
             page.append(
                 f'<objects><obj type="VirtualMachine">vm-{n}</obj>{"".join(fields)}</objects>'
             )
-        answer = Answer()
+        answer = SoapAnswer()
         text = "".join([*page, "</returnval></R>", TAIL]).encode()
         for start in range(0, len(text), 65536):
             for change in answer.feed(text[start : start + 65536]):

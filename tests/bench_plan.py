@@ -38,7 +38,7 @@ def main() -> int:
         snapshot = folder / "snapshot.json"
         snapshot.write_text(json.dumps({"providers": [provider(VMS, DISKS)]}))
         vms = list(next(iter(snapshot_of(snapshot).vsphere())).vms)
-        wanted = render.Wanted(namespace=TARGET)
+        wanted = render.RenderRequest(namespace=TARGET)
         _fill(bed, [pvc for vm in vms for pvc in render.pvcs(vm, wanted).pvcs])
         spec = {"targetNamespace": TARGET, "vms": [{"id": vm.moref} for vm in vms]}
         plan = merged(BASE["Plan"], {"spec": spec})

@@ -337,7 +337,7 @@ def _serve_floor(folder: Path) -> None:
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
-        https.Server(empty, context).run(sockets=[listener])
+        https.HttpsServer(empty, context).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhook.errors import VsphereUnreachable
-from webhook.vsphere.answers import Answer, AnswerMalformed, Change, Fault
+from webhook.vsphere.answers import AnswerMalformed, Change, Fault, SoapAnswer
 
 HEAD = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<soapenv:Envelope'
@@ -70,8 +70,8 @@ WHOLE = _retrieved(
 )
 
 
-def read(pieces: Iterable[bytes]) -> tuple[list[Change], Answer]:
-    answer = Answer()
+def read(pieces: Iterable[bytes]) -> tuple[list[Change], SoapAnswer]:
+    answer = SoapAnswer()
     changes = [change for piece in pieces for change in answer.feed(piece)]
     return [*changes, *answer.close()], answer
 

@@ -18,7 +18,7 @@ from tests.stand_in import standing_in
 from webhook import tls
 from webhook.cli.demo import merged
 from webhook.cli.doctor import rights, webhooks
-from webhook.cli.doctor.finding import Finding
+from webhook.cli.doctor.finding import Observation
 from webhook.cluster import Cluster, LiveReader
 
 KIND = "ValidatingWebhookConfiguration"
@@ -114,7 +114,7 @@ def test_luks_secrets_that_may_not_be_looked_up_are_told_with_the_role(tmp_path:
             READY_PLAN, {"metadata": {"namespace": namespace}, "spec": {"vms": vms, **spec}}
         )
 
-    async def told(plans: list[Any]) -> list[Finding]:
+    async def told(plans: list[Any]) -> list[Observation]:
         async with Cluster.open(api.kubeconfig) as cluster:
             reader = LiveReader()
             reader.cluster = cluster

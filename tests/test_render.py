@@ -17,13 +17,13 @@ from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.manifests import render
-from webhook.manifests.render import Wanted
+from webhook.manifests.render import RenderRequest
 from webhook.model.keys import DISK_SOURCE
 from webhook.model.objects import Provider
 from webhook.model.vms import Disk, VirtualMachine
 
 PROVIDER = Provider("openshift-mtv", "prod")
-WANTED = Wanted(namespace="vms", storage_class="fast")
+WANTED = RenderRequest(namespace="vms", storage_class="fast")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 _names = st.one_of(

@@ -18,7 +18,7 @@ from webhook.errors import VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.objects import Provider
 from webhook.vsphere import LiveSource
-from webhook.vsphere.answers import Answer
+from webhook.vsphere.answers import SoapAnswer
 from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
 from webhook.vsphere.session import QUICK, Session
 
@@ -50,7 +50,7 @@ def _ask(session: Session, many: int) -> None:
     """So many calls at once, each over a connection of its own that is idle then."""
     asked = [session.asked(_CONTENT, QUICK) for _ in range(many)]
     for one in asked:
-        assert list(one.read(Answer())) == []
+        assert list(one.read(SoapAnswer())) == []
 
 
 def test_connections_that_were_closed_while_idle_cost_no_answer(

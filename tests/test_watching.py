@@ -12,13 +12,13 @@ import pytest
 
 from tests.cases import BASE, NAMESPACE, Cluster, FixedCluster
 from tests.test_decide import DATABASE, Vcenter
-from webhook.audit.book import LARGEST, Book, Place, place_of, report_name, reports
+from webhook.audit.book import LARGEST, Ledger, Place, place_of, report_name, reports
 from webhook.audit.judging import Judge, counts
-from webhook.audit.outcome import Outcome, Remark
+from webhook.audit.outcome import AuditResult, Remark
 from webhook.audit.pool import Pools
-from webhook.audit.watched import Drift, Key, Lookout, Named, Watched
+from webhook.audit.watched import Drift, Key, Lookout, VmRef, Watched
 from webhook.cli.demo import merged
-from webhook.cluster import Standing, Waiting
+from webhook.cluster import FoundObject, Waiting
 from webhook.cluster.objects import migration_plan
 from webhook.cluster.reports import digest, written
 from webhook.engine.policy import Policy
@@ -35,13 +35,13 @@ PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
 PLAN: dict[str, Any] = BASE["Plan"]
 MIGRATION: dict[str, Any] = BASE["Migration"]
 TARGET = PVC["metadata"]["namespace"]
-VM = Named(DATABASE.moref)
+VM = VmRef(DATABASE.moref)
 
 
-def standing(obj: dict[str, Any], **meta: Any) -> Standing:
+def standing(obj: dict[str, Any], **meta: Any) -> FoundObject:
     whole = merged(obj, {"metadata": meta}) if meta else obj
     metadata = whole["metadata"]
-    return Standing(
+    return FoundObject(
         whole["kind"],
         metadata["namespace"],
         metadata["name"],
@@ -51,7 +51,7 @@ def standing(obj: dict[str, Any], **meta: Any) -> Standing:
 
 
 def judged(
-    *there: Standing,
+    *there: FoundObject,
     vcenters: Sequence[Vcenter],
     pvcs: Sequence[dict[str, Any]] = (),
     plan: dict[str, Any] | None = None,
@@ -59,7 +59,7 @@ def judged(
     enforce: str = "",
     api: type[FixedCluster] = FixedCluster,
     **policy: Any,
-) -> list[Outcome]:
+) -> list[AuditResult]:
     cluster = api(Cluster(pvcs=list(pvcs), plan=plan, enforce=enforce, rights=()))
     followed, table = cluster.followed(), Table[str]()
     followed.claims.heard(None if api is FixedCluster else -math.inf)
@@ -69,7 +69,7 @@ def judged(
         assert namespace == TARGET
         return pending
 
-    async def judge() -> list[Outcome]:
+    async def judge() -> list[AuditResult]:
         known = Inventory(one.inventory for one in vcenters)
         sources = Sources(known, Policy(**policy), lambda: 10_000.0, followed, cluster)
         return await Judge(followed, cluster, table, waits).judge(there, sources)
@@ -77,7 +77,7 @@ def judged(
     return asyncio.run(judge())
 
 
-def rules(outcome: Outcome) -> list[tuple[str, str]]:
+def rules(outcome: AuditResult) -> list[tuple[str, str]]:
     return [(remark.result, remark.rule) for remark in outcome.remarks if remark.result != "warn"]
 
 
@@ -153,11 +153,11 @@ def test_what_becomes_of_a_vm_before_the_first_look_is_news_once_it_has_begun() 
 def test_objects_are_found_by_the_vms_that_they_name_now() -> None:
     watched = Watched()
     pvc, plan = Key("PersistentVolumeClaim", "a", "b"), Key("Plan", "a", "c")
-    watched.put(pvc, [Named("vm-1")])
-    watched.put(plan, [Named("vm-1"), Named("", "by/name")])
-    assert watched.touched([Named("vm-1")]) == {pvc, plan} == watched.beside(pvc)
-    watched.put(plan, [Named("vm-2")])
-    assert watched.touched([Named("vm-1"), Named("", "by/name")]) == {pvc}
+    watched.put(pvc, [VmRef("vm-1")])
+    watched.put(plan, [VmRef("vm-1"), VmRef("", "by/name")])
+    assert watched.touched([VmRef("vm-1")]) == {pvc, plan} == watched.beside(pvc)
+    watched.put(plan, [VmRef("vm-2")])
+    assert watched.touched([VmRef("vm-1"), VmRef("", "by/name")]) == {pvc}
     watched.put(plan, [])
     watched.put(pvc, [])
     assert watched.vms == ()
@@ -350,13 +350,13 @@ def test_the_plan_of_a_migration_until_it_has_ended() -> None:
 # Reports
 
 
-def outcome(name: str, *words: Any, kind: str = "Plan") -> Outcome:
+def outcome(name: str, *words: Any, kind: str = "Plan") -> AuditResult:
     remarks = tuple(Remark("a-rule", word, "high", f"{name} is wrong") for word in words)
-    return Outcome(Key(kind, "a", name), f"uid-{name}", remarks)
+    return AuditResult(Key(kind, "a", name), f"uid-{name}", remarks)
 
 
 def test_a_report_has_what_is_wrong_and_counts_what_is_right() -> None:
-    book, place = Book(), Place("Plan", "a")
+    book, place = Ledger(), Place("Plan", "a")
     for one in (outcome("b", "warn", "fail"), outcome("a"), outcome("c"), outcome("d", "error")):
         book.put(one)
     assert book.changed() == (place, None)
@@ -369,7 +369,7 @@ def test_a_report_has_what_is_wrong_and_counts_what_is_right() -> None:
 
 
 def test_only_what_changes_is_told_and_nothing_is_left_of_what_is_gone() -> None:
-    book, place = Book(), Place("Plan", "a")
+    book, place = Ledger(), Place("Plan", "a")
     book.put(outcome("a"))
     assert book.changed()
     book.put(outcome("a"))
@@ -386,7 +386,7 @@ def test_only_what_changes_is_told_and_nothing_is_left_of_what_is_gone() -> None
 
 def test_a_large_report_is_several_that_add_up() -> None:
     place = Place("Plan", "a")
-    wrong: dict[str, Outcome | None] = {
+    wrong: dict[str, AuditResult | None] = {
         f"p{n:04}": outcome(f"p{n:04}", "fail") for n in range(LARGEST + 1)
     }
     parts = reports(place, {**wrong, "right": None})

@@ -30,7 +30,7 @@ from tests.guard import Guard, running
 from webhook import tls
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.tls.authority import fresh, parse
-from webhook.tls.issuing import CA_LIFE, Pair, leaf
+from webhook.tls.issuing import CA_LIFE, KeyPair, leaf
 
 pytestmark = pytest.mark.e2e
 
@@ -336,7 +336,7 @@ def test_a_leaf_is_renewed_and_a_ca_replaced_while_calls_go_on(api: Api, tmp_pat
             for days in (21, 31):  # past two thirds of its life; past its end
                 held, before = parse(api.data()), shown(guards[0])
                 issued = datetime.now(UTC) - timedelta(days=days)
-                aged = leaf(NAMES, Pair(held.cas[0], held.key), issued)
+                aged = leaf(NAMES, KeyPair(held.cas[0], held.key), issued)
                 api.put(replace(held, leaf=aged).data())
                 eventually(lambda: shown(guards[0]) != before, SOON, "a new leaf is served")  # noqa: B023
                 eventually(lambda: all_serve(guards, api.data()), SOON, "by both")
@@ -387,7 +387,7 @@ def test_a_secret_lost_ten_times_while_a_replica_starts_loses_no_call(
 def test_a_ca_close_to_its_end_is_replaced_without_a_lost_call(api: Api, tmp_path: Path) -> None:
     made = datetime.now(UTC) - CA_LIFE * 0.9
     old = fresh(NAMES, made)
-    served = leaf(NAMES, Pair(old.cas[0], old.key), datetime.now(UTC))
+    served = leaf(NAMES, KeyPair(old.cas[0], old.key), datetime.now(UTC))
     api.put(replace(old, leaf=served).data())
     with replicas(api, tmp_path) as guards:
         assert all_serve(guards, api.data())

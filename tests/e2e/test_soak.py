@@ -36,7 +36,7 @@ from tests.guard import Guard, running
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.server.connection import KEEP_ALIVE
 from webhook.tls.authority import parse, rotated
-from webhook.tls.issuing import Pair, leaf
+from webhook.tls.issuing import KeyPair, leaf
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -397,7 +397,7 @@ class Lifes:
 def _renew(cluster: Cluster) -> None:
     """A new certificate of the same CA, as cert-manager or a person might put it there."""
     held = parse(cluster.api.data())
-    new = replace(held, leaf=leaf(NAMES, Pair(held.cas[0], held.key), datetime.now(UTC)))
+    new = replace(held, leaf=leaf(NAMES, KeyPair(held.cas[0], held.key), datetime.now(UTC)))
     cluster.api.put(new.data())
     _until_served(cluster, new.served[0])
 

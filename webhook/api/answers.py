@@ -52,7 +52,7 @@ class VmView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Why nothing can be said of its disks now."""
 
 
-class Vms(msgspec.Struct, frozen=True, rename={"age_seconds": "ageSeconds", "more": "continue"}):
+class VmPage(msgspec.Struct, frozen=True, rename={"age_seconds": "ageSeconds", "more": "continue"}):
     """A page of VMs."""
 
     age_seconds: float | None
@@ -133,7 +133,7 @@ class NoSuchPage(GuardError):
     """What a page is asked for by is not what this list has told."""
 
 
-def page(one: ProviderInventory, search: Search, limit: int, after: str, now: float) -> Vms:
+def page(one: ProviderInventory, search: Search, limit: int, after: str, now: float) -> VmPage:
     """The next `limit` VMs after the page that told `after`, in the order of their morefs.
 
     That order is theirs whatever comes and goes, so no VM that stays is left out or told twice.
@@ -146,7 +146,7 @@ def page(one: ProviderInventory, search: Search, limit: int, after: str, now: fl
     rest = (vm for vm in search.among(one.vms) if _place(vm.moref) > last)
     found = heapq.nsmallest(limit + 1, rest, key=lambda vm: _place(vm.moref))
     more = _more(one, search, found[limit - 1].moref) if len(found) > limit else msgspec.UNSET
-    return Vms(age(one, now), tuple(vm_view(one, vm) for vm in found[:limit]), more)
+    return VmPage(age(one, now), tuple(vm_view(one, vm) for vm in found[:limit]), more)
 
 
 def _more(one: ProviderInventory, search: Search, moref: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 MEDIA_TYPE = "application/problem+json"
 
 
-class Fault(msgspec.Struct, frozen=True):
+class InvalidField(msgspec.Struct, frozen=True):
     """What is wrong with one part of a request."""
 
     field: str
@@ -40,7 +40,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     detail: str
     request_id: str
     """As in the header X-Request-Id, and in the guard's log."""
-    errors: tuple[Fault, ...] = ()
+    errors: tuple[InvalidField, ...] = ()
     missing: tuple[Right, ...] = ()
     """Of a 403: the rights that the caller would need."""
 
@@ -54,7 +54,7 @@ class Problem(Exception):
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
-        errors: tuple[Fault, ...] = (),
+        errors: tuple[InvalidField, ...] = (),
         missing: tuple[Right, ...] = (),
     ) -> None:
         super().__init__(detail)

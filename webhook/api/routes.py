@@ -18,14 +18,14 @@ from webhook.api.answers import (
     Providers,
     Search,
     VmDisks,
-    Vms,
+    VmPage,
     age,
     page,
     provider_view,
     vm_view,
 )
 from webhook.api.callers import Callers, answered, demand, which
-from webhook.api.problems import MEDIA_TYPE, Fault, Problem, ProblemDetails, Right
+from webhook.api.problems import MEDIA_TYPE, InvalidField, Problem, ProblemDetails, Right
 from webhook.engine.check import Candidate, Results, check, items, kind_of
 from webhook.engine.readiness import READINESS_SECONDS, PlanName, Plans, Readiness, readiness
 from webhook.engine.reference import Reference, reference
@@ -33,7 +33,7 @@ from webhook.engine.sources import Sources
 from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
-from webhook.manifests.render import Rendered, Wanted
+from webhook.manifests.render import Rendered, RenderRequest
 from webhook.model.keys import MOREF, UUID, echoed
 from webhook.model.objects import PROVIDERS, User
 from webhook.model.review import JUDGED, PLAN, resource_of
@@ -117,13 +117,13 @@ def _service(request: Request) -> Service:
     if others := sorted(set(request.query_params) - known):
         fix = f"use {', '.join(sorted(known))}" if known else "leave it out"
         detail = f"query.{echoed(others[0])} is not known: {fix}"
-        fault = Fault(f"query.{others[0][:64]}", "is not known")
+        fault = InvalidField(f"query.{others[0][:64]}", "is not known")
         raise Problem(422, detail, errors=(fault,))
     service: Service = request.scope["service"]
     return service
 
 
-Asked = Annotated[Service, Depends(_service)]
+ByService = Annotated[Service, Depends(_service)]
 _TEXTS = {
     400: "The body is not JSON, or `continue` is none of this list.",
     401: "The token is missing, or not valid for this API.",
@@ -193,7 +193,7 @@ REST = FastAPI(
 @REST.get(
     f"{_BASE}/providers", responses=_told(Providers, "The Providers that the caller may get.")
 )
-async def list_providers(service: Asked) -> Response:
+async def list_providers(service: ByService) -> Response:
     """List the Providers.
 
     Only those that the caller may `get`: how old the inventory of each is, and what is wrong.
@@ -212,10 +212,10 @@ async def list_providers(service: Asked) -> Response:
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
-    responses=_told(Vms, "A page of VMs.", 400, 403, 404),
+    responses=_told(VmPage, "A page of VMs.", 400, 403, 404),
 )
 async def list_vms(
-    service: Asked,
+    service: ByService,
     namespace: Namespace,
     provider: Name,
     name: Annotated[
@@ -265,7 +265,7 @@ async def list_vms(
         return _json(await asyncio.to_thread(page, source, search, limit, continue_, now))
     except NoSuchPage:
         there = f"query.continue: {echoed(continue_)} is not what a page of this list has told"
-        fault = Fault("query.continue", "is not what a page of this list has told")
+        fault = InvalidField("query.continue", "is not what a page of this list has told")
         raise Problem(400, f"{there}: begin without it", errors=(fault,)) from None
 
 
@@ -274,7 +274,7 @@ async def list_vms(
     responses=_told(VmDisks, "The VM and its disks.", 403, 404),
 )
 async def list_disks(
-    service: Asked, namespace: Namespace, provider: Name, moref: Moref
+    service: ByService, namespace: Namespace, provider: Name, moref: Moref
 ) -> Response:
     """Show a VM's disks.
 
@@ -289,10 +289,10 @@ async def list_disks(
 @REST.post(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/pvcs",
     responses=_told(Rendered, "The manifests, and the disks without one.", 403, 404, *_BODY),
-    openapi_extra=_takes(_ref(Wanted)),
+    openapi_extra=_takes(_ref(RenderRequest)),
 )
 async def make_pvcs(
-    service: Asked, request: Request, namespace: Namespace, provider: Name, moref: Moref
+    service: ByService, request: Request, namespace: Namespace, provider: Name, moref: Moref
 ) -> Response:
     """Write the PVCs of a VM.
 
@@ -301,7 +301,7 @@ async def make_pvcs(
     """
     body = await _body(request)
     try:
-        wanted = msgspec.json.decode(body, type=Wanted)
+        wanted = msgspec.json.decode(body, type=RenderRequest)
     except msgspec.ValidationError as error:
         raise _misshapen(error) from None
     except _UNREADABLE as error:
@@ -326,7 +326,7 @@ async def make_pvcs(
     ),
 )
 async def check_objects(
-    service: Asked,
+    service: ByService,
     request: Request,
     namespace: Annotated[
         str,
@@ -348,13 +348,15 @@ async def check_objects(
     except _UNREADABLE as error:
         raise _no_json(error) from None
     if not isinstance(content, dict | list):
-        fault = Fault("body", "is neither an object nor an array")
+        fault = InvalidField("body", "is neither an object nor an array")
         raise Problem(422, "body: send an object, a List or an array of objects", errors=(fault,))
     given = content if isinstance(content, list) else [content]
     candidates = [one for obj in given for one in items(Candidate(obj))]
     if len(candidates) > OBJECTS:
         detail = f"body: {len(candidates)} objects are more than {OBJECTS}: split them"
-        raise Problem(422, detail, errors=(Fault("body", f"has more than {OBJECTS} objects"),))
+        raise Problem(
+            422, detail, errors=(InvalidField("body", f"has more than {OBJECTS} objects"),)
+        )
     service.callers.charge(service.user, max(0, len(candidates) - 1))
     await demand(service.sources, service.user, _creates(candidates, namespace))
     try:
@@ -375,7 +377,7 @@ async def check_objects(
     f"{_BASE}/plans",
     responses=_told(Plans, "The conversion Plans that the caller may get."),
 )
-async def list_plans(service: Asked) -> Response:
+async def list_plans(service: ByService) -> Response:
     """List the conversion Plans.
 
     Only those that the caller may `get`, without the archived ones.
@@ -402,7 +404,7 @@ async def list_plans(service: Asked) -> Response:
     f"{_BASE}/plans/{{namespace}}/{{plan}}/readiness",
     responses=_told(Readiness, "Whether a Migration would start now.", 403, 404),
 )
-async def show_readiness(service: Asked, namespace: Namespace, plan: Name) -> Response:
+async def show_readiness(service: ByService, namespace: Namespace, plan: Name) -> Response:
     """Compare a Plan's disks with its PVCs.
 
     For each VM the check that a Migration must pass. Needs `get` on the Plan. Disks are shown to
@@ -421,7 +423,7 @@ async def show_readiness(service: Asked, namespace: Namespace, plan: Name) -> Re
 
 
 @REST.get(f"{_BASE}/rules", responses=_told(Reference, "All rules and defaults."))
-async def list_rules(service: Asked) -> Response:
+async def list_rules(service: ByService) -> Response:
     """List what is checked and filled in: the rule reference, in the order of the rules."""
     return Response(_RULES, media_type="application/json")
 
@@ -430,7 +432,7 @@ async def list_rules(service: Asked) -> Response:
     f"{_BASE}/openapi.json",
     responses=_answers({"type": "object"}, "OpenAPI 3.1."),
 )
-async def show_openapi(service: Asked) -> Response:
+async def show_openapi(service: ByService) -> Response:
     """Show this description."""
     return Response(openapi(), media_type="application/json")
 
@@ -445,7 +447,17 @@ def openapi() -> bytes:
 
 def _described() -> bytes:
     described = REST.openapi()
-    answers = (Providers, Plans, Vms, VmDisks, Rendered, Wanted, Results, Readiness, Reference)
+    answers = (
+        Providers,
+        Plans,
+        VmPage,
+        VmDisks,
+        Rendered,
+        RenderRequest,
+        Results,
+        Readiness,
+        Reference,
+    )
     _, schemas = msgspec.json.schema_components(
         (*answers, ProblemDetails), ref_template="#/components/schemas/{name}"
     )
@@ -506,7 +518,7 @@ def _no_json(error: Exception) -> Problem:
 def _misshapen(error: msgspec.ValidationError) -> Problem:
     where, what = render.fault(error)
     field = f"body.{where}" if where else "body"
-    return Problem(422, f"{field}: {what}", errors=(Fault(field, what),))
+    return Problem(422, f"{field}: {what}", errors=(InvalidField(field, what),))
 
 
 async def _problem(request: Request, problem: Exception) -> Response:
@@ -531,7 +543,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """Of FastAPI's own: parameters that are not as they must be."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     faults = tuple(
-        Fault(".".join(map(str, one["loc"])), f"{_worded(one)} (there: {echoed(one['input'])})")
+        InvalidField(
+            ".".join(map(str, one["loc"])), f"{_worded(one)} (there: {echoed(one['input'])})"
+        )
         for one in error.errors()
     )
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)

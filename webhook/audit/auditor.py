@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from webhook.audit.book import Book
+from webhook.audit.book import Ledger
 from webhook.audit.outcome import WORDS
 from webhook.audit.publishing import Publisher
 from webhook.audit.watch import KINDS, Watch
@@ -40,7 +40,7 @@ class Auditor:
         self._current, self._followed, self._live = current, followed, live
         self._metrics, self._every = metrics, every
         self._lease = namespace, LEASE, replica, LEASE_SECONDS
-        self._book = Book()
+        self._book = Ledger()
         metrics.audited(DRIFTS, KINDS, WORDS, lambda kind, word: self._book.count(kind, word))
 
     async def run(self, cluster: Cluster) -> None:
@@ -71,7 +71,7 @@ class Auditor:
 
     async def _watch(self, lease: Lease, cluster: Cluster) -> None:
         """Until cancelled: begins with all there is, and tells of nothing before it knows that."""
-        self._book = book = Book()
+        self._book = book = Ledger()
         table: Table[str] = Table()
         watch = Watch(
             self._current, self._followed, self._live, table, cluster, book, self._metrics
@@ -95,4 +95,4 @@ class Auditor:
                     all_of_it.create_task(watch.follow(self._every))
                     all_of_it.create_task(publisher.run())
             finally:
-                self._book = Book()
+                self._book = Ledger()

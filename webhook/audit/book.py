@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from webhook.audit.outcome import Outcome, Remark, Word
+from webhook.audit.outcome import AuditResult, Remark, Word
 from webhook.audit.watched import Key
 
 LARGEST = 500
@@ -21,15 +21,15 @@ class Place(NamedTuple):
     namespace: str
 
 
-class Book:
+class Ledger:
     """The last outcome of each object: of those that are right, only that they are."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, dict[str, Outcome | None]] = {}
+        self._places: dict[Place, dict[str, AuditResult | None]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._changed: dict[Place, float | None] = {}
 
-    def put(self, outcome: Outcome, since: float | None = None) -> None:
+    def put(self, outcome: AuditResult, since: float | None = None) -> None:
         """Keep it. `since` is when vSphere's news came that it was judged for, if any did, by
         time.monotonic()."""
         key = outcome.key
@@ -82,7 +82,7 @@ class Book:
         """Those with anything in them."""
         return tuple(self._places)
 
-    def of(self, place: Place) -> dict[str, Outcome | None]:
+    def of(self, place: Place) -> dict[str, AuditResult | None]:
         """What came of its objects; None: right."""
         return self._places.get(place, {})
 
@@ -98,7 +98,7 @@ class Book:
         return self._counts[kind, word]
 
 
-def _word(outcome: Outcome | None) -> Word:
+def _word(outcome: AuditResult | None) -> Word:
     return "pass" if outcome is None else outcome.word
 
 
@@ -117,7 +117,7 @@ def place_of(report: str, kinds: Iterable[str]) -> Place | None:
     return None
 
 
-def reports(place: Place, outcomes: Mapping[str, Outcome | None]) -> dict[str, dict[str, Any]]:
+def reports(place: Place, outcomes: Mapping[str, AuditResult | None]) -> dict[str, dict[str, Any]]:
     """The reports of a place by name, each with its results and a summary of what it says: that of
     the first counts also the objects that are right. None where there is no object at all."""
     if not outcomes:
@@ -135,11 +135,11 @@ def reports(place: Place, outcomes: Mapping[str, Outcome | None]) -> dict[str, d
     }
 
 
-def _named(one: Outcome) -> str:
+def _named(one: AuditResult) -> str:
     return one.key.name
 
 
-def failing(outcomes: Mapping[str, Outcome | None]) -> dict[str, str]:
+def failing(outcomes: Mapping[str, AuditResult | None]) -> dict[str, str]:
     """The objects that are certainly wrong, by name, each with its uid."""
     return {name: one.uid for name, one in outcomes.items() if one and one.word == "fail"}
 
@@ -149,7 +149,7 @@ def _summary(remarks: Iterable[Remark], right: int) -> dict[str, int]:
     return {"pass": right, **{word: counted[word] for word in ("fail", "warn", "error")}, "skip": 0}
 
 
-def _result(one: Outcome, remark: Remark) -> dict[str, Any]:
+def _result(one: AuditResult, remark: Remark) -> dict[str, Any]:
     key = one.key
     told = {"field": remark.field, "expected": remark.expected, "provider": remark.provider}
     properties = {name: value for name, value in told.items() if value}

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from webhook.audit.outcome import Outcome, Remark, of_doubt, of_result
+from webhook.audit.outcome import AuditResult, Remark, of_doubt, of_result
 from webhook.audit.pool import Pools
 from webhook.audit.readers import Batch
 from webhook.audit.running import Waits, fields_begun, remarks_on, unproved
-from webhook.audit.watched import Key, Named
-from webhook.cluster import Standing
+from webhook.audit.watched import Key, VmRef
+from webhook.cluster import FoundObject
 from webhook.engine.check import audit
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable, ObjectMalformed
@@ -41,7 +41,7 @@ class Judge:
         self.whole: set[Key] = set()
         """The Plans that the gate had nothing against once: what it has now has come since."""
 
-    async def judge(self, there: Sequence[Standing], sources: Sources) -> list[Outcome]:
+    async def judge(self, there: Sequence[FoundObject], sources: Sources) -> list[AuditResult]:
         """What came of each, in their order."""
         # Whoever reads a namespace's reports: what they may know is up to its Readers.
         policy = msgspec.structs.replace(sources.policy, trust_network=True, undecided="deny")
@@ -49,7 +49,7 @@ class Judge:
             sources, policy=policy, inventory=self._pools.over(sources.inventory)
         )
         batch = Batch(self._live, self._followed, self._migrations, policy.stale, sources.now)
-        tasks: list[asyncio.Task[Outcome]] = []
+        tasks: list[asyncio.Task[AuditResult]] = []
         try:
             for at in range(0, len(there), _ABREAST):
                 began = time.thread_time()
@@ -67,7 +67,7 @@ class Judge:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _outcome(self, one: Standing, known: Sources, batch: Batch) -> Outcome:
+    async def _outcome(self, one: FoundObject, known: Sources, batch: Batch) -> AuditResult:
         sources = msgspec.structs.replace(known, cluster=batch.read_in(one.namespace))
         try:
             if one.kind == "Migration":
@@ -90,9 +90,9 @@ class Judge:
             remarks = (of_doubt(f"the API server can't be asked: {error}"),)
         except ObjectMalformed as error:
             remarks = (of_doubt(f"{error.field}: {error}"),)
-        return Outcome(Key(one.kind, one.namespace, one.name), one.uid, remarks)
+        return AuditResult(Key(one.kind, one.namespace, one.name), one.uid, remarks)
 
-    async def _turned(self, one: Standing, sources: Sources) -> tuple[Remark, ...]:
+    async def _turned(self, one: FoundObject, sources: Sources) -> tuple[Remark, ...]:
         """What the gate has against a Plan that it had nothing against. Before that, whatever lacks
         may be on its way."""
         key = Key(one.kind, one.namespace, one.name)
@@ -103,7 +103,7 @@ class Judge:
         return wrong if key in self.whole else ()
 
 
-def counts(one: Standing, sources: Sources) -> bool:
+def counts(one: FoundObject, sources: Sources) -> bool:
     """Whether it is watched: a vendor's PVC that is not past its conversion, a conversion Plan, a
     Migration that has not ended."""
     if one.leaving:
@@ -122,10 +122,10 @@ def counts(one: Standing, sources: Sources) -> bool:
         return one.kind == "Plan"  # that is what there is to be said of it
 
 
-def vms_of(one: Standing) -> tuple[Named, ...]:
+def vms_of(one: FoundObject) -> tuple[VmRef, ...]:
     """The VMs that a Plan names."""
     try:
         plan = Plan.of(one.object)
     except ObjectMalformed:
         return ()
-    return tuple(Named(vm.id, "" if vm.id else vm.name) for vm in plan.vms if vm.id or vm.name)
+    return tuple(VmRef(vm.id, "" if vm.id else vm.name) for vm in plan.vms if vm.id or vm.name)

@@ -36,7 +36,7 @@ class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
     """`namespace/name` of the Provider that was asked, where it may be told."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class AuditResult(msgspec.Struct, frozen=True):
     """Of one object; of one that is right there are no remarks."""
 
     key: Key

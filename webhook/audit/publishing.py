@@ -6,11 +6,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from webhook.audit.book import Book, Place, failing, place_of, reports
-from webhook.audit.outcome import Outcome
+from webhook.audit.book import Ledger, Place, failing, place_of, reports
+from webhook.audit.outcome import AuditResult
 from webhook.audit.running import HANGS
 from webhook.audit.watched import Key
-from webhook.cluster import Cluster, ClusterMissing, ObjectEvents, Reports, Told, digest, one
+from webhook.cluster import Cluster, ClusterMissing, ObjectEvent, ObjectEvents, Reports, digest, one
 from webhook.errors import ClusterUnreachable
 from webhook.metrics import Metrics
 
@@ -32,7 +32,7 @@ class Publisher:
     def __init__(
         self,
         cluster: Cluster,
-        book: Book,
+        book: Ledger,
         metrics: Metrics,
         kinds: tuple[str, ...],
         held: Callable[[], bool],
@@ -142,7 +142,7 @@ class Publisher:
         place: Place,
         before: Mapping[str, str],
         now: Mapping[str, str],
-        outcomes: Mapping[str, Outcome | None],
+        outcomes: Mapping[str, AuditResult | None],
     ) -> None:
         """Tell of what was right and is wrong, and of what is right again."""
         wrong = sorted(now.keys() - before.keys())
@@ -161,7 +161,7 @@ class Publisher:
         self, place: Place, name: str, uid: str, note: str, *, warning: bool = True
     ) -> None:
         reason = "ConversionWrong" if warning else "ConversionRight"
-        self.events.tell(Told(place.kind, place.namespace, name, uid, reason, note, warning))
+        self.events.tell(ObjectEvent(place.kind, place.namespace, name, uid, reason, note, warning))
         if place.kind != "Migration":
             return
         namespace, _, plan = self._plan_of(f"{place.namespace}/{name}").partition("/")
@@ -173,7 +173,7 @@ class Publisher:
             return  # an Event helps, and nothing rests on it
         if found is not None:
             note = f"Migration {name}: {note}"
-            self.events.tell(Told("Plan", namespace, plan, found.uid, reason, note, warning))
+            self.events.tell(ObjectEvent("Plan", namespace, plan, found.uid, reason, note, warning))
 
     def _say(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
@@ -181,7 +181,7 @@ class Publisher:
         self._trouble = trouble
 
 
-def _wrong(place: Place, outcome: Outcome, many: int) -> str:
+def _wrong(place: Place, outcome: AuditResult, many: int) -> str:
     worst = outcome.worst
     note = f"{worst.message} (conversion-guard: {worst.rule})"
     if place.kind == "Migration" and worst.rule != HANGS:

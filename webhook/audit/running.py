@@ -9,7 +9,7 @@ import msgspec
 
 from webhook.audit.outcome import Remark, of_doubt, of_found
 from webhook.audit.readers import Batch
-from webhook.cluster import Standing, Waiting
+from webhook.cluster import FoundObject, Waiting
 from webhook.engine.readiness import readiness
 from webhook.engine.sources import Sources
 from webhook.errors import ObjectMalformed
@@ -36,7 +36,7 @@ _CONVERTING = frozenset({"CreateGuestConversionPod", "ConvertGuest"})
 
 
 async def remarks_on(
-    one: Standing, sources: Sources, batch: Batch, waits: Waits, now: datetime
+    one: FoundObject, sources: Sources, batch: Batch, waits: Waits, now: datetime
 ) -> tuple[Remark, ...]:
     """What is wrong with a Migration now. Raises ClusterUnreachable, ObjectMalformed."""
     named = Migration.of(one.object).plan

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from webhook.audit.book import Book
+from webhook.audit.book import Ledger
 from webhook.audit.judging import Judge, counts, vms_of
-from webhook.audit.outcome import Outcome
-from webhook.audit.watched import Key, Lookout, Named, Watched
-from webhook.cluster import Cluster, Standing, everything, one, waiting
+from webhook.audit.outcome import AuditResult
+from webhook.audit.watched import Key, Lookout, VmRef, Watched
+from webhook.cluster import Cluster, FoundObject, everything, one, waiting
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Aged, ClusterReader, Followed, Table
@@ -45,7 +45,7 @@ class Watch:
         live: ClusterReader,
         migrations: Table[str],
         cluster: Cluster,
-        book: Book,
+        book: Ledger,
         metrics: Metrics,
     ) -> None:
         self._current, self._followed, self._migrations = current, followed, migrations
@@ -107,7 +107,7 @@ class Watch:
         claim = self._followed.claims.get(key)
         mine = _key(PVC, key)
         before = self._watched.beside(mine)
-        self._watched.put(mine, (Named(claim.vm_id),) if claim else ())
+        self._watched.put(mine, (VmRef(claim.vm_id),) if claim else ())
         self._judge_again(before | self._watched.beside(mine))
 
     def _changed(self, kind: str, key: str) -> None:
@@ -187,7 +187,7 @@ class Watch:
         """Read these, and judge them. Raises ClusterUnreachable."""
         turn = asyncio.Semaphore(_READS)
 
-        async def read(key: Key) -> Standing | None:
+        async def read(key: Key) -> FoundObject | None:
             async with turn:
                 return await one(self._cluster, *key)
 
@@ -233,22 +233,22 @@ class Watch:
         self._tell("")
         return True
 
-    def _takes(self, standing: Standing) -> bool:
+    def _takes(self, standing: FoundObject) -> bool:
         """Whether it is watched; from now on its VMs are, too."""
         if not counts(standing, self._current()):
             return False
         key = Key(standing.kind, standing.namespace, standing.name)
-        vms: tuple[Named, ...] = ()
+        vms: tuple[VmRef, ...] = ()
         if standing.kind == PLAN:
             vms = vms_of(standing)
         elif standing.kind == PVC:
             labels = standing.object["metadata"].get("labels") or {}
-            vms = (Named(str(labels.get(VM_ID, ""))),)
+            vms = (VmRef(str(labels.get(VM_ID, ""))),)
         self._watched.put(key, vms)
         self._lookout.begin(vms, self._current().inventory)
         return True
 
-    def _keep(self, outcome: Outcome, since: float | None = None) -> None:
+    def _keep(self, outcome: AuditResult, since: float | None = None) -> None:
         """Unless it has gone while it was judged."""
         if self._concerns(outcome.key):
             self._book.put(outcome, since)

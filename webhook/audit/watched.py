@@ -24,7 +24,7 @@ class Key(NamedTuple):
     name: str
 
 
-class Named(NamedTuple):
+class VmRef(NamedTuple):
     """How an object names a VM: by its moref or, without one, by its name or path."""
 
     moref: str
@@ -35,12 +35,12 @@ class Watched:
     """The objects, by the VMs that they name."""
 
     def __init__(self) -> None:
-        self._by_vm: dict[Named, tuple[Key, ...]] = {}
-        self._by_key: dict[Key, tuple[Named, ...]] = {}
+        self._by_vm: dict[VmRef, tuple[Key, ...]] = {}
+        self._by_key: dict[Key, tuple[VmRef, ...]] = {}
         self.revision = 0
         """Another number after each change."""
 
-    def put(self, key: Key, vms: Iterable[Named]) -> None:
+    def put(self, key: Key, vms: Iterable[VmRef]) -> None:
         """`key` names these VMs, and no others."""
         now, before = tuple(dict.fromkeys(vms)), self._by_key.get(key, ())
         if now == before:
@@ -58,7 +58,7 @@ class Watched:
         else:
             self._by_key.pop(key, None)
 
-    def touched(self, vms: Iterable[Named]) -> set[Key]:
+    def touched(self, vms: Iterable[VmRef]) -> set[Key]:
         """The objects that name one of them."""
         return {key for vm in vms for key in self._by_vm.get(vm, ())}
 
@@ -67,15 +67,15 @@ class Watched:
         return {key} | self.touched(self._by_key.get(key, ()))
 
     @property
-    def vms(self) -> tuple[Named, ...]:
+    def vms(self) -> tuple[VmRef, ...]:
         """All that are named."""
         return tuple(self._by_vm)
 
 
-class News(NamedTuple):
+class VmDrift(NamedTuple):
     """Of a VM that somebody names."""
 
-    vm: Named
+    vm: VmRef
     what: tuple[Drift, ...]
     """Empty where it is nothing of these, such as the state of its Tools."""
 
@@ -90,7 +90,7 @@ class _Seen:
         self.index: Index | None = None
         self.revisions = -1, -1
         """Of the index, and of what is watched."""
-        self.records: dict[Named, _Records] = {}
+        self.records: dict[VmRef, _Records] = {}
 
 
 class Lookout:
@@ -101,7 +101,7 @@ class Lookout:
         self._watched = watched
         self._seen: dict[str, _Seen] = {}
 
-    def begin(self, vms: Iterable[Named], inventory: Inventory) -> None:
+    def begin(self, vms: Iterable[VmRef], inventory: Inventory) -> None:
         """From this moment on nothing that becomes of them is missed: call it before what names
         them is judged."""
         for provider in inventory.vsphere():
@@ -110,7 +110,7 @@ class Lookout:
                 for vm in vms:
                     records.setdefault(vm, _records(vm, provider.vms))
 
-    async def look(self, inventory: Inventory) -> AsyncIterator[News]:
+    async def look(self, inventory: Inventory) -> AsyncIterator[VmDrift]:
         """What is new since the last look, or since it began. Before that, nothing is."""
         for provider in inventory.vsphere():
             if not provider.synced:
@@ -128,10 +128,10 @@ class Lookout:
                 old = before.get(vm, seen.records.get(vm, now))
                 seen.records[vm] = now
                 if now != old:
-                    yield News(vm, tuple(dict.fromkeys(_drifts(old, now))))
+                    yield VmDrift(vm, tuple(dict.fromkeys(_drifts(old, now))))
 
 
-def _records(vm: Named, index: Index) -> _Records:
+def _records(vm: VmRef, index: Index) -> _Records:
     if not vm.moref:
         return look_up("", vm.name, index).vms
     found = index.by_moref(vm.moref)

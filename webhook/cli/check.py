@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from webhook.cli.known import Where, sources_of
-from webhook.cli.remote import Server
+from webhook.cli.remote import RemoteGuard
 from webhook.cli.remote import check as ask
 from webhook.cli.verdicts import Output, demand_judged, junit, write
 from webhook.engine.check import Candidate, Result, check, items
@@ -17,7 +17,7 @@ from webhook.manifests.files import read
 def run(
     files: Sequence[str],
     where: Where,
-    server: Server | None,
+    server: RemoteGuard | None,
     namespace: str,
     output: Output,
     report: Path | None,

@@ -84,7 +84,7 @@ def _known(ctx: typer.Context) -> Iterator[tuple[str, str]]:
 
     given: dict[str, Any] = ctx.params
     if given.get("server"):
-        asked = remote.Server(given["server"], given.get("token_file"), given.get("ca_file"))
+        asked = remote.RemoteGuard(given["server"], given.get("token_file"), given.get("ca_file"))
         for provider in remote.providers(asked, None):
             yield provider.full_name, ""
             for vm in remote.vms(asked, provider):

@@ -13,10 +13,10 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from webhook import __version__
 from webhook.cli.verdicts import NO_XML, place, title, written
-from webhook.engine.check import Answer, Result
+from webhook.engine.check import CheckVerdict, Result
 from webhook.engine.reference import reference
 
-_WORST_FIRST: tuple[Answer, ...] = "denied", "undecided", "admitted", "skipped", "not-checked"
+_WORST_FIRST: tuple[CheckVerdict, ...] = "denied", "undecided", "admitted", "skipped", "not-checked"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #57606a; --line: #d0d7de;
   --denied: #a40e26; --undecided: #7a4b00; --admitted: #116329; }

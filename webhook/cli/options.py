@@ -9,7 +9,7 @@ from webhook.cli import complete
 
 if TYPE_CHECKING:
     from webhook.cli.known import Where
-    from webhook.cli.remote import Server
+    from webhook.cli.remote import RemoteGuard
 
 SettingsFile = Annotated[
     Path | None,
@@ -96,7 +96,7 @@ def looks(
     server: str | None = None,
     token_file: Path | None = None,
     ca_file: Path | None = None,
-) -> tuple["Where", "Server | None"]:
+) -> tuple["Where", "RemoteGuard | None"]:
     """Where to look, and the server to ask instead. The environment's settings file yields to a
     snapshot and to a server. Raises BadParameter."""
     from webhook.cli.known import Where
@@ -107,6 +107,6 @@ def looks(
         raise typer.BadParameter(
             "--server uses what it knows itself: leave out --snapshot, --kubeconfig, --context"
         )
-    from webhook.cli.remote import Server
+    from webhook.cli.remote import RemoteGuard
 
-    return Where(), Server(server, token_file, ca_file)
+    return Where(), RemoteGuard(server, token_file, ca_file)

@@ -13,7 +13,7 @@ import msgspec
 from webhook.cli import remote
 from webhook.cli.known import Where, settings_of, standing
 from webhook.cli.output import dump, table
-from webhook.cli.remote import Server
+from webhook.cli.remote import RemoteGuard
 from webhook.engine.check import Found
 from webhook.engine.readiness import Piece, Readiness, VmReadiness, readiness
 from webhook.errors import (
@@ -51,7 +51,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """Seconds between two looks."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class ReadinessShown(msgspec.Struct, frozen=True):
     """What is told to a program."""
 
     plans: tuple[Readiness, ...]
@@ -81,7 +81,7 @@ def wanted(names: Sequence[str], namespace: str, *, everywhere: bool, **how: Any
     return Wanted(tuple(dict.fromkeys(plans)), namespace, **how)
 
 
-def run(wanted: Wanted, where: Where, server: Server | None, output: Output) -> int:
+def run(wanted: Wanted, where: Where, server: RemoteGuard | None, output: Output) -> int:
     """The exit code: 1 unless all of them are ready. Raises GuardError."""
     ask = _asker(wanted, where, server)
     if not (wanted.watch or wanted.wait):
@@ -97,21 +97,25 @@ def run(wanted: Wanted, where: Where, server: Server | None, output: Output) -> 
     return 0 if told.ready else 1
 
 
-def _asker(wanted: Wanted, where: Where, server: Server | None) -> Callable[[], Told]:
+def _asker(
+    wanted: Wanted, where: Where, server: RemoteGuard | None
+) -> Callable[[], ReadinessShown]:
     if server is not None:
         return lambda: _checked(wanted, _remote(wanted, server))
     quiet = wanted.watch or wanted.wait
     return lambda: _checked(wanted, asyncio.run(_local(wanted, where, quiet=quiet)))
 
 
-def _checked(wanted: Wanted, plans: Sequence[Readiness]) -> Told:
+def _checked(wanted: Wanted, plans: Sequence[Readiness]) -> ReadinessShown:
     if not plans:
         place = f"in namespace {wanted.namespace}" if wanted.namespace else "in the cluster"
         raise PlanUnknown(f"there is no conversion Plan {place} that may be seen")
-    return Told(tuple(sorted(plans, key=lambda plan: (plan.wave, plan.namespace, plan.name))))
+    return ReadinessShown(
+        tuple(sorted(plans, key=lambda plan: (plan.wave, plan.namespace, plan.name)))
+    )
 
 
-def _remote(wanted: Wanted, server: Server) -> list[Readiness]:
+def _remote(wanted: Wanted, server: RemoteGuard) -> list[Readiness]:
     names = wanted.plans or tuple(
         (one.namespace, one.name)
         for one in remote.plans(server)
@@ -139,7 +143,7 @@ async def _local(wanted: Wanted, where: Where, *, quiet: bool) -> list[Readiness
         return told
 
 
-def _rounds(wanted: Wanted, ask: Callable[[], Told]) -> Iterator[Told]:
+def _rounds(wanted: Wanted, ask: Callable[[], ReadinessShown]) -> Iterator[ReadinessShown]:
     """What is so now, and again and again, until it is what is waited for, or too late.
 
     Who can't be reached for a moment is asked again; raises GuardError where that lasts.
@@ -171,10 +175,10 @@ class _showing:  # noqa: N801  it is used as a function is
     changed, whole."""
 
     def __init__(self, output: Output) -> None:
-        self._output, self._last = output, Told(())
+        self._output, self._last = output, ReadinessShown(())
         self._live: Any = None
 
-    def __enter__(self) -> Callable[[Told], None]:
+    def __enter__(self) -> Callable[[ReadinessShown], None]:
         if self._output == "table" and sys.stdout.isatty():
             # Here, not above: nobody else needs it.
             from rich.live import Live
@@ -187,7 +191,7 @@ class _showing:  # noqa: N801  it is used as a function is
         if self._live is not None:
             self._live.stop()
 
-    def _show(self, told: Told) -> None:
+    def _show(self, told: ReadinessShown) -> None:
         if self._live is not None:
             from rich.text import Text
 
@@ -208,14 +212,14 @@ class _showing:  # noqa: N801  it is used as a function is
         self._last = told
 
 
-def _write(told: Told, output: Output) -> None:
+def _write(told: ReadinessShown, output: Output) -> None:
     if output == "table":
         sys.stdout.write("".join(f"{line}\n" for line in lines(told)))
     else:
         dump(told, output)
 
 
-def lines(told: Told) -> Iterator[str]:
+def lines(told: ReadinessShown) -> Iterator[str]:
     """A table with a row for each VM, then what stands in the way of each, then how many."""
     rows = [row for plan in told.plans for row in _rows(plan)]
     yield from table(_HEADS, rows)

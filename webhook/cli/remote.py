@@ -13,7 +13,7 @@ from webhook.cli.look_up import chosen, only
 from webhook.engine.check import Candidate, Result, Results, items
 from webhook.engine.readiness import PlanName, Plans, Readiness
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
-from webhook.manifests.render import DiskView, Rendered, Wanted
+from webhook.manifests.render import DiskView, Rendered, RenderRequest
 
 _PATIENCE = 90.0  # seconds: the server itself gives a check 60
 _LIMIT = 2**26  # bytes
@@ -22,7 +22,7 @@ _BASE = "/api/v1"
 T = TypeVar("T")
 
 
-class Server(msgspec.Struct, frozen=True):
+class RemoteGuard(msgspec.Struct, frozen=True):
     """Where the API is, who asks, and whom to trust."""
 
     url: str
@@ -37,7 +37,7 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
-class Provider(msgspec.Struct, rename="camel"):
+class RemoteProvider(msgspec.Struct, rename="camel"):
     """As the API lists it."""
 
     namespace: str
@@ -51,7 +51,7 @@ class Provider(msgspec.Struct, rename="camel"):
 
 
 class _Providers(msgspec.Struct):
-    providers: tuple[Provider, ...]
+    providers: tuple[RemoteProvider, ...]
 
 
 class _Vms(msgspec.Struct):
@@ -59,22 +59,22 @@ class _Vms(msgspec.Struct):
     more: str = msgspec.field(default="", name="continue")
 
 
-class VmDisks(msgspec.Struct):
+class RemoteDisks(msgspec.Struct):
     """A VM as the API shows it, and its disks."""
 
     vm: dict[str, Any]
     disks: tuple[DiskView, ...]
 
 
-def providers(server: Server, provider: str | None) -> list[Provider]:
+def providers(server: RemoteGuard, provider: str | None) -> list[RemoteProvider]:
     """Those that the caller may get; `provider`: see look_up.chosen. Raises ServerUnreachable,
     ProviderUnknown."""
     listed = _got(server, "/providers", _Providers).providers
     return chosen({one.full_name: one for one in listed}, provider)
 
 
-def vms(server: Server, provider: Provider, **query: str) -> Iterator[dict[str, Any]]:
-    """A Provider's VMs, as the API lists them with that query. Raises ServerUnreachable."""
+def vms(server: RemoteGuard, provider: RemoteProvider, **query: str) -> Iterator[dict[str, Any]]:
+    """A RemoteProvider's VMs, as the API lists them with that query. Raises ServerUnreachable."""
     if provider.type != "vsphere":
         return
     after = ""
@@ -86,30 +86,34 @@ def vms(server: Server, provider: Provider, **query: str) -> Iterator[dict[str, 
             return
 
 
-def find(server: Server, name: str, provider: str | None) -> tuple[Provider, str]:
-    """The Provider and the moref of the one VM of that moref, name or path. Raises
+def find(server: RemoteGuard, name: str, provider: str | None) -> tuple[RemoteProvider, str]:
+    """The provider and the moref of the one VM of that moref, name or path. Raises
     ServerUnreachable, ProviderUnknown, VmUnknown."""
     asked = [one for one in providers(server, provider) if one.type == "vsphere"]
     found = [(one, vm["moref"]) for one in asked for vm in vms(server, one, name=name)]
     return only(name, [(one.full_name, moref, (one, moref)) for one, moref in found])
 
 
-def disks(server: Server, provider: Provider, moref: str) -> VmDisks:
+def disks(server: RemoteGuard, provider: RemoteProvider, moref: str) -> RemoteDisks:
     """Of one VM. Raises ServerUnreachable."""
-    return _got(server, f"{_vms(provider)}/{quote(moref)}/disks", VmDisks)
+    return _got(server, f"{_vms(provider)}/{quote(moref)}/disks", RemoteDisks)
 
 
-def pvcs(server: Server, provider: Provider, moref: str, wanted: Wanted) -> Rendered:
+def pvcs(
+    server: RemoteGuard, provider: RemoteProvider, moref: str, wanted: RenderRequest
+) -> Rendered:
     """Of one VM. Raises ServerUnreachable."""
     body = msgspec.json.encode(wanted)
     return _read(server, _call(server, f"{_vms(provider)}/{quote(moref)}/pvcs", body), Rendered)
 
 
-def _vms(provider: Provider) -> str:
+def _vms(provider: RemoteProvider) -> str:
     return f"/providers/{quote(provider.namespace)}/{quote(provider.name)}/vms"
 
 
-def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tuple[Result, ...]:
+def check(
+    server: RemoteGuard, candidates: Sequence[Candidate], namespace: str
+) -> tuple[Result, ...]:
     """Its verdicts, with the files and lines that it doesn't know. Raises ServerUnreachable."""
     everything = [one for candidate in candidates for one in items(candidate)]
     try:
@@ -130,29 +134,29 @@ def check(server: Server, candidates: Sequence[Candidate], namespace: str) -> tu
     )
 
 
-def plans(server: Server) -> tuple[PlanName, ...]:
+def plans(server: RemoteGuard) -> tuple[PlanName, ...]:
     """The conversion Plans that the token's owner may get. Raises ServerUnreachable."""
     return _got(server, "/plans", Plans).plans
 
 
-def readiness(server: Server, namespace: str, name: str) -> Readiness:
+def readiness(server: RemoteGuard, namespace: str, name: str) -> Readiness:
     """A Plan's. Raises ServerUnreachable, also where there is no such Plan."""
     path = f"/plans/{quote(namespace, safe='')}/{quote(name, safe='')}/readiness"
     return _got(server, path, Readiness)
 
 
-def _got(server: Server, path: str, answer: type[T]) -> T:
+def _got(server: RemoteGuard, path: str, answer: type[T]) -> T:
     return _read(server, _call(server, path), answer)
 
 
-def _read(server: Server, answer: bytes, shape: type[T]) -> T:
+def _read(server: RemoteGuard, answer: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(answer, type=shape)
     except msgspec.DecodeError as error:
         raise ServerUnreachable(f"{server.url}: its answer can't be read: {error}") from None
 
 
-def _call(server: Server, path: str, body: bytes | None = None) -> bytes:
+def _call(server: RemoteGuard, path: str, body: bytes | None = None) -> bytes:
     """The answer to a GET, or with a body to a POST."""
     parts = urlsplit(server.url)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.username:
@@ -199,7 +203,7 @@ def _told(answer: bytes) -> str:
     return "".join(c if c.isprintable() else " " for c in said[:1000])
 
 
-def _token(server: Server) -> str:
+def _token(server: RemoteGuard) -> str:
     if server.token_file is None:
         raise SettingsInvalid(
             "--server needs --token-file: `kubectl create token ACCOUNT "

@@ -9,10 +9,10 @@ import msgspec
 from webhook.cli import remote
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import find
-from webhook.cli.remote import Server
+from webhook.cli.remote import RemoteGuard
 from webhook.errors import RenderImpossible
 from webhook.manifests import files, render
-from webhook.manifests.render import Rendered, Wanted
+from webhook.manifests.render import Rendered, RenderRequest
 from webhook.model.keys import quoted
 from webhook.model.objects import Provider
 from webhook.model.vms import Disk, VirtualMachine
@@ -20,7 +20,7 @@ from webhook.model.vms import Disk, VirtualMachine
 
 def wanted(
     namespace: str, storage_class: str | None, volume_mode: str, access_modes: list[str], name: str
-) -> Wanted:
+) -> RenderRequest:
     """What the options choose. Raises RenderImpossible."""
     chosen = {
         "namespace": namespace,
@@ -30,7 +30,7 @@ def wanted(
         "name": name,
     }
     try:
-        return msgspec.convert(chosen, Wanted)
+        return msgspec.convert(chosen, RenderRequest)
     except msgspec.ValidationError as error:
         raise RenderImpossible(": ".join(filter(None, render.fault(error)))) from None
 
@@ -45,9 +45,9 @@ class PlanWanted(msgspec.Struct, frozen=True):
 def run(
     vm: str,
     where: Where,
-    server: Server | None,
+    server: RemoteGuard | None,
     provider: str | None,
-    wanted: Wanted,
+    wanted: RenderRequest,
     plan: PlanWanted | None,
     output: str,
 ) -> int:
@@ -72,7 +72,7 @@ def run(
 
 
 def _plan(
-    vm: VirtualMachine, provider: Provider, wanted: Wanted, plan: PlanWanted
+    vm: VirtualMachine, provider: Provider, wanted: RenderRequest, plan: PlanWanted
 ) -> dict[str, Any]:
     return render.plan(
         vm,
@@ -84,7 +84,11 @@ def _plan(
 
 
 def _asked(
-    server: Server, name: str, provider: str | None, wanted: Wanted, plan: PlanWanted | None
+    server: RemoteGuard,
+    name: str,
+    provider: str | None,
+    wanted: RenderRequest,
+    plan: PlanWanted | None,
 ) -> tuple[Rendered, list[dict[str, Any]]]:
     """The API's own PVCs, and a Plan of the VM as it shows it."""
     source, moref = remote.find(server, name, provider)

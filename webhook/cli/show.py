@@ -12,14 +12,14 @@ from webhook.cli import remote
 from webhook.cli.known import Where, inventory_of
 from webhook.cli.look_up import chosen, find
 from webhook.cli.output import dump, printable, table
-from webhook.cli.remote import Server
+from webhook.cli.remote import RemoteGuard
 from webhook.inventory.provider import ProviderInventory
 from webhook.manifests import render
 from webhook.model.vms import VirtualMachine
 
 
 def list_(
-    where: Where, server: Server | None, provider: str | None, name: str, output: str
+    where: Where, server: RemoteGuard | None, provider: str | None, name: str, output: str
 ) -> None:
     """Every provider with its VMs whose names contain `name`, in any case of letters."""
     told = list(
@@ -40,7 +40,9 @@ def list_(
         )
 
 
-def show(vm: str, where: Where, server: Server | None, provider: str | None, output: str) -> None:
+def show(
+    vm: str, where: Where, server: RemoteGuard | None, provider: str | None, output: str
+) -> None:
     """One VM, and what becomes of each disk."""
     if server is not None:
         of, moref = remote.find(server, vm, provider)
@@ -76,7 +78,7 @@ def _listed(where: Where, provider: str | None, name: str) -> Iterator[dict[str,
         yield _told(one.name, one.provider.type, age, vms)
 
 
-def _asked(server: Server, provider: str | None, name: str) -> Iterator[dict[str, Any]]:
+def _asked(server: RemoteGuard, provider: str | None, name: str) -> Iterator[dict[str, Any]]:
     for one in remote.providers(server, provider):
         vms = list(remote.vms(server, one, contains=name))
         yield _told(one.full_name, one.type, one.age_seconds, vms)

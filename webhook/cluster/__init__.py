@@ -2,7 +2,7 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, Tried
-from webhook.cluster.events import Events, Labels, ObjectEvents, Told, mislabelled
+from webhook.cluster.events import Events, Labels, ObjectEvent, ObjectEvents, mislabelled
 from webhook.cluster.leases import Lease
 from webhook.cluster.objects import migrations, reflectors
 from webhook.cluster.paths import ApiPath
@@ -11,7 +11,7 @@ from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, foun
 from webhook.cluster.reader import LiveReader
 from webhook.cluster.release import ReleaseWatch, release_of
 from webhook.cluster.reports import Reports, Written, digest
-from webhook.cluster.standing import Standing, Waiting, everything, one, waiting
+from webhook.cluster.standing import FoundObject, Waiting, everything, one, waiting
 
 __all__ = [
     "ApiPath",
@@ -20,18 +20,18 @@ __all__ = [
     "ClusterForbidden",
     "ClusterMissing",
     "Events",
+    "FoundObject",
     "FoundProvider",
     "Labels",
     "Lease",
     "LiveReader",
+    "ObjectEvent",
     "ObjectEvents",
     "Picture",
     "ProviderWatch",
     "ReleaseWatch",
     "Reports",
     "Source",
-    "Standing",
-    "Told",
     "Tried",
     "Waiting",
     "Written",

@@ -117,7 +117,7 @@ class Events:
         await self.cluster.post(ApiPath("events.k8s.io/v1", "events", namespace=namespace), event)
 
 
-class Told(msgspec.Struct, frozen=True):
+class ObjectEvent(msgspec.Struct, frozen=True):
     """An Event to be sent: what became of an object."""
 
     kind: str
@@ -137,9 +137,9 @@ class ObjectEvents:
         self, cluster: Cluster, count: Callable[[Literal["sent", "spared", "failed"]], None]
     ) -> None:
         self._cluster, self._count = cluster, count
-        self._queue: asyncio.Queue[Told] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[ObjectEvent] = asyncio.Queue(_WAITING)
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: ObjectEvent) -> None:
         """Returns at once; of too many at once the rest is spared."""
         if self._queue.full():
             self._count("spared")

@@ -12,7 +12,7 @@ from webhook.model.keys import VM_ID, VM_UUID
 from webhook.model.objects import KubeObject
 
 
-class Standing(msgspec.Struct, frozen=True):
+class FoundObject(msgspec.Struct, frozen=True):
     """One object, and what no review keeps of it."""
 
     kind: str
@@ -102,7 +102,7 @@ _KINDS = {
 """Version, resource, and the labels without which it is nobody's concern here."""
 
 
-async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[Standing]]:
+async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[FoundObject]]:
     """All of `kind` in the cluster, some at a time. Raises ClusterUnreachable."""
     version, plural, labels = _KINDS[kind]
     query = {"labelSelector": labels} if labels else {}
@@ -111,7 +111,7 @@ async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[Standing
             yield [decoded_as(kind, raw) for raw in page.items[at : at + SOME]]
 
 
-async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> Standing | None:
+async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> FoundObject | None:
     """The object of that name; None where there is none. Raises ClusterUnreachable.
 
     Listed, not got: whoever follows a kind may list it already.
@@ -146,7 +146,7 @@ def _waiting(pod: _Pod) -> Waiting:
     )
 
 
-def decoded_as(kind: str, raw: msgspec.Raw) -> Standing:
+def decoded_as(kind: str, raw: msgspec.Raw) -> FoundObject:
     """An object's JSON, as a list has it. Raises ClusterUnreachable."""
     metadata = decoded(_any, raw).metadata
     try:
@@ -155,4 +155,4 @@ def decoded_as(kind: str, raw: msgspec.Raw) -> Standing:
         obj = KubeObject(metadata={"name": metadata.name, "namespace": metadata.namespace})
     obj["apiVersion"], obj["kind"] = _KINDS[kind][0], kind  # a list's items don't say what they are
     leaving = metadata.deletion_timestamp is not None
-    return Standing(kind, metadata.namespace, metadata.name, metadata.uid, obj, leaving)
+    return FoundObject(kind, metadata.namespace, metadata.name, metadata.uid, obj, leaving)

@@ -7,7 +7,7 @@ from typing import Any, Generic
 import msgspec
 from msgspec.structs import replace
 
-from webhook.engine.ask import Asked, Kind, conversion, migration, plan, pvc
+from webhook.engine.ask import Asked, Asking, conversion, migration, plan, pvc
 from webhook.engine.policy import Enforcement, Policy, milder
 from webhook.engine.sources import Sources
 from webhook.facts.facts import ConversionFacts, F, Facts, MigrationFacts, PlanFacts, PvcFacts
@@ -22,7 +22,7 @@ from webhook.rules import DEFAULTS, RULES
 class Book(msgspec.Struct, Generic[F], frozen=True, eq=False):
     """One kind's."""
 
-    ask: Kind[F]
+    ask: Asking[F]
     rules: tuple[Rule[F], ...]
     defaults: tuple[Default[F], ...]
     namespace: Callable[[Any], str]

@@ -73,7 +73,7 @@ class Note(msgspec.Struct, frozen=True):
     expected: str | None = None
 
 
-Answer = Literal["admitted", "denied", "undecided", "skipped", "not-checked"]
+CheckVerdict = Literal["admitted", "denied", "undecided", "skipped", "not-checked"]
 
 
 class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -85,7 +85,7 @@ class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     name: str
     file: str | msgspec.UnsetType = msgspec.UNSET
     line: int | msgspec.UnsetType = msgspec.UNSET
-    verdict: Answer
+    verdict: CheckVerdict
     """`skipped`: one of Forklift's own. `not-checked`: of a kind without rules."""
     message: str = ""
     """Why it is undecided, skipped or not checked."""
@@ -390,7 +390,7 @@ def _unrepairable(kind: Kind, obj: KubeObject) -> Iterator[Note]:
 
 def _result(
     candidate: Candidate,
-    verdict: Verdict | Answer,
+    verdict: Verdict | CheckVerdict,
     message: str = "",
     *,
     patch: Sequence[PatchOp] = (),
@@ -430,7 +430,7 @@ def _result(
     )
 
 
-def _answer(verdict: Verdict) -> tuple[Answer, str]:
+def _answer(verdict: Verdict) -> tuple[CheckVerdict, str]:
     match verdict:
         case Denied():
             return "denied", ""

@@ -24,7 +24,7 @@ from webhook.model.keys import MOREF
 from webhook.model.objects import User
 from webhook.model.review import Admitted, Cause, Denied, Review, Undecided, Verdict
 
-Waiting = Coroutine[Any, Any, Verdict]
+Deciding = Coroutine[Any, Any, Verdict]
 """What a verdict is still to be had by."""
 
 
@@ -34,7 +34,7 @@ async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
     return begun if isinstance(begun, Admitted | Denied | Undecided) else await begun
 
 
-def begin(review: Review, sources: Sources, deadline: float) -> Verdict | Waiting:
+def begin(review: Review, sources: Sources, deadline: float) -> Verdict | Deciding:
     """The same, at once where nothing has to be waited for."""
     if review.object is None:
         return Admitted()
@@ -84,7 +84,7 @@ _UNKNOWN = {"verdict": "undecided"}
 
 def _judged(
     book: Book[F], asked: Asked[F], sources: Sources, user: User, deadline: float, since: float
-) -> Verdict | Waiting:
+) -> Verdict | Deciding:
     if not asked.judged:
         return Admitted(warnings=asked.warnings)
     enforcement = sources.enforcement(asked.namespace, asked.at_most)

@@ -16,7 +16,7 @@ Outcome = Literal["one", "none", "several", "template", "done"]
 """`done`: the VM was migrated before, and does not run again."""
 
 
-class Vms(Protocol):
+class VmNames(Protocol):
     """VMs of one provider that can be looked up, whichever way they are held."""
 
     def by_moref(self, moref: str) -> VirtualMachine | None: ...
@@ -42,13 +42,13 @@ class Meant(msgspec.Struct, frozen=True):
         return self.vms[0] if len(self.vms) == 1 else None
 
 
-def meant(name: str, vms: Vms) -> tuple[VirtualMachine, ...]:
+def meant(name: str, vms: VmNames) -> tuple[VirtualMachine, ...]:
     """The VMs that a person means by a moref, or else by a name or path."""
     found = vms.by_moref(name)
     return (found,) if found is not None else look_up("", name, vms).vms
 
 
-def look_up(moref: str, name: str, vms: Vms, done: Collection[str] = ()) -> Meant:
+def look_up(moref: str, name: str, vms: VmNames, done: Collection[str] = ()) -> Meant:
     """The VM of an entry with the id `moref` or, where that is empty, the name or path `name`.
 
     `done` are the morefs of VMs that were migrated before.
@@ -72,7 +72,7 @@ def look_up(moref: str, name: str, vms: Vms, done: Collection[str] = ()) -> Mean
     return Meant("done" if listed[0].moref in done else "one", listed)
 
 
-def _by_name(name: str, vms: Vms) -> tuple[VirtualMachine, ...]:
+def _by_name(name: str, vms: VmNames) -> tuple[VirtualMachine, ...]:
     path = name.split("/")
     namesakes = vms.named(path[-1])
     if len(path) < 2:
@@ -87,6 +87,6 @@ def _by_name(name: str, vms: Vms) -> tuple[VirtualMachine, ...]:
     return tuple(vm for vm in namesakes if _path(vm, vms)[-len(wanted) :] == wanted)
 
 
-def _path(vm: VirtualMachine, vms: Vms) -> list[str]:
+def _path(vm: VirtualMachine, vms: VmNames) -> list[str]:
     """Split as Forklift splits it: also where a name holds a slash of its own."""
     return "/".join([*reversed(vms.folders_of(vm)), vm.name]).split("/")

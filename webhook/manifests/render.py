@@ -66,7 +66,7 @@ class OwnerReference(msgspec.Struct, frozen=True, rename="camel", kw_only=True, 
     block_owner_deletion: bool = False
 
 
-class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class RenderRequest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """How the manifests should be."""
 
     namespace: DnsLabel
@@ -86,8 +86,8 @@ class Wanted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 def fault(error: msgspec.ValidationError) -> tuple[str, str]:
-    """The field of Wanted that is not as it must be, such as `namespace` (empty: all of it), and
-    what is wrong with it, in words."""
+    """The field of RenderRequest that is not as it must be, such as `namespace` (empty: all of it),
+    and what is wrong with it, in words."""
     what, _, where = str(error).partition(" - at `")
     field = where.rstrip("`").removeprefix("$").removeprefix(".")
     if "matching regex" in what:
@@ -144,7 +144,7 @@ def _convertible(vm: VirtualMachine) -> None:
         raise RenderImpossible(f"{vm} {vm.trouble}")
 
 
-def pvcs(vm: VirtualMachine, wanted: Wanted) -> Rendered:
+def pvcs(vm: VirtualMachine, wanted: RenderRequest) -> Rendered:
     """A manifest for each disk of `vm` that Forklift counts. Raises RenderImpossible."""
     _convertible(vm)
     for field, given in (("labels", wanted.labels), ("annotations", wanted.annotations)):
@@ -164,7 +164,7 @@ def pvcs(vm: VirtualMachine, wanted: Wanted) -> Rendered:
     return Rendered(pvcs=tuple(made), left_out=tuple(left_out))
 
 
-def _pvc(vm: VirtualMachine, disk: DiskView, name: str, wanted: Wanted) -> dict[str, Any]:
+def _pvc(vm: VirtualMachine, disk: DiskView, name: str, wanted: RenderRequest) -> dict[str, Any]:
     modes = wanted.access_modes or (
         ("ReadWriteMany",) if wanted.volume_mode == "Block" else ("ReadWriteOnce",)
     )

@@ -25,7 +25,7 @@ from webhook.runtime.settings_file import SettingsFile
 from webhook.runtime.supervise import PARTS, Run, Supervisor
 from webhook.server.app import Admission
 from webhook.server.bodies import App
-from webhook.server.https import Server
+from webhook.server.https import HttpsServer
 from webhook.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Guard(NamedTuple):
     settings: Settings
     metrics: Metrics
     certificates: Certificates
-    https: Server
+    https: HttpsServer
     api: App | None
     """The vendors' REST API, if there is to be one."""
     hopeless: list[str]
@@ -112,7 +112,7 @@ def compose(file: SettingsFile) -> Guard:
         announcer=cluster.events if cluster else None,
         certificate_good=lambda: certificates.served.good,
     )
-    https = Server(
+    https = HttpsServer(
         admission,
         certificates.served.door.context,
         prompt=admission,

@@ -1,7 +1,7 @@
 """The server: several doors in one event loop, and an end that loses no call. Imports uvicorn.
 
 uvicorn has one door, and ends at once on SIGTERM. Both are mended by overriding what it calls
-internally (Server's startup, on_tick, handle_exit and capture_signals): its version is pinned, and
+internally (startup, on_tick, handle_exit and capture_signals): its version is pinned, and
 tests/test_serving.py tries each.
 
 The life of a server. It listens when its sources have begun to read, and is ready once they know
@@ -48,7 +48,7 @@ class _Door(NamedTuple):
     prompt: Prompt | None = None
 
 
-class Server(uvicorn.Server):
+class HttpsServer(uvicorn.Server):
     """Serves `app` with `ssl` as its live context, and runs `beside` in the same loop. What comes
     whole is answered by `prompt`, where it has a door for it.
 

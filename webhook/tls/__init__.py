@@ -6,7 +6,7 @@ from webhook.tls.clients import Clients
 from webhook.tls.files import Files
 from webhook.tls.inspecting import Shown, shown, trusted
 from webhook.tls.issuing import Issued, issue, write
-from webhook.tls.self_managed import SelfManaged, Store
+from webhook.tls.self_managed import SelfManaged, TrustStore
 from webhook.tls.served import Served
 from webhook.tls.upkeep import EVERY, keep
 
@@ -19,7 +19,7 @@ __all__ = [
     "SelfManaged",
     "Served",
     "Shown",
-    "Store",
+    "TrustStore",
     "issue",
     "keep",
     "shown",

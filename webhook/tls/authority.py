@@ -33,7 +33,7 @@ from webhook.tls.issuing import (
     CLOCK_SKEW,
     LEAF_LIFE,
     ORGANIZATION,
-    Pair,
+    KeyPair,
     authority,
     key_pem,
     leaf,
@@ -52,7 +52,7 @@ class Authority:
     """Newest first; it alone signs."""
     key: ec.EllipticCurvePrivateKey
     """Of the newest CA: that of an old one is gone."""
-    leaf: Pair
+    leaf: KeyPair
 
     @property
     def bundle(self) -> bytes:
@@ -105,7 +105,7 @@ def parse(data: Mapping[str, bytes]) -> Authority:
         raise CertificateInvalid("tls.key is not the key of tls.crt")
     if not all(signs) or not any(signed(ca, certificate) for ca in cas):
         raise CertificateInvalid("tls.crt is not signed by a CA in ca.crt")
-    return Authority(cas, ca_key, Pair(certificate, key))
+    return Authority(cas, ca_key, KeyPair(certificate, key))
 
 
 def foreign(data: Mapping[str, bytes]) -> bool:
@@ -167,7 +167,7 @@ def renewed(held: Authority, names: Sequence[str], now: datetime, *, settled: bo
     of_newest = held.issuer == held.cas[0]
     due = _due(certificate, now, LEAF_LIFE) or not set(names) <= names_of(certificate)
     if not usable or (due if of_newest else settled):
-        held = replace(held, leaf=leaf(names, Pair(held.cas[0], held.key), now))
+        held = replace(held, leaf=leaf(names, KeyPair(held.cas[0], held.key), now))
         of_newest = True
     return replace(held, cas=_needed(held.cas, now) if of_newest else held.cas)
 

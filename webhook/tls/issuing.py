@@ -20,7 +20,7 @@ CLOCK_SKEW = timedelta(hours=1)
 """How much earlier than `now` a certificate begins: the API server's clock may lag."""
 
 
-class Pair(NamedTuple):
+class KeyPair(NamedTuple):
     """A certificate and its private key."""
 
     certificate: x509.Certificate
@@ -58,7 +58,7 @@ def write(issued: Issued, folder: Path) -> None:
     key.write_bytes(issued.key)
 
 
-def authority(now: datetime, life: timedelta = CA_LIFE) -> Pair:
+def authority(now: datetime, life: timedelta = CA_LIFE) -> KeyPair:
     """A CA of a name that no other has: two in one bundle are never taken for each other."""
     name = [
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
@@ -67,7 +67,7 @@ def authority(now: datetime, life: timedelta = CA_LIFE) -> Pair:
     return _authority(x509.Name(name), now, life)
 
 
-def leaf(names: Sequence[str], ca: Pair, now: datetime, life: timedelta = LEAF_LIFE) -> Pair:
+def leaf(names: Sequence[str], ca: KeyPair, now: datetime, life: timedelta = LEAF_LIFE) -> KeyPair:
     """A serving certificate for `names` with a key of its own. It doesn't outlive its CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
@@ -83,7 +83,7 @@ def leaf(names: Sequence[str], ca: Pair, now: datetime, life: timedelta = LEAF_L
         .add_extension(issuer, critical=False)
         .sign(ca.key, hashes.SHA256())
     )
-    return Pair(certificate, key)
+    return KeyPair(certificate, key)
 
 
 def names_of(certificate: x509.Certificate) -> frozenset[str]:
@@ -109,7 +109,7 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _authority(name: x509.Name, now: datetime, life: timedelta) -> Pair:
+def _authority(name: x509.Name, now: datetime, life: timedelta) -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _builder(name, name, key.public_key(), now, now + life)
@@ -118,7 +118,7 @@ def _authority(name: x509.Name, now: datetime, life: timedelta) -> Pair:
         .add_extension(_key_id(key), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Pair(certificate, key)
+    return KeyPair(certificate, key)
 
 
 def _builder(

@@ -30,7 +30,7 @@ _FIRST_LOOKS = 10
 """So many a start waits for at most until the webhooks trust it."""
 
 
-class Store(Protocol):
+class TrustStore(Protocol):
     """The Secret, and the webhooks that must trust what is in it; plugged in by the command line.
 
     All raise ClusterUnreachable.
@@ -91,7 +91,7 @@ class SelfManaged:
         trusted = self._serving is not None and self._serving in self._trust
         return trusted or not self._trust.known or self._looks >= _FIRST_LOOKS
 
-    async def look(self, store: Store) -> None:
+    async def look(self, store: TrustStore) -> None:
         """Mend what is wrong or due. Raises ClusterUnreachable or CertificateInvalid."""
         self._looks += 1
         unreadable: ClusterUnreachable | None = None
@@ -120,7 +120,7 @@ class SelfManaged:
         self._unnamed = {ca: self._unnamed.get(ca, 0) + 1 for ca in unnamed}
         return {ca for ca, looks in self._unnamed.items() if looks <= _LOOKS}
 
-    async def _agree(self, store: Store) -> Authority:
+    async def _agree(self, store: TrustStore) -> Authority:
         """The Secret's content, once it is as it should be: whoever writes first wins."""
         for _ in range(_RACES):
             data = await store.read()

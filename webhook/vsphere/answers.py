@@ -124,7 +124,7 @@ class _Sieve:
         return b"" if self._dropping else self._rest
 
 
-class Answer:
+class SoapAnswer:
     """One answer, fed in pieces. `token`, `version` and `truncated` are there once it is closed."""
 
     def __init__(self) -> None:

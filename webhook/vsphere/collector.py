@@ -8,8 +8,8 @@ from xml.sax.saxutils import escape
 from pyVmomi import vim, vmodl
 
 from webhook.model.keys import MOREF, UUID
-from webhook.vsphere.answers import FOLDER_FIELDS, VM_FIELDS, Answer, Change, Fault
-from webhook.vsphere.session import QUICK, Asked, Session
+from webhook.vsphere.answers import FOLDER_FIELDS, VM_FIELDS, Change, Fault, SoapAnswer
+from webhook.vsphere.session import QUICK, Session, SoapCall
 
 PAGE = 500
 """Objects in one page: a few megabytes, so that memory stays flat."""
@@ -34,7 +34,7 @@ class News(NamedTuple):
     """When this was so at the earliest, in seconds of time.monotonic()."""
 
 
-class Following:
+class Subscription:
     """A filter on every VM, folder and datacenter, and what has been told of it."""
 
     def __init__(self, session: Session, silence: float) -> None:
@@ -71,7 +71,7 @@ class Following:
             f"<maxWaitSeconds>{seconds}</maxWaitSeconds>"
             f"<maxObjectUpdates>{PAGE}</maxObjectUpdates></options></WaitForUpdatesEx>"
         )
-        answer = Answer()
+        answer = SoapAnswer()
         patience = seconds + self._late if wait else _PIECE_TIMEOUT
         at = time.monotonic()
         changes = list(self._session.wait(call, patience, answer))
@@ -150,11 +150,11 @@ def _pages(session: Session, call: str, timeout: float = _PIECE_TIMEOUT) -> Iter
     A page begins with its token, so the next one is asked for at once: vSphere gathers it while
     this one is being parsed.
     """
-    following: Asked | None = session.asked(call, timeout)
+    following: SoapCall | None = session.asked(call, timeout)
     try:
         while following is not None:
             page, following = following, None
-            answer = Answer()
+            answer = SoapAnswer()
             for change in page.read(answer):
                 if answer.token and following is None:
                     following = _next(session, answer.token, timeout)
@@ -166,7 +166,7 @@ def _pages(session: Session, call: str, timeout: float = _PIECE_TIMEOUT) -> Iter
             following.drop()
 
 
-def _next(session: Session, token: str, timeout: float) -> Asked:
+def _next(session: Session, token: str, timeout: float) -> SoapCall:
     call = (
         f'<ContinueRetrievePropertiesEx xmlns="urn:vim25">{_this(session)}'
         f"<token>{escape(token)}</token></ContinueRetrievePropertiesEx>"

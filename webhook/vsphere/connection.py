@@ -18,7 +18,7 @@ CONNECT = 10.0
 _CLOSED = ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError
 
 
-class Connection(http.client.HTTPSConnection):
+class SoapConnection(http.client.HTTPSConnection):
     """One that vSphere may close while it is idle, unnoticed.
 
     What goes out on a connection that was used before, and isn't answered because the peer has

@@ -12,7 +12,7 @@ from webhook.inventory.index import Index
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.vms import Folder, VirtualMachine
 from webhook.vsphere.answers import Change
-from webhook.vsphere.collector import Following, those
+from webhook.vsphere.collector import Subscription, those
 from webhook.vsphere.session import Session
 
 _log = logging.getLogger("webhook.vsphere")
@@ -32,7 +32,7 @@ class Mirror:
         self._session = session
         self._inventory = inventory
         self._stopping = stopping
-        self.following = Following(session, inventory.silence)
+        self.following = Subscription(session, inventory.silence)
         self._index = Index()
 
     def keep(self, alive: Callable[[], None]) -> None:

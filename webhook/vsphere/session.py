@@ -19,8 +19,8 @@ from pyVmomi import SoapStubAdapter, vim, vmodl
 from pyVmomi.VmomiSupport import GetServiceVersions, GetVersionNamespace
 
 from webhook.errors import VsphereUnreachable
-from webhook.vsphere.answers import Answer, Change, Fault
-from webhook.vsphere.connection import CONNECT, Connection, Network, trust
+from webhook.vsphere.answers import Change, Fault, SoapAnswer
+from webhook.vsphere.connection import CONNECT, Network, SoapConnection, trust
 from webhook.vsphere.refusals import REFUSALS, Account, LoginRefused
 
 QUICK = 5.0
@@ -86,18 +86,18 @@ class SessionEnded(VsphereUnreachable):
     """vSphere doesn't know this session any more: log in again."""
 
 
-class Asked:
+class SoapCall:
     """A call on its way."""
 
     def __init__(
         self,
         address: VsphereAddress,
-        connection: Connection,
-        idle: Callable[[Connection], None],
+        connection: SoapConnection,
+        idle: Callable[[SoapConnection], None],
     ) -> None:
         self._address, self._connection, self._idle = address, connection, idle
 
-    def read(self, answer: Answer) -> Iterator[Change]:
+    def read(self, answer: SoapAnswer) -> Iterator[Change]:
         """Feed what comes to `answer`, and yield its changes.
 
         Raises VsphereUnreachable (SessionEnded, Fault).
@@ -129,11 +129,11 @@ class Session:
         self._usable = False
         """Logged in, and not dropped: what is asked changes nothing, and may be asked twice."""
         # Idle connections; one that is in use is in nobody's hands but its user's.
-        self._idle: deque[Connection] = deque()
-        self._waiting: Connection | None = None
+        self._idle: deque[SoapConnection] = deque()
+        self._waiting: SoapConnection | None = None
         self._broken_off = False
         # pyVmomi forgets to close a connection whose answer broke off.
-        self._pyvmomis: list[Connection] = []
+        self._pyvmomis: list[SoapConnection] = []
         with told(address):
             self._tls = trust(address.ca_file, address.ca, address.insecure)
             version = self._negotiate()
@@ -172,7 +172,7 @@ class Session:
             self.content.sessionManager.Logout()
         self.drop()
 
-    def asked(self, call: str, timeout: float) -> "Asked":
+    def asked(self, call: str, timeout: float) -> "SoapCall":
         """Make the SOAP `call`; its answer is to be read later, or dropped.
 
         `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable.
@@ -184,9 +184,9 @@ class Session:
             except BaseException:
                 connection.close()
                 raise
-            return Asked(self._address, connection, self._give_back)
+            return SoapCall(self._address, connection, self._give_back)
 
-    def wait(self, call: str, timeout: float, answer: Answer) -> Iterator[Change]:
+    def wait(self, call: str, timeout: float, answer: SoapAnswer) -> Iterator[Change]:
         """Ask and read at once, over a connection that `break_off` ends."""
         with told(self._address):
             if self._waiting is None:
@@ -209,7 +209,7 @@ class Session:
         with suppress(OSError, AttributeError):
             self._waiting.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
-    def _send(self, connection: Connection, call: str, timeout: float) -> None:
+    def _send(self, connection: SoapConnection, call: str, timeout: float) -> None:
         connection.patience(timeout)
         headers = {
             "Content-Type": "text/xml; charset=utf-8",
@@ -219,9 +219,9 @@ class Session:
         }
         connection.request("POST", "/sdk", _ENVELOPE.format(call).encode(), headers)
 
-    def _connection(self, timeout: float, *, repeats: bool = True) -> Connection:
+    def _connection(self, timeout: float, *, repeats: bool = True) -> SoapConnection:
         """One that connects when it is used."""
-        return Connection(
+        return SoapConnection(
             self._host,
             self._port,
             timeout=timeout,
@@ -230,14 +230,14 @@ class Session:
             repeats=lambda: repeats and self._usable,
         )
 
-    def _pyvmomis_connection(self, *_: Any, **__: Any) -> Connection:
+    def _pyvmomis_connection(self, *_: Any, **__: Any) -> SoapConnection:
         """What pyVmomi takes for a class of connections; it connects them itself."""
         self._pyvmomis = [one for one in self._pyvmomis if one.sock is not None]
         connection = self._connection(QUICK)
         self._pyvmomis.append(connection)
         return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: SoapConnection) -> None:
         self._idle.append(connection)
         if not self._usable:  # dropped meanwhile
             connection.close()
@@ -302,7 +302,7 @@ def told(address: VsphereAddress) -> Iterator[None]:
         raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
 
 
-def _read(connection: Connection, answer: Answer) -> Iterator[Change]:
+def _read(connection: SoapConnection, answer: SoapAnswer) -> Iterator[Change]:
     with connection.getresponse() as response:  # left open, it would keep the connection so
         if response.status not in (200, 500):  # a fault comes with 500
             raise VsphereUnreachable(f"it answers with HTTP {response.status}")

@@ -22,14 +22,14 @@ _TYPES = {
 }
 
 
-class Page(msgspec.Struct, frozen=True):
+class BoardFile(msgspec.Struct, frozen=True):
     """A file as it is served."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...]
 
 
-def _page(name: str, media_type: str) -> Page:
+def _page(name: str, media_type: str) -> BoardFile:
     body = files(__name__).joinpath(name).read_bytes()
     headers = {
         "content-type": media_type,
@@ -39,7 +39,9 @@ def _page(name: str, media_type: str) -> Page:
         "cross-origin-resource-policy": "same-origin",
         "referrer-policy": "no-referrer",
     }
-    return Page(body, tuple((name.encode(), value.encode()) for name, value in headers.items()))
+    return BoardFile(
+        body, tuple((name.encode(), value.encode()) for name, value in headers.items())
+    )
 
 
 _NAMED = {f"/{name}": _page(name, media_type) for name, media_type in _TYPES.items()}

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from webhook import tls
 from webhook.cli.demo import card
-from webhook.cli.demo.server import Answer, Server, Verdict, started
+from webhook.cli.demo.server import DemoAnswer, DemoServer, Verdict, started
 
 _CASES = Path(__file__).with_name("cases.yaml")
 _WIDEST = 100  # columns; longer lines are hard to read
@@ -91,7 +91,9 @@ def run(*, everything: bool) -> int:
     return 1 if surprises else 0
 
 
-def _asked(server: Server, obj: dict[str, Any], expected: _Expected) -> tuple[Answer, list[str]]:
+def _asked(
+    server: DemoServer, obj: dict[str, Any], expected: _Expected
+) -> tuple[DemoAnswer, list[str]]:
     """The answer, and where it isn't as expected. What is to be written is tried."""
     answer = server.ask(obj)
     wrong = []

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from rich.text import Text
 
-from webhook.cli.demo.server import Answer
+from webhook.cli.demo.server import DemoAnswer
 
 _STYLES = {"allowed": "bold green", "denied": "bold red", "undecided": "bold yellow"}
 _LABEL = 13  # columns
@@ -29,7 +29,7 @@ def sent(obj: dict[str, Any], width: int) -> Iterator[Text]:
     yield from _block("sent", "bold", _yaml(obj, width - _LABEL))
 
 
-def came_back(answer: Answer, write: dict[str, Any], width: int) -> Iterator[Text]:
+def came_back(answer: DemoAnswer, write: dict[str, Any], width: int) -> Iterator[Text]:
     """An answer, and what to write over the object."""
     room = width - _LABEL
     told = [part for line in answer.text for part in wrapped(line, room)]

@@ -27,7 +27,7 @@ _RULE = re.compile(r"\(conversion-guard: ([a-z-]+)\)")
 _NOT_ITS_OWN = ("CONVERSION_GUARD_", "KUBERNETES_SERVICE_")  # a pod's, too: no cluster is followed
 
 
-class Answer(msgspec.Struct):
+class DemoAnswer(msgspec.Struct):
     """What came back for one object."""
 
     verdict: Verdict
@@ -57,14 +57,14 @@ def settings(folder: Path, *, trusted: bool) -> dict[str, Any]:
     }
 
 
-class Server:
+class DemoServer:
     """One that may still be starting: the first question waits until it listens."""
 
     def __init__(self, process: "subprocess.Popen[str]", ca: Path) -> None:
         self._process, self._ca = process, ca
         self._connection: http.client.HTTPSConnection | None = None
 
-    def ask(self, obj: dict[str, Any]) -> Answer:
+    def ask(self, obj: dict[str, Any]) -> DemoAnswer:
         """Mutate, apply the patch, validate: the API server's own order. Raises GuardError."""
         mutated = self._post("/mutate?timeout=3s", obj)
         patch = msgspec.json.decode(base64.b64decode(mutated.get("patch", "")) or b"[]")
@@ -75,7 +75,7 @@ class Server:
         verdict: Verdict = "allowed"
         if not validated["allowed"]:
             verdict = "denied" if status["code"] == 422 else "undecided"
-        return Answer(
+        return DemoAnswer(
             verdict,
             patch,
             _rules(cause["message"] for cause in causes),
@@ -123,14 +123,14 @@ class Server:
 
 
 @contextmanager
-def started(folder: Path, *, trusted: bool) -> Iterator[Server]:
+def started(folder: Path, *, trusted: bool) -> Iterator[DemoServer]:
     """It is stopped at the end. `folder` has ca.crt, tls.crt and tls.key."""
     file = folder / f"settings-{'trusted' if trusted else 'shipped'}.yaml"
     file.write_bytes(msgspec.yaml.encode(settings(folder, trusted=trusted)))
     command = [sys.executable, "-m", "webhook", "serve", "--settings", str(file)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_ITS_OWN)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean) as process:  # noqa: S603  our own interpreter
-        server = Server(process, folder / "ca.crt")
+        server = DemoServer(process, folder / "ca.crt")
         try:
             yield server
         finally:

@@ -12,7 +12,7 @@ import msgspec
 
 from webhook import __version__
 from webhook.cli.doctor import enforcing, forklift, rights, vcenters, webhooks
-from webhook.cli.doctor.finding import APPLY, Finding, State, unseen
+from webhook.cli.doctor.finding import APPLY, Observation, State, unseen
 from webhook.cli.doctor.forklift import at
 from webhook.cli.known import Where, cluster_of, settings_of
 from webhook.cli.output import dump
@@ -48,7 +48,7 @@ _SIGNS: dict[State, str] = {
 class Findings(msgspec.Struct, frozen=True):
     """As `--output json` has them."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Observation, ...]
     summary: dict[State, int]
     """How many there are of each state."""
 
@@ -71,14 +71,14 @@ def run(where: Where, namespace: str, output: str) -> int:
     return 1 if summary["wrong"] else 2 if summary["unknown"] else 0
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Observation) -> str:
     head = f"{_SIGNS[finding.state]}  {finding.area:13} {finding.what}\n"
     # What is to be pasted into a shell keeps its margin.
     gap = "\n" if "\n" in finding.fix else " "
     return head + (f"  fix:{gap}{finding.fix}\n" if finding.fix else "")
 
 
-async def _looked(where: Where, namespace: str) -> list[Finding]:
+async def _looked(where: Where, namespace: str) -> list[Observation]:
     async with cluster_of(where, settings_of(where.settings)) as cluster:
         look = _Look(cluster, where, namespace)
         findings = [finding async for finding in look.version()]  # unreachable: for good
@@ -100,7 +100,7 @@ async def _looked(where: Where, namespace: str) -> list[Finding]:
             except ClusterForbidden as error:
                 findings.append(unseen(area, f"all of it: {error}"))
             except (ClusterUnreachable, msgspec.DecodeError) as error:
-                findings.append(Finding(area, "unknown", str(error), "try again"))
+                findings.append(Observation(area, "unknown", str(error), "try again"))
         return findings
 
 
@@ -125,18 +125,18 @@ class _Look:
     def _own(self, api: str, plural: str, name: str) -> ApiPath:
         return ApiPath(api, plural, namespace=self._namespace, name=name)
 
-    async def version(self) -> AsyncIterator[Finding]:
+    async def version(self) -> AsyncIterator[Observation]:
         told = msgspec.json.decode(await self._cluster.version(), type=dict[str, Any])
         numbers = [re.sub(r"\D", "", str(told.get(part, ""))) for part in ("major", "minor")]
         version = tuple(int(number or 0) for number in numbers)
         what = f"Kubernetes {told.get('gitVersion', 'of an unknown version')}"
         if version < _OLDEST:
             oldest = ".".join(map(str, _OLDEST))
-            yield Finding("versions", "wrong", f"{what} is older than {oldest}", "upgrade it")
+            yield Observation("versions", "wrong", f"{what} is older than {oldest}", "upgrade it")
         else:
-            yield Finding("versions", "good", what)
+            yield Observation("versions", "good", what)
 
-    async def settle(self, findings: list[Finding]) -> None:
+    async def settle(self, findings: list[Observation]) -> None:
         """The settings: a file that is given, or those that the guard itself runs with."""
         path = self._own("apps/v1", "deployments", rights.ACCOUNT)
         try:
@@ -150,48 +150,50 @@ class _Look:
                     text = at(await self._get(path) or {}, "data", "settings.yaml")
                     environment = _environment(self._deployment)
                     self._settings = settings_in(f"ConfigMap {name}", text or "", environment)
-                    findings.append(Finding("settings", "good", f"ConfigMap {name} can be read"))
+                    findings.append(
+                        Observation("settings", "good", f"ConfigMap {name} can be read")
+                    )
         except SettingsInvalid as error:
             fix = "correct manifests/base/settings.yaml, and apply it"
-            findings.append(Finding("settings", "wrong", str(error), fix))
+            findings.append(Observation("settings", "wrong", str(error), fix))
         except ClusterForbidden as error:
             what = f"you may not see them, so the defaults are assumed: {error}"
-            findings.append(Finding("settings", "unknown", what, "give --settings FILE"))
+            findings.append(Observation("settings", "unknown", what, "give --settings FILE"))
 
-    def forklift(self) -> AsyncIterator[Finding]:
+    def forklift(self) -> AsyncIterator[Observation]:
         return forklift.looked(self._get)
 
-    async def release(self) -> AsyncIterator[Finding]:
+    async def release(self) -> AsyncIterator[Observation]:
         found = await release_of(self._cluster, self._settings.provider_namespaces)
         which = f"Forklift {found.version}".strip()
         if found.pvcs == "kept":
-            yield Finding("forklift", "good", f"{which} keeps the PVCs of vendors")
+            yield Observation("forklift", "good", f"{which} keeps the PVCs of vendors")
             return
         may = "may delete" if found.pvcs == "unknown" else "deletes"
         what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
-        yield Finding("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
+        yield Observation("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
 
-    async def deployment(self) -> AsyncIterator[Finding]:
+    async def deployment(self) -> AsyncIterator[Observation]:
         name = f"{self._namespace}/{rights.ACCOUNT}"
         path = self._own("apps/v1", "deployments", rights.ACCOUNT)
         self._deployment = self._deployment or await self._get(path)
         if self._deployment is None:
-            yield Finding("deployment", "wrong", f"there is no Deployment {name}", APPLY)
+            yield Observation("deployment", "wrong", f"there is no Deployment {name}", APPLY)
             return
         ready = at(self._deployment, "status", "readyReplicas") or 0
         wanted = at(self._deployment, "spec", "replicas")
         what = f"Deployment {name}: {ready} of {wanted} replicas are ready"
         if ready:
-            yield Finding("deployment", "good", what)
+            yield Observation("deployment", "good", what)
         else:
             fix = f"kubectl logs -n {self._namespace} deployment/{rights.ACCOUNT}"
-            yield Finding("deployment", "wrong", what, fix)
+            yield Observation("deployment", "wrong", what, fix)
         for container in at(self._deployment, "spec", "template", "spec", "containers") or ():
             image = str(container.get("image", ""))
             tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
             if tag and tag != __version__:
                 what = f"it runs {image}, but this command is {__version__}: manifests may differ"
-                yield Finding("versions", "note", what)
+                yield Observation("versions", "note", what)
 
     async def _configurations(self) -> list[tuple[str, str, dict[str, Any] | None]]:
         if not self._both:
@@ -205,7 +207,7 @@ class _Look:
             ]
         return self._both
 
-    async def webhooks(self) -> AsyncIterator[Finding]:
+    async def webhooks(self) -> AsyncIterator[Observation]:
         for kind, name, there in await self._configurations():
             shipped = webhooks.placed(self._shipped["webhooks"][kind], self._namespace)
             for finding in webhooks.compared(kind, name, there, shipped):
@@ -219,9 +221,9 @@ class _Look:
             for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
                 if await self._get(ApiPath(_ADMISSION, plural, name=name)) is None:
                     what = f"no {name} in {plural}: a stolen token of the guard could change more"
-                    yield Finding("webhooks", "wrong", f"{what} than caBundle", APPLY)
+                    yield Observation("webhooks", "wrong", f"{what} than caBundle", APPLY)
 
-    async def certificates(self) -> AsyncIterator[Finding]:
+    async def certificates(self) -> AsyncIterator[Observation]:
         chosen = self._settings.tls
         found = [there for _, _, there in await self._configurations() if there]
         place = chosen.namespace or self._namespace
@@ -243,7 +245,7 @@ class _Look:
         ):
             yield finding
 
-    async def rights(self) -> AsyncIterator[Finding]:
+    async def rights(self) -> AsyncIterator[Observation]:
         reader = LiveReader()
         reader.cluster = self._cluster
         guard = rights.account(self._namespace)
@@ -264,7 +266,7 @@ class _Look:
         async for finding in rights.luks(reader, guard, plans, self._namespace):
             yield finding
 
-    async def namespaces(self) -> AsyncIterator[Finding]:
+    async def namespaces(self) -> AsyncIterator[Observation]:
         async for page in self._cluster.pages(ApiPath("v1", "namespaces"), labelSelector=ENFORCE):
             for raw in page.items:
                 metadata = msgspec.json.decode(raw)["metadata"]
@@ -272,12 +274,12 @@ class _Look:
                 if value not in LABELS:
                     what = f"namespace {name}: {mislabelled(value)}"
                     fix = f"kubectl label namespace {name} --overwrite {ENFORCE}=deny"
-                    yield Finding("namespaces", "wrong", what, fix)
+                    yield Observation("namespaces", "wrong", what, fix)
 
-    def vcenters(self) -> AsyncIterator[Finding]:
+    def vcenters(self) -> AsyncIterator[Observation]:
         return vcenters.looked(self._cluster, self._settings, self._shipped, self._namespace)
 
-    def enforcing(self) -> AsyncIterator[Finding]:
+    def enforcing(self) -> AsyncIterator[Observation]:
         return enforcing.tried(self._cluster)
 
 

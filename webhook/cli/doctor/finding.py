@@ -8,7 +8,7 @@ State = Literal["good", "wrong", "unknown", "note"]
 """`unknown`: who asks has no right to look. `note`: right as it is, and worth knowing."""
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     area: str
@@ -18,10 +18,10 @@ class Finding(msgspec.Struct, frozen=True):
     """What to do about it; a command or a manifest where there is one."""
 
 
-def unseen(area: str, what: str) -> Finding:
+def unseen(area: str, what: str) -> Observation:
     """Of what the caller has no right to see: whether it is there, nobody has said."""
     fix = "run doctor with more rights, such as those of cluster-admin"
-    return Finding(area, "unknown", f"you may not see {what}", fix)
+    return Observation(area, "unknown", f"you may not see {what}", fix)
 
 
 APPLY = "kubectl apply -k manifests/ (or the overlay that is yours)"

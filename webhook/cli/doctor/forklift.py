@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from webhook.cli.doctor.finding import Finding
+from webhook.cli.doctor.finding import Observation
 from webhook.cluster import ApiPath
 
 Get = Callable[[ApiPath], Awaitable[dict[str, Any] | None]]
@@ -23,7 +23,7 @@ _FIELDS = {
 _LATER = frozenset({"conversions"})  # an older Forklift has none
 
 
-async def looked(get: Get) -> AsyncIterator[Finding]:
+async def looked(get: Get) -> AsyncIterator[Observation]:
     """A finding for each CRD, by `get`: None where there is none."""
     for plural, fields in _FIELDS.items():
         name = f"{plural}.forklift.konveyor.io"
@@ -31,7 +31,7 @@ async def looked(get: Get) -> AsyncIterator[Finding]:
         if found is None:
             state: Any = "note" if plural in _LATER else "wrong"
             fix = "" if plural in _LATER else "install Forklift, or a later version of it"
-            yield Finding("forklift", state, f"there is no CRD {name}", fix)
+            yield Observation("forklift", state, f"there is no CRD {name}", fix)
             continue
         schemas = {
             version["name"]: at(version, "schema", "openAPIV3Schema") or {}
@@ -41,7 +41,7 @@ async def looked(get: Get) -> AsyncIterator[Finding]:
         schema = schemas.get(_VERSION)
         if schema is None:
             what = f"CRD {name} serves {', '.join(schemas) or 'nothing'}, not {_VERSION}"
-            yield Finding("forklift", "wrong", what, "install a Forklift that does")
+            yield Observation("forklift", "wrong", what, "install a Forklift that does")
             continue
         lacks = [field for field in fields if not _has(schema, field.split("."))]
         types = at(schema, "properties", "spec", "properties", "type", "enum")
@@ -50,9 +50,9 @@ async def looked(get: Get) -> AsyncIterator[Finding]:
         if lacks:
             what = f"CRD {name} has no {', '.join(lacks)}"
             fix = "install a Forklift that knows conversion migrations"
-            yield Finding("forklift", "wrong", what, fix)
+            yield Observation("forklift", "wrong", what, fix)
         else:
-            yield Finding("forklift", "good", f"CRD {name} has every field that is read")
+            yield Observation("forklift", "good", f"CRD {name} has every field that is read")
 
 
 def _has(schema: Mapping[str, Any], path: Collection[str]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from webhook.cli.doctor.finding import Finding
+from webhook.cli.doctor.finding import Observation
 from webhook.cluster import LiveReader
 from webhook.errors import ObjectMalformed
 from webhook.manifests import files
@@ -32,7 +32,7 @@ def account(namespace: str) -> User:
 
 async def granted(
     reader: LiveReader, guard: User, objects: Sequence[Mapping[str, Any]], place: str, fix: str
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     """One finding: whether all rights of these Roles are there; `place` is a namespace, or none."""
     rights = list(_rights(objects))
     missing = [
@@ -43,10 +43,10 @@ async def granted(
     where = f"in namespace {place}" if place else "in the whole cluster"
     if missing:
         what = f"{guard.username} may not {where}: {', '.join(map(str, missing))}"
-        yield Finding("rights", "wrong", what, fix)
+        yield Observation("rights", "wrong", what, fix)
     else:
         what = f"{guard.username} has its {len(rights)} rights {where}"
-        yield Finding("rights", "good", what)
+        yield Observation("rights", "good", what)
 
 
 def _rights(objects: Iterable[Mapping[str, Any]]) -> Iterator[_Right]:
@@ -61,7 +61,7 @@ def _rights(objects: Iterable[Mapping[str, Any]]) -> Iterator[_Right]:
 
 async def luks(
     reader: LiveReader, guard: User, plans: Iterable[KubeObject], namespace: str
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     """One for each namespace of conversion Plans whose LUKS Secrets the guard may not look up;
     `namespace` is the guard's own."""
     places = set()
@@ -74,7 +74,7 @@ async def luks(
         if not await reader.allowed(guard, "get", "secrets", place, ""):
             what = f"the LUKS Secrets that Plans of namespace {place} name are not looked up"
             fix = f"to have plan-luks-secret judge them:\n{_luks_role(place, namespace)}"
-            yield Finding("rights", "note", what, fix)
+            yield Observation("rights", "note", what, fix)
 
 
 def _luks_role(place: str, guards: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from webhook.cli.doctor import rights
-from webhook.cli.doctor.finding import Finding, unseen
+from webhook.cli.doctor.finding import Observation, unseen
 from webhook.cluster import Cluster, ClusterForbidden, FoundProvider, found_in, reach
 from webhook.errors import ClusterUnreachable, VsphereUnreachable
 from webhook.model.objects import Provider
@@ -20,7 +20,7 @@ async def looked(
     settings: Settings,
     shipped: Mapping[str, Sequence[Mapping[str, Any]]],
     guards: str,
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Observation]:
     """A finding for each. `guards` is the guard's own namespace. Raises ClusterForbidden."""
     used = settings.provider_namespaces
     try:
@@ -33,7 +33,7 @@ async def looked(
         what = f"the vSphere Providers of namespace {place} are not used"
         role = rights.for_namespace(shipped["providers"], place, guards)
         fix = f"to use them, add {place} to the setting providerNamespaces, and\n{role}"
-        yield Finding("vcenters", "note", what, fix)
+        yield Observation("vcenters", "note", what, fix)
     mine = [p for p in found if p.type == "vsphere" and p.namespace in used]
     for provider in mine:
         secret = found[provider].secret.name
@@ -44,18 +44,18 @@ async def looked(
             yield unseen("vcenters", what)
         except ClusterUnreachable as error:
             what = f"Provider {provider}: {error}"
-            yield Finding("vcenters", "wrong", what, _edit(provider, secret))
+            yield Observation("vcenters", "wrong", what, _edit(provider, secret))
         else:
             fix = _edit(provider, secret)
             yield await asyncio.to_thread(_probed, str(provider), settings, there, fix)
     for entry in settings.providers:
         if entry.type == "vsphere":
             what = f"provider {entry.namespace}/{entry.name} is from the settings"
-            yield Finding("vcenters", "note", f"{what}: the guard's log shows its state")
+            yield Observation("vcenters", "note", f"{what}: the guard's log shows its state")
     if not mine and not settings.providers:
         what = f"there is no vSphere Provider in {', '.join(used)}: every PVC is undecided"
         fix = "create a Provider there, or add its namespace to the setting providerNamespaces"
-        yield Finding("vcenters", "wrong", what, fix)
+        yield Observation("vcenters", "wrong", what, fix)
 
 
 def _edit(provider: Provider, secret: str) -> str:
@@ -64,7 +64,7 @@ def _edit(provider: Provider, secret: str) -> str:
     return f"kubectl edit secret {secret} {place} (login and CA), or {address} (its address)"
 
 
-def _probed(name: str, settings: Settings, found: FoundProvider, edit: str) -> Finding:
+def _probed(name: str, settings: Settings, found: FoundProvider, edit: str) -> Observation:
     # Here, not above: pyVmomi is slow to import, and the rest is said without it.
     from webhook.vsphere import probe
 
@@ -72,14 +72,16 @@ def _probed(name: str, settings: Settings, found: FoundProvider, edit: str) -> F
     try:
         seen = probe(sources.address(settings, found))
     except VsphereUnreachable as error:
-        return Finding("vcenters", "wrong", f"{where}: {error}", f"{edit}, or the network to it")
+        return Observation(
+            "vcenters", "wrong", f"{where}: {error}", f"{edit}, or the network to it"
+        )
     if seen.missing:
         what = f"{where}: {found.user} has no {', '.join(seen.missing)} on the root folder"
-        return Finding("vcenters", "wrong", what, _ROLE)
+        return Observation("vcenters", "wrong", what, _ROLE)
     if not seen.vms:
-        return Finding("vcenters", "wrong", f"{where}: {found.user} sees no VM at all", _ROLE)
+        return Observation("vcenters", "wrong", f"{where}: {found.user} sees no VM at all", _ROLE)
     if found.insecure:
         what = f"{where}: its certificate is not verified (insecureSkipVerify)"
         fix = f"put its CA into ca.crt, and remove insecureSkipVerify: {edit}"
-        return Finding("vcenters", "note", what, fix)
-    return Finding("vcenters", "good", f"{where}: {seen.product}, {seen.vms} VMs can be read")
+        return Observation("vcenters", "note", what, fix)
+    return Observation("vcenters", "good", f"{where}: {seen.product}, {seen.vms} VMs can be read")

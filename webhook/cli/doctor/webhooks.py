@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from webhook import tls
-from webhook.cli.doctor.finding import APPLY, Finding
+from webhook.cli.doctor.finding import APPLY, Observation
 from webhook.errors import CertificateInvalid
 
 # Where Forklift runs elsewhere, its accounts' namespace is another.
@@ -31,11 +31,11 @@ def placed(shipped: Sequence[Mapping[str, Any]], namespace: str) -> list[dict[st
 
 def compared(
     kind: str, name: str, there: Mapping[str, Any] | None, shipped: Sequence[Mapping[str, Any]]
-) -> Iterator[Finding]:
+) -> Iterator[Observation]:
     """A finding for each webhook that is missing, edited or somebody else's."""
     if there is None:
         what = f"there is no {kind} {name}: the API server does not call the guard"
-        yield Finding("webhooks", "wrong", what, APPLY)
+        yield Observation("webhooks", "wrong", what, APPLY)
         return
     known = {hook["name"]: hook for hook in there.get("webhooks") or ()}
     faults = []
@@ -47,10 +47,10 @@ def compared(
             faults += [f"{hook['name']}: {fault}" for fault in _differences(hook, found)]
     faults += [f"{stranger} is not one of the shipped webhooks" for stranger in known]
     for fault in faults:
-        yield Finding("webhooks", "wrong", f"{kind} {name}: {fault}", APPLY)
+        yield Observation("webhooks", "wrong", f"{kind} {name}: {fault}", APPLY)
     if not faults:
         what = f"{kind} {name}: {len(shipped)} webhooks, all as shipped"
-        yield Finding("webhooks", "good", what)
+        yield Observation("webhooks", "good", what)
 
 
 def _differences(shipped: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
-def order(configurations: Sequence[Mapping[str, Any]], own: str) -> Iterator[Finding]:
+def order(configurations: Sequence[Mapping[str, Any]], own: str) -> Iterator[Observation]:
     """The API server calls mutating webhooks by the order of their configurations' names."""
     early = sorted(
         one["metadata"]["name"]
@@ -105,9 +105,9 @@ def order(configurations: Sequence[Mapping[str, Any]], own: str) -> Iterator[Fin
     )
     for name in early:
         what = f"{name} sees a Plan before {own} has repaired it, and may deny what {own} repairs"
-        yield Finding("webhooks", "wrong", what, f"give {own} a name that sorts before {name}")
+        yield Observation("webhooks", "wrong", what, f"give {own} a name that sorts before {name}")
     if not early:
-        yield Finding("webhooks", "good", f"no other mutating webhook sees a Plan before {own}")
+        yield Observation("webhooks", "good", f"no other mutating webhook sees a Plan before {own}")
 
 
 def _sees_plans(hook: Mapping[str, Any]) -> bool:
@@ -126,7 +126,7 @@ def certificates(
     host: str,
     namespace: str,
     self_managed: bool,
-) -> Iterator[Finding]:
+) -> Iterator[Observation]:
     """The caBundle of every webhook, and the serving certificate in Secret `name`, if it may be
     seen."""
     fix = _RESTART.format(namespace) if self_managed else "check what injects the caBundle"
@@ -134,17 +134,17 @@ def certificates(
     if "" in bundles:
         empty = [h["name"] for h in hooks if not h.get("clientConfig", {}).get("caBundle")]
         what = f"the caBundle of {', '.join(sorted(set(empty)))} is empty: the API server trusts no"
-        yield Finding("certificates", "wrong", f"{what} guard", fix)
+        yield Observation("certificates", "wrong", f"{what} guard", fix)
         bundles.discard("")
     if len(bundles) > 1:
         what = "the webhooks have different caBundles: some of them trust another CA"
-        yield Finding("certificates", "wrong", what, fix)
+        yield Observation("certificates", "wrong", what, fix)
     now = datetime.now(UTC)
     cas = [ca for bundle in sorted(bundles) if (ca := _decoded(bundle)) is not None]
     for ca in cas:
         yield from _lasting("the CA in caBundle", ca, now, fix)
     if len(cas) < len(bundles):
-        yield Finding("certificates", "wrong", "a caBundle is not PEM in base64", fix)
+        yield Observation("certificates", "wrong", "a caBundle is not PEM in base64", fix)
     if not seen:
         return
     served = _decoded((secret or {}).get("tls.crt", ""))
@@ -152,36 +152,36 @@ def certificates(
         what = f"there is no serving certificate in Secret {namespace}/{name}"
         made = f"kubectl logs -n {namespace} deployment/conversion-guard says why none was created"
         how = made if self_managed else "see docs/install.md for what creates it"
-        yield Finding("certificates", "wrong", what, how)
+        yield Observation("certificates", "wrong", what, how)
         return
     yield from _lasting(f"the certificate in Secret {namespace}/{name}", served, now, fix, host)
     for ca in cas:
         try:
             if not tls.trusted(ca, served, now):
                 what = "the serving certificate is not signed by a CA of a caBundle"
-                yield Finding("certificates", "wrong", what, fix)
+                yield Observation("certificates", "wrong", what, fix)
         except CertificateInvalid:
             pass  # said above
 
 
 def _lasting(
     what: str, pem: bytes, now: datetime, fix: str, host: str | None = None
-) -> Iterator[Finding]:
+) -> Iterator[Observation]:
     try:
         shown = tls.shown(pem, now)
     except CertificateInvalid as error:
-        yield Finding("certificates", "wrong", f"{what} {error}", fix)
+        yield Observation("certificates", "wrong", f"{what} {error}", fix)
         return
     if shown.days_left <= 0:
-        yield Finding("certificates", "wrong", f"{what} has expired", fix)
+        yield Observation("certificates", "wrong", f"{what} has expired", fix)
     elif shown.days_left < _FEW_DAYS:
         what = f"{what} expires in {shown.days_left:.1f} days, and should have been renewed"
-        yield Finding("certificates", "wrong", what, fix)
+        yield Observation("certificates", "wrong", what, fix)
     else:
-        yield Finding("certificates", "good", f"{what} is valid for {shown.days_left:.0f} days")
+        yield Observation("certificates", "good", f"{what} is valid for {shown.days_left:.0f} days")
     if host is not None and host not in shown.names:
         what = f"{what} is for {', '.join(sorted(shown.names)) or 'no name'}, not for {host}"
-        yield Finding("certificates", "wrong", what, fix)
+        yield Observation("certificates", "wrong", what, fix)
 
 
 def _decoded(text: str) -> bytes | None:

@@ -21,7 +21,7 @@ Views = Mapping[str, Vms]
 """The VMs of each provider whose word counts, by its name: as they are known, or read afresh."""
 
 
-class Wanted(NamedTuple):
+class ToRead(NamedTuple):
     """What to read afresh; each has passed its strict pattern."""
 
     morefs: Collection[str] = ()
@@ -116,7 +116,7 @@ class Asked(Protocol, Generic[F]):
         """What `source` says, or nobody; `views` are those of all whose word counts."""
         ...
 
-    def wanted(self, facts: F, fields: Collection[str]) -> Wanted:
+    def wanted(self, facts: F, fields: Collection[str]) -> ToRead:
         """What to read afresh, where the findings are on `fields`."""
         ...
 
@@ -129,7 +129,7 @@ class Asked(Protocol, Generic[F]):
         ...
 
 
-class Kind(Protocol, Generic[F]):
+class Asking(Protocol, Generic[F]):
     """A module of this package."""
 
     def subject(self, obj: KubeObject, old: KubeObject | None) -> Subject:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from webhook.engine.ask import Seen, Views, Wanted, changed, judged_before
+from webhook.engine.ask import Seen, ToRead, Views, changed, judged_before
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
 from webhook.facts.audience import Audience
@@ -50,7 +50,7 @@ class ConversionSubject(msgspec.Struct, frozen=True):
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> ConversionSubject:
-    """See webhook.engine.ask.Kind."""
+    """See webhook.engine.ask.Asking."""
     conversion, before = Conversion.of(obj), judged_before(Conversion.of, old)
     fields = changed(conversion.fields, before.fields) if before else CONVERSION_FIELDS
     return ConversionSubject(conversion, before is None, fields)
@@ -59,7 +59,7 @@ def subject(obj: KubeObject, old: KubeObject | None) -> ConversionSubject:
 async def gather(
     subject: ConversionSubject, sources: Sources, user: User, *, whole: bool = True
 ) -> "AskedConversion":
-    """See webhook.engine.ask.Kind. The PVCs that it names are asked live."""
+    """See webhook.engine.ask.Asking. The PVCs that it names are asked live."""
     providers = tuple(sources.inventory.vsphere())
     conversion = subject.conversion
     destination = conversion.destination
@@ -195,10 +195,10 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
             classes=self.classes,
         )
 
-    def wanted(self, facts: ConversionFacts, fields: Collection[str]) -> Wanted:
+    def wanted(self, facts: ConversionFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""
         first = self._first
-        return Wanted({first.vm_id} if first and MOREF.fullmatch(first.vm_id) else ())
+        return ToRead({first.vm_id} if first and MOREF.fullmatch(first.vm_id) else ())
 
     @property
     def _first(self) -> Claim | None:

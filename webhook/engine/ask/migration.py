@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from webhook.engine.ask import Seen, Views, Wanted, changed, judged_before
+from webhook.engine.ask import Seen, ToRead, Views, changed, judged_before
 from webhook.engine.ask import plan as plans
 from webhook.engine.ask.plan import AskedPlan, PlanSubject
 from webhook.engine.sources import Sources
@@ -47,7 +47,7 @@ class MigrationSubject(msgspec.Struct, frozen=True):
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> MigrationSubject:
-    """See webhook.engine.ask.Kind."""
+    """See webhook.engine.ask.Asking."""
     migration, before = Migration.of(obj), judged_before(Migration.of, old)
     fields = changed(migration.fields, before.fields) if before else MIGRATION_FIELDS
     own = (obj.get("metadata") or Metadata()).get("namespace") or ""
@@ -57,8 +57,8 @@ def subject(obj: KubeObject, old: KubeObject | None) -> MigrationSubject:
 async def gather(
     subject: MigrationSubject, sources: Sources, user: User, *, whole: bool = True
 ) -> "AskedMigration":
-    """See webhook.engine.ask.Kind. The Plan is read live. What can't be known to be a conversion is
-    admitted, with a warning: warm and cold migrations must not suffer."""
+    """See webhook.engine.ask.Asking. The Plan is read live. What can't be known to be a conversion
+    is admitted, with a warning: warm and cold migrations must not suffer."""
     try:
         obj = await _plan(subject, sources)
     except ClusterUnreachable as error:
@@ -201,8 +201,8 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
         facts = MigrationFacts(plan=seen.facts, resumes=self.subject.migration.resumes)
         return Seen(facts, seen.rank, told=self.audience.plan)
 
-    def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> Wanted:
+    def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> ToRead:
         """See Asked: every VM that will run, in one read."""
         if self.plan is None:
-            return Wanted()
+            return ToRead()
         return self.plan.wanted_of(vm.entry for vm in facts.plan.vms if vm.judged)

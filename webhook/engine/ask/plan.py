@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 import msgspec
 
-from webhook.engine.ask import Seen, Views, Wanted, changed, everything, judged_before
+from webhook.engine.ask import Seen, ToRead, Views, changed, everything, judged_before
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
@@ -46,7 +46,7 @@ class PlanSubject(msgspec.Struct, frozen=True):
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> PlanSubject:
-    """See webhook.engine.ask.Kind."""
+    """See webhook.engine.ask.Asking."""
     plan, before = Plan.of(obj), judged_before(Plan.of, old)
     fields = changed(plan.fields, before.fields) if before else PLAN_FIELDS
     return PlanSubject(plan, before, fields, tuple(_new(plan, before)))
@@ -63,8 +63,8 @@ def _new(plan: Plan, before: Plan | None) -> Iterable[bool]:
 async def gather(
     subject: PlanSubject, sources: Sources, user: User, *, whole: bool = True
 ) -> "AskedPlan":
-    """See webhook.engine.ask.Kind. The target namespace's PVCs are asked live: Plans are rare, and
-    what they say must be current."""
+    """See webhook.engine.ask.Asking. The target namespace's PVCs are asked live: Plans are rare,
+    and what they say must be current."""
     plan = subject.plan
     source = sources.inventory.get(plan.source.namespace, plan.source.name)
     known = sources.inventory.get(plan.destination.namespace, plan.destination.name)
@@ -328,12 +328,12 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             mounted=self.mounted,
         )
 
-    def wanted(self, facts: PlanFacts, fields: Collection[str]) -> Wanted:
+    def wanted(self, facts: PlanFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""
         flagged = {int(found[1]) for field in fields if (found := _ENTRY.match(field))}
         return self.wanted_of(vm.entry for vm in facts.vms if vm.entry.index in flagged)
 
-    def wanted_of(self, entries: Iterable[PlanVm]) -> Wanted:
+    def wanted_of(self, entries: Iterable[PlanVm]) -> ToRead:
         """What to read afresh to know these entries: the VMs that they mean now, and whatever
         has their names meanwhile."""
         vms = self.source.vms if self.source else None
@@ -346,7 +346,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 names.add(entry.name)
                 if vms is not None:
                     morefs.update(vm.moref for vm in look_up("", entry.name, vms).vms)
-        return Wanted(morefs, (), names)
+        return ToRead(morefs, (), names)
 
 
 def _is_another(entry: PlanVm, vm: VirtualMachine, vms: Vms) -> bool:

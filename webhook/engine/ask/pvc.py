@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from webhook import quantity
-from webhook.engine.ask import Seen, Views, Wanted, changed
+from webhook.engine.ask import Seen, ToRead, Views, changed
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
@@ -46,7 +46,7 @@ class PvcSubject(msgspec.Struct, frozen=True):
 
 
 def subject(obj: KubeObject, old: KubeObject | None) -> PvcSubject:
-    """See webhook.engine.ask.Kind."""
+    """See webhook.engine.ask.Asking."""
     pvc, before = Pvc.of(obj), Pvc.of(old) if old else None
     fields = changed(pvc.fields, before.fields) if before else PVC_FIELDS
     storage = quantity.parse(pvc.storage) if pvc.storage else None
@@ -56,7 +56,7 @@ def subject(obj: KubeObject, old: KubeObject | None) -> PvcSubject:
 async def gather(
     subject: PvcSubject, sources: Sources, user: User, *, whole: bool = True
 ) -> "AskedPvc":
-    """See webhook.engine.ask.Kind. Of the cluster only what is followed, if that can be believed:
+    """See webhook.engine.ask.Asking. Of the cluster only what is followed, if that can be believed:
     PVCs are frequent."""
     asked = known(subject, sources, user)
     if asked is not None:
@@ -242,10 +242,10 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
                 found.extend((one.provider, vm) for vm in vms.by_uuid(uuid))
         return tuple(found)
 
-    def wanted(self, facts: PvcFacts, fields: Collection[str]) -> Wanted:
+    def wanted(self, facts: PvcFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""
         vm_id, vm_uuid = forms.moref(self.subject.pvc.vm_id or ""), self.subject.pvc.vm_uuid or ""
-        return Wanted(
+        return ToRead(
             {vm_id} if MOREF.fullmatch(vm_id) else (),
             {vm_uuid} if UUID.fullmatch(vm_uuid) else (),
         )
