@@ -56,7 +56,7 @@ def test_every_command_and_output_of_the_guide(
             last = next(outputs).strip()
         elif kind in ("json", "text"):
             told.append(_shown(kind, last))
-    assert len(told) == 8
+    assert len(told) == 9
     if request.config.getoption("--update-fixtures"):
         rest = iter(told)
         GUIDE.write_text(

@@ -5,8 +5,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from webhook.inventory.cluster import ClusterReader, Followed, Table
-from webhook.model.objects import PROVIDERS, Claim, KubeObject, User
+from webhook.inventory.cluster import ClusterReader, Followed, Referent, Table
+from webhook.model.objects import (
+    PROVIDERS,
+    Claim,
+    KubeObject,
+    Standing,
+    Surroundings,
+    User,
+)
 
 T = TypeVar("T")
 
@@ -85,6 +92,16 @@ class Readers:
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader."""
         return await self._batch.started(namespace, name)
+
+    async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
+        """See ClusterReader."""
+        live, asked = self._batch.live, ("standing", str(kind), namespace, name)
+        return await self._batch.once(asked, lambda: live.standing(kind, namespace, name))
+
+    async def surroundings(self, namespace: str) -> Surroundings:
+        """See ClusterReader."""
+        live, asked = self._batch.live, ("surroundings", namespace)
+        return await self._batch.once(asked, lambda: live.surroundings(namespace))
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""
