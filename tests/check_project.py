@@ -44,7 +44,7 @@ def main() -> int:
         for page, made in _made():
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_bytes(made)
-    faults = [*_versions(), *_locks(), *_settings(), *pages.faults(_targets())]
+    faults = [*_versions(), *_locks(), *_settings(), *_names(), *pages.faults(_targets())]
     for page, made in _made():
         if not page.exists() or page.read_bytes() != made:
             faults.append(f"{page.relative_to(ROOT)}: is not what it is made of: make fix")
@@ -79,6 +79,15 @@ def _versions() -> Iterator[str]:
     newest = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
     if __version__ != newest:
         yield f"versions differ: webhook {__version__}, CHANGELOG {newest}"
+
+
+def _names() -> Iterator[str]:
+    """A class's name stands for one thing in the whole product."""
+    found: dict[str, Path] = {}
+    for file in sorted((ROOT / "webhook").rglob("*.py")):
+        for name in re.findall(r"^class ([A-Za-z]\w*)", file.read_text(), re.MULTILINE):
+            if (other := found.setdefault(name, file)) != file:
+                yield f"{file.relative_to(ROOT)}: {name} is a class of {other.relative_to(ROOT)}"
 
 
 def _locks() -> Iterator[str]:

@@ -32,7 +32,7 @@ from tests.e2e.test_certificates import Api
 from tests.e2e.test_following import by
 from tests.e2e.test_providers import provider, secret
 from tests.e2e.test_soak import ONE_AFTER_THE_OTHER, OWN, Cluster
-from tests.e2e.world import MANIFESTS, OWN_CRDS, vms_of
+from tests.e2e.world import MANIFESTS, OWN_CRDS, find_ready, vms_of
 from tests.proxy import Proxy, proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
@@ -85,6 +85,7 @@ def place(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         client = running.enter_context(bed.api.client())
         cluster = Cluster(Api(bed, client), folder, settings, balancer, [])
         _furnish(client, vcenters)
+        find_ready(bed)
         cluster.install()
         try:
             cluster.replicas = [cluster.new_replica(), cluster.new_replica()]

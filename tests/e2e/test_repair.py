@@ -43,9 +43,18 @@ def test_it_asks_for_whatever_a_default_fills_in(world: World, guard: Guard, cas
     assert _asks(world, guard, case.object)
 
 
-@pytest.mark.parametrize("kind", ["PersistentVolumeClaim", "Plan"])
-def test_it_does_not_ask_for_what_is_right(world: World, guard: Guard, kind: str) -> None:
-    assert not _asks(world, guard, BASE[kind])
+# Forklift's own CRD fills in true, which an old Forklift must not have.
+_RIGHT = [
+    BASE["PersistentVolumeClaim"],
+    merged(BASE["Plan"], {"spec": {"deleteVmOnFailMigration": False}}),
+]
+
+
+@pytest.mark.parametrize("right", _RIGHT, ids=lambda obj: obj["kind"])
+def test_it_does_not_ask_for_what_is_right(
+    world: World, guard: Guard, right: dict[str, Any]
+) -> None:
+    assert not _asks(world, guard, right)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Batch:
         self._stale, self._now = stale, now
         self._asked: dict[tuple[str, ...], asyncio.Future[Any]] = {}
 
-    def read_in(self, namespace: str) -> "Readers":
+    def read_in(self, namespace: str) -> ClusterReader:
         """As a reader of the reports of that namespace may know it."""
         return Readers(self, namespace)
 
