@@ -376,7 +376,7 @@ def test_the_rules_are_all_there(api: Api) -> None:
     }  # fmt: skip
     (vm,) = [rule for rule in answer["rules"] if rule["id"] == "pvc-vm"]
     assert vm["action"] == "deny"
-    assert vm["text"].keys() == {"Reads", "Asks", "Accepts", "Denies"}
+    assert vm["text"].keys() == {"Reads", "Asks", "Accepts", "Denies", "Forklift"}
 
 
 def test_the_served_openapi_is_the_committed_one(api: Api) -> None:

@@ -434,9 +434,7 @@ class TestPlansAndMigrations:
     def test_of_an_unknown_provider(self, team: Team, pair: tuple[Vm, Vm]) -> None:
         lost = team.plan(pair[0])
         lost["spec"]["provider"]["source"]["name"] = "deleted"
-        done = team.send(lost)
-        assert "(ServiceUnavailable)" in done.stderr
-        assert "providerNamespaces" in done.stderr
+        team.refused(lost, "plan-source-vsphere", "is not known")
 
 
 class TestWhosePvcItIs:
