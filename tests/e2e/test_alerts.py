@@ -5,6 +5,7 @@ It is quiet before. What this doesn't show: `for`, and what a Prometheus makes o
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -147,8 +148,9 @@ def test_a_plan_that_is_not_right_any_more_and_its_migration(world: World) -> No
     vcsim = world.bed.add_vcsim()
     vm = world.vm("DC0_H0_VM0", vcsim)
     wrong = "ConversionGuardPlanTurnedWrong", "ConversionGuardMigrationWrong"
-    for namespace in ("conversion-guard", gate.TARGET):
-        world.bed.kubectl("create", "namespace", namespace, check=True)
+    for namespace in ("conversion-guard", gate.TARGET):  # another test may have made them
+        named = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        world.bed.kubectl("apply", "-f", "-", stdin=json.dumps(named), check=True)
     with world.guarded(vcsim, kubeconfig=str(world.bed.kubeconfig())) as guard:
         gate.apply(world, gate.disk_of(vm, "disk"), gate.plan_of(vm))
         gate.bind(world, "disk")

@@ -104,5 +104,5 @@ def test_alerts_lead_to_where_the_pages_are_served(bed: Bed, tmp_path: Path) -> 
     built = bed.kubectl("kustomize", str(there), check=True).stdout
     urls = re.findall(r"runbook_url: (\S+)", built)
     assert len(urls) == len(PAGES) - 1
-    assert all(url.startswith("https://wiki.example/docs/runbook/Conv") for url in urls)
+    assert all(url.startswith("https://wiki.example.org/docs/runbook/Conv") for url in urls)
     assert "conversion-guard-monitoring" not in built, "it is not applied"
