@@ -364,7 +364,7 @@ class TestRatchet:
     @given(_claims, st.sets(st.sampled_from(KEYS), min_size=1))
     def test_keys_can_always_be_taken_away(self, obj: Any, keys: set[str]) -> None:
         vcenter = Vcenter(VSPHERE).never_read()
-        assert judged(parsed(without(obj, keys), obj), world(vcenter)) == Admitted()
+        assert isinstance(judged(parsed(without(obj, keys), obj), world(vcenter)), Admitted)
 
     @settings(max_examples=150)
     @given(

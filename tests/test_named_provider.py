@@ -63,9 +63,10 @@ def test_a_namespace_that_cant_be_listed_is_no_matter_to_a_provider_that_is_know
 
 def test_a_provider_that_isnt_known_is_named() -> None:
     verdict = judged(MIGRATION, Vcenter("b", DATABASE))
-    assert isinstance(verdict, Undecided)
-    assert f"openshift-mtv/{VSPHERE}" in verdict.message
-    assert "openshift-mtv/b" not in verdict.message
+    assert isinstance(verdict, Denied), "every Provider is known: it can't be one that is to come"
+    (cause,) = verdict.causes
+    assert f"openshift-mtv/{VSPHERE}" in cause.message
+    assert "openshift-mtv/b" not in cause.message
 
 
 @pytest.mark.parametrize("obj", [MIGRATION, WRONG])

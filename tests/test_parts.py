@@ -211,7 +211,7 @@ def test_stopped_it_leaves_nothing_half_made_and_goes_on_from_there(
     (machine.home / "stays-at").unlink()
     done = machine.parts()
     assert done.returncode == 0
-    assert "1 of 4 kube-apiserver: building" in done.stdout
+    assert "1 of 5 kube-apiserver: building" in done.stdout
     assert machine.kept == WHOLE
 
 
@@ -249,7 +249,7 @@ def test_kubebuilders_programs_are_taken_and_never_built(machine: Machine) -> No
     assert f"KUBEBUILDER_ASSETS={assets} has no kubectl; so kubectl is missing" in done.stderr
     (assets / "kubectl").touch()
     assert machine.parts(KUBEBUILDER_ASSETS=str(assets)).stdout == ""
-    assert machine.kept.keys() == {"vcsim", "forklift"}
+    assert machine.kept.keys() == {"helm", "vcsim", "forklift"}
 
 
 def _lives(pid: int) -> bool:

@@ -61,7 +61,9 @@ async def unproved(obj: KubeObject, sources: Sources, *, gate: bool) -> tuple[Re
     if found.state == "undecided":
         return (of_doubt(found.message),)
     begun = ids_begun(obj)
-    on = (vm for vm in found.vms if not vm.done and not {vm.id, vm.name} & begun)
+    on = [vm for vm in found.vms if not vm.done and not {vm.id, vm.name} & begun]
+    if gate and found.vms and not on:
+        return ()  # nothing can be saved any more by a cancel
     findings = [*found.findings, *(each for vm in on for each in vm.findings)]
     provider = str(Plan.of(obj).source) if found.vms else ""
     if gate:
