@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -31,15 +31,15 @@ _KNOWN = 1024
 _log = logging.getLogger("webhook.cluster")
 
 
-class _Refused(NamedTuple):
-    namespace: str
-    plan: str
-    rules: tuple[str, ...]
+class _Telling(Protocol):
+    """What an Event is made of when its turn comes."""
 
+    @property
+    def namespace(self) -> str: ...
 
-class _Mislabelled(NamedTuple):
-    namespace: str
-    value: str
+    async def event(self, cluster: Cluster) -> dict[str, Any]:
+        """Raises ClusterUnreachable."""
+        ...
 
 
 class _Metadata(msgspec.Struct):
@@ -53,68 +53,23 @@ class _Plan(msgspec.Struct):
 _plan = msgspec.json.Decoder(_Plan)
 
 
-class Events:
-    """An Announcer, which sends while `run` runs. Without `cluster` it can't yet.
+class _Refused(msgspec.Struct, frozen=True):
+    namespace: str
+    plan: str
+    rules: tuple[str, ...]
 
-    `count` hears what became of each Event. What doesn't get through is not tried again:
-    an Event helps, and nothing rests on it.
-    """
+    async def event(self, cluster: Cluster) -> dict[str, Any]:
+        path = ApiPath(FORKLIFT, "plans", namespace=self.namespace, name=self.plan)
+        uid = decoded(_plan, await cluster.get(path)).metadata.uid
+        return _refusal(self.namespace, self.plan, uid, self.rules, time.time())
 
-    def __init__(self, count: Callable[[Literal["sent", "spared", "failed"]], None]) -> None:
-        self.cluster: Cluster | None = None
-        self._count = count
-        self._queue: asyncio.Queue[_Refused | _Mislabelled] = asyncio.Queue(_WAITING)
-        self._told: dict[_Refused, float] = {}
-        self._mislabelled: dict[str, str] = {}
 
-    def refused(self, namespace: str, plan: str, rules: tuple[str, ...]) -> None:
-        """See Announcer."""
-        told, now = _Refused(namespace, plan, rules), time.monotonic()
-        if now - self._told.get(told, -SAME_SECONDS) < SAME_SECONDS or self._queue.full():
-            self._count("spared")
-            return
-        if len(self._told) >= _KNOWN:
-            self._told.clear()
-        self._told[told] = now
-        self._queue.put_nowait(told)
+class _Mislabelled(msgspec.Struct, frozen=True):
+    namespace: str
+    value: str
 
-    def labelled(self, namespace: str, value: str | None) -> None:
-        """What a namespace's label conversion-guard.io/enforce says; None: it has none. A slip is
-        told of once, on the namespace: such a label changes nothing."""
-        if value is None or value in LABELS:
-            self._mislabelled.pop(namespace, None)
-        elif self._mislabelled.get(namespace) != value:
-            self._mislabelled[namespace] = value
-            _log.warning("namespace %s: %s", namespace, mislabelled(value))
-            if not self._queue.full():
-                self._queue.put_nowait(_Mislabelled(namespace, value))
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            told = await self._queue.get()
-            try:
-                await self._send(told)
-                self._count("sent")
-            except (ClusterConflict, ClusterMissing):  # another replica's, or the Plan is gone
-                self._count("spared")
-            except ClusterUnreachable as error:
-                self._count("failed")
-                _log.warning("an Event was not sent: %s", error)
-            await asyncio.sleep(PACE)
-
-    async def _send(self, told: _Refused | _Mislabelled) -> None:
-        """Raises ClusterUnreachable, and ClusterConflict where there is the same already."""
-        if self.cluster is None:
-            raise ClusterUnreachable("the cluster has not been reached yet")
-        namespace = told.namespace
-        if isinstance(told, _Refused):
-            path = ApiPath(FORKLIFT, "plans", namespace=namespace, name=told.plan)
-            uid = decoded(_plan, await self.cluster.get(path)).metadata.uid
-            event = _refusal(namespace, told.plan, uid, told.rules, time.time())
-        else:
-            event = _slip(namespace, told.value, time.time())
-        await self.cluster.post(ApiPath("events.k8s.io/v1", "events", namespace=namespace), event)
+    async def event(self, cluster: Cluster) -> dict[str, Any]:
+        return _slip(self.namespace, self.value, time.time())
 
 
 class ObjectEvent(msgspec.Struct, frozen=True):
@@ -128,49 +83,95 @@ class ObjectEvent(msgspec.Struct, frozen=True):
     note: str
     warning: bool = True
 
+    async def event(self, cluster: Cluster) -> dict[str, Any]:
+        """With the moment in its name: each of these is one of its own."""
+        version = "v1" if self.kind == "PersistentVolumeClaim" else FORKLIFT
+        now = time.time()
+        return _made(
+            _regarding(version, self.kind, self.namespace, self.name, self.uid),
+            same=f"{self.uid} {self.reason} {self.note} {now}",
+            reason=self.reason,
+            action="Audit",
+            note=self.note,
+            now=now,
+            warning=self.warning,
+        )
+
 
 class ObjectEvents:
-    """Sends what it is told, in turn, while `run` runs. What doesn't get through is not tried
-    again. `count` is as for PlanEvents."""
+    """Sends what it is told, one each `pace` seconds, while `run` runs. Without `cluster` it can't
+    yet.
+
+    `count` hears what became of each Event. What doesn't get through is not tried again:
+    an Event helps, and nothing rests on it.
+    """
 
     def __init__(
-        self, cluster: Cluster, count: Callable[[Literal["sent", "spared", "failed"]], None]
+        self,
+        cluster: Cluster | None,
+        count: Callable[[Literal["sent", "spared", "failed"]], None],
+        pace: float = _OBJECT_PACE,
     ) -> None:
-        self._cluster, self._count = cluster, count
-        self._queue: asyncio.Queue[ObjectEvent] = asyncio.Queue(_WAITING)
+        self.cluster, self._count, self._pace = cluster, count, pace
+        self._queue: asyncio.Queue[_Telling] = asyncio.Queue(_WAITING)
 
-    def tell(self, told: ObjectEvent) -> None:
-        """Returns at once; of too many at once the rest is spared."""
+    def tell(self, told: _Telling) -> bool:
+        """Returns at once: whether it waits for its turn, or is spared as one of too many."""
         if self._queue.full():
             self._count("spared")
-        else:
-            self._queue.put_nowait(told)
+            return False
+        self._queue.put_nowait(told)
+        return True
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             told = await self._queue.get()
-            version = "v1" if told.kind == "PersistentVolumeClaim" else FORKLIFT
-            now = time.time()
-            event = _made(
-                _regarding(version, told.kind, told.namespace, told.name, told.uid),
-                same=f"{told.uid} {told.reason} {told.note} {now}",
-                reason=told.reason,
-                action="Audit",
-                note=told.note,
-                now=now,
-                warning=told.warning,
-            )
             try:
-                path = ApiPath("events.k8s.io/v1", "events", namespace=told.namespace)
-                await self._cluster.post(path, event)
+                await self._send(told)
                 self._count("sent")
-            except (ClusterConflict, ClusterMissing):  # it is gone, with its namespace
+            except (ClusterConflict, ClusterMissing):  # another replica's, or the object is gone
                 self._count("spared")
             except ClusterUnreachable as error:
                 self._count("failed")
-                _log.warning("an Event on a %s was not sent: %s", told.kind, error)
-            await asyncio.sleep(_OBJECT_PACE)
+                _log.warning("an Event was not sent: %s", error)
+            await asyncio.sleep(self._pace)
+
+    async def _send(self, told: _Telling) -> None:
+        """Raises ClusterUnreachable, and ClusterConflict where there is the same already."""
+        if self.cluster is None:
+            raise ClusterUnreachable("the cluster has not been reached yet")
+        path = ApiPath("events.k8s.io/v1", "events", namespace=told.namespace)
+        await self.cluster.post(path, await told.event(self.cluster))
+
+
+class Events(ObjectEvents):
+    """An Announcer."""
+
+    def __init__(self, count: Callable[[Literal["sent", "spared", "failed"]], None]) -> None:
+        super().__init__(None, count, PACE)
+        self._told: dict[_Refused, float] = {}
+        self._mislabelled: dict[str, str] = {}
+
+    def refused(self, namespace: str, plan: str, rules: tuple[str, ...]) -> None:
+        """See Announcer."""
+        told, now = _Refused(namespace, plan, rules), time.monotonic()
+        if now - self._told.get(told, -SAME_SECONDS) < SAME_SECONDS:
+            self._count("spared")
+        elif self.tell(told):
+            if len(self._told) >= _KNOWN:
+                self._told.clear()
+            self._told[told] = now
+
+    def labelled(self, namespace: str, value: str | None) -> None:
+        """What a namespace's label conversion-guard.io/enforce says; None: it has none. A slip is
+        told of once, on the namespace: such a label changes nothing."""
+        if value is None or value in LABELS:
+            self._mislabelled.pop(namespace, None)
+        elif self._mislabelled.get(namespace) != value:
+            self._mislabelled[namespace] = value
+            _log.warning("namespace %s: %s", namespace, mislabelled(value))
+            self.tell(_Mislabelled(namespace, value))
 
 
 class Labels:
