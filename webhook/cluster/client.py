@@ -57,6 +57,17 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
+class _Request(NamedTuple):
+    method: str
+    path: str
+    query: Mapping[str, str] = {}
+    body: Mapping[str, Any] | None = None
+    content_type: str = "application/json"
+    silence: float | None = None
+    """Seconds that this one may be left without an answer, where it isn't the cluster's."""
+    accept: str = _WHOLE
+
+
 class Page(NamedTuple):
     """Some of the objects that are listed."""
 
@@ -138,33 +149,27 @@ class Cluster:
 
     async def get(self, path: ApiPath, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
-        return await self._patiently(path, query, _WHOLE)
+        return await self._patiently(_Request("GET", path.text, query))
 
     async def metadata(self, path: ApiPath) -> bytes:
         """Nothing but the metadata of the object there. Raises as `get` does."""
-        return await self._patiently(path, {}, _METADATA_ONLY)
+        return await self._patiently(_Request("GET", path.text, accept=_METADATA_ONLY))
 
-    async def _patiently(self, path: ApiPath, query: Mapping[str, str], accept: str) -> bytes:
+    async def _patiently(self, request: _Request) -> bytes:
         for pause in _BUSY_PAUSES:
             try:
-                return await self._get(path, query, accept)
+                return await self._whole(request)
             except ClusterBusy:
                 await asyncio.sleep(pause)
-        return await self._get(path, query, accept)
-
-    async def _get(self, path: ApiPath, query: Mapping[str, str], accept: str) -> bytes:
-        async with self._call("GET", path.text, query, accept=accept) as pieces:
-            return b"".join([piece async for piece in pieces])
+        return await self._whole(request)
 
     async def version(self) -> bytes:
         """What the API server says of itself, as JSON. Raises as `get` does."""
-        async with self._call("GET", "/version", {}) as pieces:
-            return b"".join([piece async for piece in pieces])
+        return await self._whole(_Request("GET", "/version"))
 
     async def schemas(self, api: str) -> bytes:
         """The OpenAPI of one of its groups and versions, as JSON. Raises as `get` does."""
-        async with self._call("GET", f"/openapi/v3/apis/{api}", {}) as pieces:
-            return b"".join([piece async for piece in pieces])
+        return await self._whole(_Request("GET", f"/openapi/v3/apis/{api}"))
 
     async def pages(self, path: ApiPath, **query: str) -> AsyncIterator[Page]:
         """What `path` lists, some hundred objects at a time. Raises as `get` does.
@@ -181,85 +186,63 @@ class Cluster:
 
     async def post(self, path: ApiPath, body: Mapping[str, Any]) -> bytes:
         """The answer to one POST of JSON. Raises as `get` does."""
-        async with self._call("POST", path.text, {}, body) as pieces:
-            return b"".join([piece async for piece in pieces])
+        return await self._whole(_Request("POST", path.text, body=body))
 
     async def dry_run(self, path: ApiPath, body: Mapping[str, Any]) -> Tried:
         """The answer to one POST that creates nothing, whatever it is. Raises ClusterUnreachable
         where there is none."""
-        async with self._answered("POST", path.text, {"dryRun": "All"}, body) as response:
-            raw = b"".join([piece async for piece in _pieces(response)])
+        request = _Request("POST", path.text, {"dryRun": "All"}, body)
+        async with self._answered(request) as response:
+            raw = await _joined(response)
             warnings = tuple(response.headers.getall("Warning", ()))
             return Tried(response.status, decoded(_status, raw).message, warnings)
 
     async def put(self, path: ApiPath, body: Mapping[str, Any]) -> bytes:
         """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""
-        async with self._call("PUT", path.text, {}, body) as pieces:
-            return b"".join([piece async for piece in pieces])
+        return await self._whole(_Request("PUT", path.text, body=body))
 
     async def delete(self, path: ApiPath) -> None:
         """Delete what is there. Raises as `get` does."""
-        async with self._call("DELETE", path.text, {}) as pieces:
-            async for _ in pieces:
-                pass
+        await self._whole(_Request("DELETE", path.text))
 
     async def apply(self, path: ApiPath, body: Mapping[str, Any], manager: str) -> bytes:
         """The answer to one server-side apply: what `manager` applies is `manager`'s. Raises as
         `get` does."""
         query, kind = {"fieldManager": manager, "force": "true"}, "application/apply-patch+yaml"
-        async with self._call("PATCH", path.text, query, body, kind) as pieces:
-            return b"".join([piece async for piece in pieces])
+        return await self._whole(_Request("PATCH", path.text, query, body, kind))
 
     @asynccontextmanager
     async def stream(
         self, path: ApiPath, silence: float, **query: str
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer to one GET, piece by piece; `silence` is this one's own."""
-        async with self._call("GET", path.text, query, silence=silence) as pieces:
-            yield pieces
-
-    @asynccontextmanager
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        silence: float | None = None,
-        accept: str = _WHOLE,
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer, piece by piece, if it is a good one."""
-        made = self._answered(method, path, query, body, content_type, silence, accept)
-        async with made as response:
-            _check(response.status, f"{method} {path}")
+        request = _Request("GET", path.text, query, silence=silence)
+        async with self._answered(request) as response:
+            _check(response.status, request)
             yield _pieces(response)
 
+    async def _whole(self, request: _Request) -> bytes:
+        """The answer, if it is a good one."""
+        async with self._answered(request) as response:
+            _check(response.status, request)
+            return await _joined(response)
+
     @asynccontextmanager
-    async def _answered(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        silence: float | None = None,
-        accept: str = _WHOLE,
-    ) -> AsyncIterator[Any]:
-        """aiohttp's response."""
-        headers = {"Accept": accept}
-        if body is not None:
-            headers["Content-Type"] = content_type
+    async def _answered(self, request: _Request) -> AsyncIterator[Any]:
+        """aiohttp's response, whatever it is."""
+        headers = {"Accept": request.accept}
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
         patience = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.silence, sock_read=silence or self.silence
+            total=None, sock_connect=self.silence, sock_read=request.silence or self.silence
         )
         try:
             call = await self._api.param_serialize(
-                method=method,
-                resource_path=path,
-                query_params=list(query.items()),
+                method=request.method,
+                resource_path=request.path,
+                query_params=list(request.query.items()),
                 header_params=headers,
-                body=body,
+                body=request.body,
                 auth_settings=["BearerToken"],
             )
         except Exception as error:  # noqa: BLE001  it reads the account's token, in one of many ways
@@ -302,10 +285,15 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
         raise _told(error) from None
 
 
-def _check(status: int, request: str) -> None:
+async def _joined(response: Any) -> bytes:
+    return b"".join([piece async for piece in _pieces(response)])
+
+
+def _check(status: int, request: _Request) -> None:
     if status in (200, 201):
         return
-    raise _ERRORS.get(status, ClusterUnreachable)(f"the API server answers {status} to {request}")
+    what = f"the API server answers {status} to {request.method} {request.path}"
+    raise _ERRORS.get(status, ClusterUnreachable)(what)
 
 
 def _told(error: Exception) -> ClusterUnreachable:

@@ -9,7 +9,7 @@ import msgspec
 from cachetools import TTLCache
 
 from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
-from webhook.cluster.objects import claim
+from webhook.cluster.objects import claim, migration_plan
 from webhook.cluster.paths import FORKLIFT, ApiPath, labelled
 from webhook.errors import ClusterUnreachable, NameInvalid
 from webhook.inventory.cluster import Referent
@@ -44,11 +44,6 @@ class _Objects(msgspec.Struct):
     items: tuple[KubeObject, ...] = ()
 
 
-class _Reference(msgspec.Struct):
-    namespace: str = ""
-    name: str = ""
-
-
 class _Meta(msgspec.Struct, rename="camel"):
     name: str = ""
     namespace: str = ""
@@ -57,20 +52,6 @@ class _Meta(msgspec.Struct, rename="camel"):
 
 class _Named(msgspec.Struct):
     metadata: _Meta
-
-
-class _MigrationSpec(msgspec.Struct):
-    plan: _Reference = msgspec.field(default_factory=_Reference)
-
-
-class _MigrationStatus(msgspec.Struct):
-    completed: str | None = None
-
-
-class _Migration(msgspec.Struct):
-    metadata: _Meta
-    spec: _MigrationSpec = msgspec.field(default_factory=_MigrationSpec)
-    status: _MigrationStatus = msgspec.field(default_factory=_MigrationStatus)
 
 
 class _ClaimReference(msgspec.Struct, rename="camel"):
@@ -92,10 +73,6 @@ class _Pod(msgspec.Struct):
 
 class _Pods(msgspec.Struct):
     items: list[_Pod] = []
-
-
-class _Migrations(msgspec.Struct):
-    items: list[_Migration] = []
 
 
 class _Allowed(msgspec.Struct):
@@ -126,7 +103,6 @@ class _TokenReview(msgspec.Struct):
 _list = msgspec.json.Decoder(_List)
 _objects = msgspec.json.Decoder(_Objects)
 _object = msgspec.json.Decoder(KubeObject)
-_migrations = msgspec.json.Decoder(_Migrations)
 _named = msgspec.json.Decoder(_Named)
 _pods = msgspec.json.Decoder(_Pods)
 _access = msgspec.json.Decoder(_AccessReview)
@@ -178,12 +154,8 @@ class LiveReader:
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader. A Migration may be in another namespace than its Plan."""
         raw = await self._asked().get(ApiPath(FORKLIFT, "migrations"))
-        return any(
-            migration.status.completed is None
-            and migration.spec.plan.name == name
-            and (migration.spec.plan.namespace or migration.metadata.namespace) == namespace
-            for migration in decoded(_migrations, raw).items
-        )
+        plans = (migration_plan(item)[1] for item in decoded(_list, raw).items)
+        return f"{namespace}/{name}" in plans
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader. Only the metadata comes: never what a Secret holds."""
