@@ -66,9 +66,7 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def meant_uuid(self) -> str:
         """The uuid of `vm` that the claim's vmUUID is, in whatever form; empty where it is none."""
-        uuid = (self.pvc.vm_uuid or "").strip()
-        readings = (uuid, *(reading.value for reading in forms.uuids(uuid)))
-        return next((one for one in readings if self.vm and self.vm.proven_by(one)), "")
+        return forms.meant(self.vm, (self.pvc.vm_uuid or "").strip()) if self.vm else ""
 
     @property
     def other_form(self) -> tuple[str, Disk | None]:

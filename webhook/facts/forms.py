@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from webhook.model.keys import UUID
-from webhook.model.vms import Disk, trim_backing_file
+from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
 
 _POWERCLI = "VirtualMachine-"
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
@@ -44,6 +44,13 @@ def uuids(text: str) -> Iterator[Reading]:
     first, second, third, rest = digits[:8], digits[8:12], digits[12:16], digits[16:]
     swapped = "".join((*map(_reversed, (first, second, third)), rest))
     yield Reading("with its first bytes swapped, as a guest shows it", _dashed(swapped))
+
+
+def meant(vm: VirtualMachine, uuid: str) -> str:
+    """What proves `vm` of `uuid`: itself, or the one that it is another form of; empty for none."""
+    if vm.proven_by(uuid):
+        return uuid
+    return next((one.value for one in uuids(uuid) if vm.proven_by(one.value)), "")
 
 
 def _reversed(digits: str) -> str:

@@ -194,9 +194,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         vms = views.get(source.name) if source else None
         vm = vms.by_moref(forms.moref(pvc.vm_id)) if vms and pvc.vm_id else None
         identity = _identity(pvc, uuid, vm)
-        proven = vm is not None and (
-            vm.proven_by(uuid) or any(vm.proven_by(one.value) for one in forms.uuids(uuid))
-        )
+        proven = vm is not None and bool(forms.meant(vm, uuid))
         told = source is not None and self.audience.knows(source.name)
         rank = 3 if proven else 2 if vm else 1 if uuid and vms and vms.by_uuid(uuid) else 0
         same_moref = same_uuid = _NOBODY
