@@ -168,15 +168,7 @@ def _furnish(bed: Bed, vms: list[Vm]) -> None:
 
 
 def _settings(bed: Bed, vcsim: Vcsim, folder: Path) -> dict[str, Any]:
-    (folder / "password").write_text(vcsim.password)
-    provider = {
-        "namespace": NAMESPACE,
-        "name": VSPHERE,
-        "url": vcsim.url,
-        "user": vcsim.user,
-        "passwordFile": str(folder / "password"),
-        "caFile": str(vcsim.ca_file),
-    }
+    provider = vcsim.as_provider(NAMESPACE, VSPHERE, folder)
     kubeconfig = str(bed.kubeconfig(GUARD))
     return {"providers": [provider], "deniedNetworks": [], "kubeconfig": kubeconfig}
 

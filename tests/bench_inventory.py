@@ -130,20 +130,12 @@ def _apart(vcsim: Vcsim) -> Iterator[None]:
 
 def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
     """A guard that answers for one vCenter while it reads another for the first time."""
-    (folder / "password").write_text(vcsim.password)
     file = "[ds] web/web.vmdk"
     disk = {"file": file, "capacity": 2**30}
     vm = {"moref": "vm-1", "name": "web", "uuid": "42324a11-0000-4000-8000-000000000001"}
     small = {"namespace": NAMESPACE, "name": "small", "vms": [{**vm, "disks": [disk]}]}
     (folder / "small.json").write_bytes(msgspec.json.encode({"providers": [small]}))
-    provider = {
-        "namespace": NAMESPACE,
-        "name": VSPHERE,
-        "url": vcsim.url,
-        "user": vcsim.user,
-        "passwordFile": str(folder / "password"),
-        "caFile": str(vcsim.ca_file),
-    }
+    provider = vcsim.as_provider(NAMESPACE, VSPHERE, folder)
     settings = {
         "providers": [provider],
         "snapshots": [str(folder / "small.json")],

@@ -85,6 +85,15 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Names of openshift Providers with an address of their own."""
 
 
+def base_settings(folder: Path) -> dict[str, Any]:
+    """Settings of a server that knows the vSphere of `base.yaml`, by a snapshot in `folder`."""
+    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
+    provider = {"namespace": NAMESPACE, "name": VSPHERE, "vms": vms}
+    file = folder / "snapshot.yaml"
+    file.write_bytes(msgspec.yaml.encode({"providers": [provider]}))
+    return {"snapshots": [str(file)]}
+
+
 class File(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """One case as it is written."""
 

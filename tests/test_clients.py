@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.cases import BASE, review_of
+from tests.cases import BASE, base_settings, review_of
 from tests.certificates import Authority
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
@@ -41,10 +41,7 @@ def authority(folder: Path) -> Authority:
 
 @pytest.fixture(scope="module")
 def settings(folder: Path) -> dict[str, Any]:
-    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
-    provider = {"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}
-    (folder / "snapshot.yaml").write_bytes(msgspec.yaml.encode({"providers": [provider]}))
-    return {"snapshots": [str(folder / "snapshot.yaml")]}
+    return base_settings(folder)
 
 
 @pytest.fixture(scope="module")

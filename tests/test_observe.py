@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.cases import BASE, review_of
+from tests.cases import BASE, base_settings, review_of
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from webhook import __version__, logs
@@ -29,11 +29,7 @@ WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
     folder = tmp_path_factory.mktemp("guard")
-    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
-    known = {"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}
-    (folder / "snapshot.yaml").write_bytes(msgspec.yaml.encode({"providers": [known]}))
-    settings = {"snapshots": [str(folder / "snapshot.yaml")], "logFormat": "json"}
-    with running(folder, settings) as guard:
+    with running(folder, {**base_settings(folder), "logFormat": "json"}) as guard:
         yield guard
 
 

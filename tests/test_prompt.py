@@ -5,10 +5,9 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.cases import BASE, review_of
+from tests.cases import BASE, base_settings, review_of
 from tests.guard import Guard, running
 from tests.test_serving import closed
 from webhook.cli.demo import merged
@@ -21,10 +20,7 @@ WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
     folder = tmp_path_factory.mktemp("guard")
-    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
-    known = {"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}
-    (folder / "snapshot.yaml").write_bytes(msgspec.yaml.encode({"providers": [known]}))
-    with running(folder, {"snapshots": [str(folder / "snapshot.yaml")]}) as guard:
+    with running(folder, base_settings(folder)) as guard:
         yield guard
         assert "Traceback" not in guard.log
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.cases import BASE, review_of
+from tests.cases import BASE, base_settings, review_of
 from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from webhook.cli.demo import merged
@@ -24,13 +23,7 @@ PLAN: dict[str, Any] = BASE["Plan"]
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
     folder = tmp_path_factory.mktemp("guard")
-    vms = [{"moref": moref, **vm} for moref, vm in BASE["vsphere"].items()]
-    snapshot = {
-        "providers": [{"namespace": "openshift-mtv", "name": "vsphere-production", "vms": vms}]
-    }
-    (folder / "snapshot.yaml").write_bytes(msgspec.yaml.encode(snapshot))
-    settings = {"snapshots": [str(folder / "snapshot.yaml")], "trustNetwork": True}
-    with running(folder, settings) as guard:
+    with running(folder, {**base_settings(folder), "trustNetwork": True}) as guard:
         yield guard
         assert guard.process.poll() is None, "the process must live on, whatever it was sent"
         assert "Traceback" not in guard.log

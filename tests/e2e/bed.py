@@ -328,6 +328,19 @@ class Vcsim(Program):
         super().__init__(argv, folder, lambda: _get_ok(about, self.ca_file), env)
         tls.write(tls.issue([_LOOPBACK, "localhost"], datetime.now(UTC)), folder)
 
+    def as_provider(self, namespace: str, name: str, folder: Path) -> dict[str, str]:
+        """An entry of the settings' `providers`; its password is in `folder`."""
+        password = folder / "password"
+        password.write_text(self.password)
+        return {
+            "namespace": namespace,
+            "name": name,
+            "url": self.url,
+            "user": self.user,
+            "passwordFile": str(password),
+            "caFile": str(self.ca_file),
+        }
+
     @contextmanager
     def connect(self) -> Iterator[Any]:
         """A logged-in pyVmomi ServiceInstance; its certificate is verified."""

@@ -87,15 +87,7 @@ class World:
         self._guards += 1
         folder = self.folder / f"guard-{self._guards}"
         folder.mkdir()
-        (folder / "password").write_text(vcsim.password)
-        provider = {
-            "namespace": NAMESPACE,
-            "name": VSPHERE,
-            "url": vcsim.url,
-            "user": vcsim.user,
-            "passwordFile": str(folder / "password"),
-            "caFile": str(vcsim.ca_file),
-        }
+        provider = vcsim.as_provider(NAMESPACE, VSPHERE, folder)
         others = [{"namespace": NAMESPACE, "name": "openstack-lab", "type": "openstack"}]
         local = {"providers": [provider, *others], "deniedNetworks": []}
         with running(folder, {**local, **settings}) as guard:
