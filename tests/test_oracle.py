@@ -29,6 +29,8 @@ class _Seen(msgspec.Struct, forbid_unknown_fields=True):
     pvcs: dict[str, Any] = {}
     classes: list[dict[str, Any]] = []
     standing: dict[str, Any] = {}
+    release: str = "2.12.1"
+    """Of the Forklift in the cluster."""
     by: dict[str, list[str]] = {}
     verdict: Literal["", "denied"] = ""
     """Of the Migration, where how it ended asks for none."""
@@ -72,6 +74,7 @@ class Scenario(NamedTuple):
                 "pvcs": [merged({"metadata": {"name": name}}, pvc) for name, pvc in pvcs.items()],
                 "classes": seen.classes,
                 "standing": seen.standing,
+                "forklift": seen.release,
             },
             "expect": Expect(),
         }
