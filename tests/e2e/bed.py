@@ -350,6 +350,7 @@ class Vcsim(Program):
             user=self.user,
             pwd=self.password,
             sslContext=ssl.create_default_context(cafile=self.ca_file),
+            httpConnectionTimeout=_COMMAND,  # else a simulator that hangs hangs its test for ever
         )
         try:
             yield instance

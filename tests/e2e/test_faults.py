@@ -35,7 +35,7 @@ from tests.e2e.test_soak import ONE_AFTER_THE_OTHER, OWN, Cluster
 from tests.e2e.world import MANIFESTS, OWN_CRDS, find_ready, vms_of
 from tests.proxy import Proxy, proxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.e2e
 
 SILENCE = 5.0
 """Seconds: the least that may be chosen, so that the faults are longer."""

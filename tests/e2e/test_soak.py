@@ -38,7 +38,7 @@ from webhook.server.connection import KEEP_ALIVE
 from webhook.tls.authority import parse, rotated
 from webhook.tls.issuing import KeyPair, leaf
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.e2e
 
 OWN = "conversion-guard"
 NAMESPACES = 120

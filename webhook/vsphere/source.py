@@ -33,6 +33,8 @@ _log = logging.getLogger("webhook.vsphere")
 _READS_AT_ONCE = 4
 _PAUSES = 0.5, 30.0  # seconds, doubling from the first to the second
 _PASSWORD_LOOKS = 5.0
+_PARTING = 1.0
+"""Seconds for the last wait to be answered, so that no session ends amid a call of its own."""
 _NEW_SESSION = 2.0  # seconds that a fresh read waits for one
 _NICE = 10
 """Reviews go first; a read that has a core to itself takes no longer."""
@@ -77,13 +79,15 @@ class LiveSource:
     def stop(self) -> None:
         """End the thread, log out, and return when both are done."""
         self._stopping.set()
+        self._reads.shutdown(cancel_futures=True)
         session = self._session
         if (mirror := self._mirror) is not None:
             with suppress(Exception):  # it may have ended by itself in this moment
                 mirror.following.cancel()
+        if self._thread.is_alive():
+            self._thread.join(_PARTING)
         if session is not None:
             session.break_off()
-        self._reads.shutdown(cancel_futures=True)
         if self._thread.is_alive():
             self._thread.join()
         if session is not None:

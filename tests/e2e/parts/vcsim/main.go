@@ -4,18 +4,22 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -61,9 +65,40 @@ func serve(model *simulator.Model, address *url.URL, pair tls.Certificate, copie
 	model.Service.Listen = address
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	server := model.Service.NewServer()
+	server.Config.Handler = orderly(server.Config.Handler) // before anybody knows the address
 	fmt.Printf("ready https://%s%s\n", server.URL.Host, server.URL.Path)
 	<-ended // and no server.Close(), which waits for clients that wait for updates
 	return nil
+}
+
+// orderly lets a session log out only when none of its calls is on its way, as its lock order demands: Logout takes
+// the session's registry and then its views, WaitForUpdatesEx a view and then the registry. Where they met, both
+// stood still for ever, and with them everyone who looked at that view.
+func orderly(next http.Handler) http.Handler {
+	var sessions sync.Map // by cookie, each an RWMutex that calls share and Logout has alone
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cookie, err := r.Cookie(soap.SessionCookieName)
+		if err != nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		known, _ := sessions.LoadOrStore(cookie.Value, new(sync.RWMutex))
+		session := known.(*sync.RWMutex)
+		if bytes.Contains(body, []byte("<Logout")) {
+			session.Lock()
+			defer session.Unlock()
+		} else {
+			session.RLock()
+			defer session.RUnlock()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // multiply adds copies of one virtual machine, each with a name, a moref, uuids and disks of its own.
