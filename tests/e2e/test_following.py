@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import GUARD, Bed
+from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.test_providers import becomes, kubectl
 from tests.e2e.world import TARGET, World, pvc
+from tests.guard import running
 from tests.proxy import Proxy, proxy
 from webhook.cli.demo import merged
 from webhook.cluster import Cluster, LiveReader, reflectors
@@ -61,7 +62,7 @@ def by(between: Proxy, bed: Bed, folder: Path, user: str = GUARD) -> Path:
 
 
 @pytest.fixture
-async def behind(world: World, tmp_path: Path) -> AsyncIterator[tuple[Proxy, Path]]:
+def behind(world: World, tmp_path: Path) -> Iterator[tuple[Proxy, Path]]:
     """A proxy in front of the API server, and the kubeconfig to go through it."""
     with proxy(int(world.bed.api.url.rpartition(":")[2])) as between:
         yield between, by(between, world.bed, tmp_path)
@@ -153,3 +154,21 @@ async def test_where_nothing_happens_nothing_is_wrong(
         await becomes(lambda: time.monotonic() > watched, "some watches have ended")
         assert current(followed)()
     assert not caplog.records
+
+
+def test_a_guard_that_ends_while_it_is_silent_ends_at_once_and_whole(
+    world: World, behind: tuple[Proxy, Path], tmp_path: Path
+) -> None:
+    """Its connections have been given up, and nobody answers their TLS's goodbye."""
+    between, kubeconfig = behind
+    settings = {
+        "kubeconfig": str(kubeconfig),
+        "providerNamespaces": [NAMESPACE],
+        "deniedNetworks": [],
+        "silence": 5,
+    }
+    with running(tmp_path, settings) as guard:
+        between.mood = "hole"
+        eventually(lambda: len(guard.told("WARNING webhook.cluster /")) >= 5, 60, "noticed")
+        assert guard.stop() == 0
+    assert "Traceback" not in guard.log

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 import msgspec
@@ -20,7 +22,7 @@ _WHOLE = "application/json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _PIECE = 2**16
 _PAGE = 500  # objects
-_GOODBYE = 0.25  # seconds
+_LOOKS, _LOOK = 50, 0.01  # times, and seconds between two
 _BUSY_PAUSES = 0.2, 0.5, 1.0  # seconds; who asks has a deadline of its own
 
 
@@ -106,7 +108,6 @@ class Cluster:
 
     def __init__(self, api: Any, silence: float) -> None:
         self._api = api
-        self._given_up = False
         self.silence = silence
         """Seconds that the API server may leave anything without an answer."""
 
@@ -137,15 +138,19 @@ class Cluster:
             if isinstance(error, config.ConfigException | OSError):
                 why = str(error).partition("\n")[0]
             raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {why}") from None
-        cluster = cls(api, silence)
+        sockets = WeakSet[socket.socket]()
+
+        def made(address: Any) -> socket.socket:
+            sockets.add(one := socket.socket(*address[:3]))
+            return one
+
+        connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, socket_factory=made)
+        configuration.client_session_kwargs = {"connector": connector}
         try:
-            async with api:
-                yield cluster
+            async with connector, api:
+                yield cls(api, silence)
         finally:
-            # A connection that nobody waits for any more ends its TLS by itself, which takes an
-            # answer of the peer's; a loop that ends before would leave its socket open.
-            if cluster._given_up:
-                await asyncio.sleep(_GOODBYE)
+            await _ended(sockets)
 
     async def get(self, path: ApiPath, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
@@ -250,9 +255,6 @@ class Cluster:
             raise ClusterUnreachable(why) from None
         try:
             answer = await self._api.call_api(*call, _request_timeout=patience)
-        except asyncio.CancelledError:
-            self._given_up = True
-            raise
         except TimeoutError:
             raise ClusterUnreachable("the API server did not answer in time") from None
         except Exception as error:  # noqa: BLE001  aiohttp's, ssl's and the kubernetes package's own
@@ -273,6 +275,18 @@ _ERRORS = {
     410: ClusterGone,
     429: ClusterBusy,
 }
+
+
+async def _ended(sockets: Collection[socket.socket]) -> None:
+    """Return with them closed. One that was given up while it was asked ends its TLS by itself,
+    which takes an answer of the peer's; a loop that ends before would leave it open."""
+    for one in sockets:
+        with suppress(OSError):  # it is closed, or never was connected
+            one.shutdown(socket.SHUT_RDWR)
+    for _ in range(_LOOKS):
+        if all(one.fileno() < 0 for one in sockets):
+            return
+        await asyncio.sleep(_LOOK)
 
 
 async def _pieces(response: Any) -> AsyncIterator[bytes]:

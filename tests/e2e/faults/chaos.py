@@ -134,21 +134,23 @@ class Chaos:
             self._tell(f"with {name}")
 
     async def _lifes(self) -> None:
-        """One replica at a time is killed, and comes again; tests/e2e/test_soak.py ends them."""
+        """One replica at a time is killed or ended, and comes again."""
         chance = Random(f"{self.seed} lifes")
         while True:
             await self._for(chance, self.form.quiet)
             if self.stop.is_set():
                 return
             replica = chance.choice(list(self.replicas))
-            self._tell("SIGKILL")
-            await asyncio.to_thread(self._again, replica)
+            how = chance.choice((signal.SIGKILL, signal.SIGTERM))
+            self._tell(how.name)
+            await asyncio.to_thread(self._again, replica, how)
             self._tell("two replicas")
 
-    def _again(self, replica: Replica) -> None:
+    def _again(self, replica: Replica, how: signal.Signals) -> None:
         begun = time.monotonic()
-        replica.end(signal.SIGKILL)
-        self.killed.append((begun, time.monotonic()))
+        replica.end(how)
+        if how is signal.SIGKILL:
+            self.killed.append((begun, time.monotonic()))
 
         def started() -> bool:
             replica.start()
