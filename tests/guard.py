@@ -134,6 +134,9 @@ def running(
         try:
             reader = _follow(guard)
             yield guard
+        except Exception as error:
+            error.add_note(f"The end of the guard's log:\n{guard.log[-5000:]}")
+            raise
         finally:
             process.terminate()
             try:
