@@ -11,9 +11,12 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/signal"
+	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -71,11 +74,22 @@ func serve(model *simulator.Model, address *url.URL, pair tls.Certificate, copie
 	return nil
 }
 
-// orderly lets a session log out only when none of its calls is on its way, as its lock order demands: Logout takes
-// the session's registry and then its views, WaitForUpdatesEx a view and then the registry. Where they met, both
-// stood still for ever, and with them everyone who looked at that view.
+// session is what orderly knows of one.
+type session struct {
+	calls   sync.RWMutex // on their way: each shares it, and Logout has it alone
+	waiting sync.Map     // collectors that were waited on
+}
+
+var collector = regexp.MustCompile(`<WaitForUpdatesEx.*?<_this type="PropertyCollector">([^<]+)<`)
+
+const cancel = `<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><CancelWaitForUpdates xmlns="urn:vim25">` +
+	`<_this type="PropertyCollector">%s</_this></CancelWaitForUpdates></Body></Envelope>`
+
+// orderly ends the waits of a session before it logs out, and lets it log out when none of its calls is on its way.
+// A vCenter does; of the simulator Logout takes the session's registry and then its views, WaitForUpdatesEx a view and
+// then the registry. Where they met, both stood still for ever, and with them whoever wanted that view.
 func orderly(next http.Handler) http.Handler {
-	var sessions sync.Map // by cookie, each an RWMutex that calls share and Logout has alone
+	var sessions sync.Map // by cookie
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cookie, err := r.Cookie(soap.SessionCookieName)
 		if err != nil {
@@ -87,18 +101,36 @@ func orderly(next http.Handler) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		known, _ := sessions.LoadOrStore(cookie.Value, new(session))
+		own := known.(*session)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		known, _ := sessions.LoadOrStore(cookie.Value, new(sync.RWMutex))
-		session := known.(*sync.RWMutex)
-		if bytes.Contains(body, []byte("<Logout")) {
-			session.Lock()
-			defer session.Unlock()
-		} else {
-			session.RLock()
-			defer session.RUnlock()
+		if !bytes.Contains(body, []byte("<Logout")) {
+			if found := collector.FindSubmatch(body); found != nil {
+				own.waiting.Store(string(found[1]), nil)
+			}
+			own.calls.RLock()
+			defer own.calls.RUnlock()
+		} else if own.stopped(next, r) {
+			own.calls.Lock()
+			defer own.calls.Unlock()
+			sessions.Delete(cookie.Value)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// stopped has cancelled the session's waits; false where it has ended already, and there is nothing to log out.
+func (s *session) stopped(next http.Handler, logout *http.Request) bool {
+	lives := true
+	s.waiting.Range(func(id, _ any) bool {
+		request := logout.Clone(logout.Context())
+		request.Body = io.NopCloser(strings.NewReader(fmt.Sprintf(cancel, id)))
+		answer := httptest.NewRecorder()
+		next.ServeHTTP(answer, request)
+		lives = answer.Code == http.StatusOK
+		return lives
+	})
+	return lives
 }
 
 // multiply adds copies of one virtual machine, each with a name, a moref, uuids and disks of its own.
