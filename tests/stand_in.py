@@ -60,8 +60,6 @@ class StandIn:
             namespace, _, name = path.split("/")[5:8]
             plan = self.plans.get(f"{namespace}/{name}")
             return (200, plan) if plan else (404, {})
-        if "/deployments/" in path:
-            return 404, {}
         items = []
         if path.endswith("/persistentvolumeclaims"):
             place = path.split("/")[4] if "/namespaces/" in path else None

@@ -37,15 +37,15 @@ class _PodSpec(msgspec.Struct):
 
 
 class _Template(msgspec.Struct):
-    spec: _PodSpec
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
 
 
 class _DeploymentSpec(msgspec.Struct):
-    template: _Template
+    template: _Template = msgspec.field(default_factory=_Template)
 
 
 class _Deployment(msgspec.Struct):
-    spec: _DeploymentSpec
+    spec: _DeploymentSpec = msgspec.field(default_factory=_DeploymentSpec)
 
 
 class _List(msgspec.Struct):
