@@ -34,8 +34,8 @@ def _guard(case: Case) -> str:
     """Its settings, whether it has a cluster to ask, and what there is but once in it."""
     there = "" if case.there is None else "cluster "
     around = _around(case)
-    less = "" if around == [_STORAGE_CLASS] else " " + json.dumps(around)
-    return there + json.dumps(case.settings, sort_keys=True) + less
+    unlike = "" if around == [_STORAGE_CLASS] else " " + json.dumps(around)
+    return there + json.dumps(case.settings, sort_keys=True) + unlike
 
 
 def _controller(version: str) -> dict[str, Any]:
