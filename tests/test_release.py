@@ -1,12 +1,16 @@
 """Which Forklift is there: what is believed first, and what is left without any right to look."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.stand_in import standing_in
-from webhook.cluster import Cluster, release_of
+from webhook.cluster import Cluster, ReleaseWatch, release_of
+from webhook.errors import ClusterUnreachable
+from webhook.inventory.cluster import Followed
 from webhook.model.forklift import Release
 
 pytestmark = pytest.mark.anyio
@@ -79,5 +83,35 @@ async def test_without_any_right_what_all_may_read_is_enough(tmp_path: Path) -> 
         api.objects = {SCHEMAS: schemas("Migration", "Conversion", resumeConversion={})}
         async with Cluster.open(api.kubeconfig) as cluster:
             assert await release_of(cluster, [PLACE]) == Release("kept")
+
+
+async def test_an_api_server_that_fails_takes_nothing_away_that_is_known(tmp_path: Path) -> None:
+    followed = Followed()
+    missing = followed.unlisted
+    with standing_in(tmp_path) as api:
+        async with Cluster.open(api.kubeconfig) as cluster:
             api.broken = True
-            assert await release_of(cluster, [PLACE]) == Release()
+            with pytest.raises(ClusterUnreachable):
+                await release_of(cluster, [PLACE])
+            watch = ReleaseWatch(cluster, [PLACE], followed)
+            async with asyncio.TaskGroup() as group:
+                looking = group.create_task(watch.run())
+                await _becomes(lambda: len(api.asked) > 1)
+                assert followed.unlisted == missing, "readiness waits for it"
+                api.broken = False
+                api.objects = {OPERATORS: operator("mtv-operator.v2.12.0")}
+                await _becomes(lambda: followed.unlisted == missing - 1)
+                looking.cancel()
+            api.broken = True
+            async with asyncio.TaskGroup() as group:
+                before = len(api.asked)
+                looking = group.create_task(watch.run())
+                await _becomes(lambda: len(api.asked) > before + 1)
+                looking.cancel()
+    assert followed.release == Release("deleted", "2.12.0")
+
+
+async def _becomes(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not check():  # noqa: ASYNC110  it is no event of ours
+            await asyncio.sleep(0.01)

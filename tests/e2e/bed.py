@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -208,6 +208,12 @@ class Etcd(Program):
         ]
         super().__init__(argv, folder, lambda: _get_ok(f"{self.url}/health"))
 
+    def put(self, key: str, obj: Mapping[str, Any]) -> None:
+        """Write an object past the API server, which reads JSON there, too."""
+        pair = {"key": key, "value": json.dumps(obj)}
+        body = {name: _base64(text.encode()) for name, text in pair.items()}
+        httpx.post(f"{self.url}/v3/kv/put", json=body, trust_env=False).raise_for_status()
+
 
 class ApiServer(Program):
     """A Kubernetes API server with RBAC and no controllers, at `url`, trusted by `ca_file`.
@@ -375,6 +381,7 @@ class Bed:
 
     api: ApiServer
     folder: Path
+    _etcd: Etcd
 
     def __init__(
         self, vcsims: int = 0, *, folder: Path | None = None, programs: Parts | None = None
@@ -392,8 +399,10 @@ class Bed:
             self.folder = self._given_folder or Path(
                 starting.enter_context(tempfile.TemporaryDirectory(prefix="conversion-guard-"))
             )
-            etcd = self.run(Etcd(self.parts.etcd, self.folder / "etcd"))
-            self.api = self.run(ApiServer(self.parts.kube_apiserver, self.folder / "api", etcd.url))
+            self._etcd = self.run(Etcd(self.parts.etcd, self.folder / "etcd"))
+            self.api = self.run(
+                ApiServer(self.parts.kube_apiserver, self.folder / "api", self._etcd.url)
+            )
             for _ in range(self._wanted):
                 self.add_vcsim()
             self._running = starting.pop_all()
@@ -499,6 +508,25 @@ class Bed:
             self._shipped[folder] = [item for item in yaml.safe_load_all(text) if item is not None]
         return copy.deepcopy(self._shipped[folder])
 
+    @contextmanager
+    def having(self, *objects: dict[str, Any]) -> Iterator[None]:
+        """With these objects, which are gone again afterwards."""
+        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl("create", "-f", "-", stdin=listed, check=True)
+        try:
+            yield
+        finally:
+            self.kubectl("delete", "-f", "-", stdin=listed, check=True)
+
+    def add_pod(self, pod: dict[str, Any], age: timedelta) -> None:
+        """A Pod as it is after so long: no API server takes a time of creation from anybody."""
+        with self.api.client() as client:
+            made = client.post(path_of(pod), json=pod).raise_for_status().json()
+        created = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata = {**made["metadata"], "creationTimestamp": created}
+        key = f"/registry/pods/{metadata['namespace']}/{metadata['name']}"
+        self._etcd.put(key, {**made, "metadata": metadata, "status": pod["status"]})
+
     def empty(self, namespace: str, *kinds: str) -> None:
         """Delete all that there is of Forklift's or the core's `kinds`, and the finalizers that
         would keep it: this bed has no controller to take them away."""
@@ -547,22 +575,42 @@ def find_vm(instance: Any, name: str) -> Any:
     return found[0]
 
 
-def add_disk(vm: Any, capacity_kib: int, file_name: str | None = None) -> Any:
-    """Attach a new disk to the VM's SCSI controller, and return it as the VM has it then.
+BUSES: dict[str, Any] = {
+    "scsi": vim.vm.device.VirtualSCSIController,
+    "sata": vim.vm.device.VirtualSATAController,
+    "ide": vim.vm.device.VirtualIDEController,
+    "nvme": vim.vm.device.VirtualNVMEController,
+    "usb": vim.vm.device.VirtualUSBXHCIController,
+    "": vim.vm.device.VirtualPCIController,  # of which nobody takes a disk
+}
+"""A disk's bus, and the controllers that it is of."""
 
-    `file_name` is `[datastore] folder/file.vmdk`; without it the vCenter chooses one.
+
+def add_disk(
+    vm: Any,
+    capacity_kib: int,
+    file_name: str | None = None,
+    *,
+    bus: str = "scsi",
+    backing: str = "FlatVer2",
+    **how: Any,
+) -> Any:
+    """Attach a new disk to the VM's controller of that bus, and return it as the VM has it then.
+
+    `file_name` is `[datastore] folder/file.vmdk`; without it the vCenter chooses one. `how` is of
+    the backing, such as `sharing`.
     """
     devices = vm.config.hardware.device
     keys = {device.key for device in devices}
-    controller = next(d for d in devices if isinstance(d, vim.vm.device.VirtualSCSIController))
+    controller = next(d for d in devices if isinstance(d, BUSES[bus]))
     taken = {d.unitNumber for d in devices if d.controllerKey == controller.key}
     disk = vim.vm.device.VirtualDisk(
         key=-1,
         controllerKey=controller.key,
         unitNumber=next(n for n in range(64) if n not in taken | {7}),  # 7 is the controller
         capacityInKB=capacity_kib,
-        backing=vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
-            fileName=file_name or "", diskMode="persistent", thinProvisioned=True
+        backing=getattr(vim.vm.device.VirtualDisk, f"{backing}BackingInfo")(
+            fileName=file_name or "", **{"diskMode": "persistent", **how}
         ),
     )
     change = vim.vm.device.VirtualDeviceSpec(operation="add", fileOperation="create", device=disk)
@@ -578,6 +626,14 @@ def rename(vm: Any, name: str) -> None:
 def set_uuid(vm: Any, uuid: str) -> None:
     """Set the BIOS uuid, `config.uuid`: give two VMs one uuid, as careless cloning does."""
     wait_for(vm.ReconfigVM_Task(vim.vm.ConfigSpec(uuid=uuid)))
+
+
+def encrypt(vm: Any) -> None:
+    """Encrypt the VM, which must be off, by a key that nobody has."""
+    keeper = vim.encryption.KeyProviderId(id="keeper")
+    key = vim.encryption.CryptoKeyId(keyId="key", providerId=keeper)
+    how = vim.encryption.CryptoSpecEncrypt(cryptoKeyId=key)
+    wait_for(vm.ReconfigVM_Task(vim.vm.ConfigSpec(crypto=how)))
 
 
 def power_off(vm: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jsonpatch
 import pytest
 
-from tests.cases import BASE, NAMESPACE, Case, all_cases
+from tests.cases import BASE, NAMESPACE, Case, Cluster, all_cases
 from tests.e2e.bed import GUARD, path_of
 from tests.e2e.world import Stage, World
 from webhook.cli.demo import merged
@@ -17,11 +17,52 @@ from webhook.cli.demo import merged
 pytestmark = pytest.mark.e2e
 
 
-def _guard(case: Case) -> str:
-    """Its settings, and whether it has a cluster to ask."""
-    there = "" if case.there is None else "cluster "
-    return there + json.dumps(case.settings, sort_keys=True)
+_CLASS = BASE["PersistentVolumeClaim"]["spec"]["storageClassName"]
+"""The one that the cases name, and that is there unless a case says otherwise."""
+_USUAL = Cluster(classes=[{"metadata": {"name": _CLASS}}])
 
+
+def _around(case: Case) -> list[dict[str, Any]]:
+    """What there is but once in a cluster: its storage classes, and another Forklift than that of
+    the CRDs."""
+    there = case.there or _USUAL
+    classes = [merged(_STORAGE_CLASS, found) for found in there.classes or _USUAL.classes]
+    return classes if there.forklift == _USUAL.forklift else [*classes, _controller(there.forklift)]
+
+
+def _guard(case: Case) -> str:
+    """Its settings, whether it has a cluster to ask, and what there is but once in it."""
+    there = "" if case.there is None else "cluster "
+    around = _around(case)
+    unlike = "" if around == [_STORAGE_CLASS] else " " + json.dumps(around)
+    return there + json.dumps(case.settings, sort_keys=True) + unlike
+
+
+def _controller(version: str) -> dict[str, Any]:
+    """Forklift's Deployment, by whose image its version is known."""
+    image = f"quay.example.com/kubev2v/forklift-controller:v{version}"
+    labels = {"app": "forklift"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "forklift-controller", "namespace": NAMESPACE},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "main", "image": image}]},
+            },
+        },
+    }
+
+
+_STORAGE_CLASS = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": _CLASS},
+    "provisioner": "vendor.example.com",
+    "volumeBindingMode": "Immediate",
+}
 
 # In the order of their guards: each change of settings is another one.
 CASES = sorted(all_cases(), key=_guard)
@@ -34,19 +75,9 @@ def stage(world: World) -> Iterator[Stage]:
     cases = [case for case in CASES if not (case.simulator or case.api_server)]
     stage.put(cases)
     stage.furnish(world.bed, cases)
-    # The one storage class that the cases name.
-    world.bed.kubectl("create", "-f", "-", stdin=json.dumps(_STORAGE_CLASS), check=True)
     yield stage
     # Every guard of this bed would find them.
     world.bed.empty(NAMESPACE, "Provider")
-
-
-_STORAGE_CLASS = {
-    "apiVersion": "storage.k8s.io/v1",
-    "kind": "StorageClass",
-    "metadata": {"name": BASE["PersistentVolumeClaim"]["spec"]["storageClassName"]},
-    "provisioner": "vendor.example.com",
-}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +91,7 @@ def test_cases_on_the_api_server(
     settings = group[0].settings
     if group[0].there is not None:
         settings = {**settings, "kubeconfig": str(world.bed.kubeconfig(GUARD))}
-    with world.guarded(**settings):
+    with world.bed.having(*_around(group[0])), world.guarded(**settings):
         for case in group:
             with subtests.test(case.id):
                 if reason := case.simulator or case.api_server:

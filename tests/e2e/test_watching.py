@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def crd(kind: str) -> Any:
 
 @pytest.fixture(scope="module")
 def vcsim(world: World) -> Vcsim:
-    return world.bed.add_vcsim(vms=12)
+    return world.bed.add_vcsim(vms=13)
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
 def clean(world: World) -> Iterator[None]:
     yield
     world.bed.empty(NAMESPACE, "Migration", "Plan", "Event")
-    world.bed.empty(TARGET, "PersistentVolumeClaim", "Event")
+    world.bed.empty(TARGET, "Pod", "PersistentVolumeClaim", "Event")
     eventually(lambda: not reports(world), 60, "nothing is left to report on")
 
 
@@ -283,6 +284,51 @@ def test_a_migration_is_followed_until_its_vm_is_shut_down(
     with world.bed.api.client() as client:
         set_status(client, plan_of(vm), {"migration": progress})
     eventually(lambda: right(world, started), 60, "what is shut down is proved no more")
+
+
+def test_a_pod_that_stays_pending_with_the_vm_off_is_told(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    vm = world.vm("DC0_H0_VM12", vcsim)
+    planned(world, vm)
+    apply(world, migration())
+    started = f"{NAMESPACE}/conversion-guard-migration"
+    eventually(lambda: right(world, started), 60, "the Migration's report")
+    with vcsim.connect() as instance:
+        power_off(find_vm(instance, vm.name))
+    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest", "pipeline": []}]}
+    with world.bed.api.client() as client:
+        set_status(client, plan_of(vm), {"migration": progress})
+    world.bed.add_pod(waiting_pod("young"), timedelta(minutes=4))
+    world.bed.add_pod(waiting_pod("old"), timedelta(minutes=6))
+    eventually(lambda: says(world, started) == ["fail conversion-pod start"], 60, "it is wrong")
+    assert value(guard, 'conversion_guard_objects{kind="Migration",state="fail"}') == 1
+    for name in ("start", "gated"):
+        eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
+    notes = [str(one.get("note")) for one in all_events(world, NAMESPACE)]
+    (note,) = (note for note in notes if note.startswith("spec.plan: "))
+    assert f'"{vm.name}" is off, and its conversion pod old has been Pending since 20' in note
+    assert f"Z: {WAITS_FOR}. Forklift waits for ever" in note
+    assert "Cancel it, which costs nothing now" not in str(notes)
+    world.bed.kubectl("delete", "pod", "old", "-n", TARGET, "--grace-period=0", check=True)
+    eventually(lambda: right(world, started), 60, "it waits no more")
+    eventually(lambda: "ConversionRight" in events(world, NAMESPACE, "start"), 60, "its Event")
+
+
+WAITS_FOR = "0/3 nodes are available: 3 Insufficient memory"
+
+
+def waiting_pod(name: str) -> dict[str, Any]:
+    """A conversion pod that no node takes."""
+    volume = {"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}
+    unplaced = {"type": "PodScheduled", "status": "False", "message": WAITS_FOR}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": TARGET},
+        "spec": {"containers": [{"name": "virt-v2v", "image": "virt-v2v"}], "volumes": [volume]},
+        "status": {"phase": "Pending", "conditions": [unplaced]},
+    }
 
 
 def test_what_somebody_does_to_a_report_is_mended(world: World, vcsim: Vcsim, guard: Guard) -> None:

@@ -19,6 +19,7 @@ from tests.e2e.bed import (
     Kubectl,
     Vcsim,
     add_disk,
+    encrypt,
     eventually,
     find_vm,
     mark_as_template,
@@ -321,6 +322,19 @@ def _remote(name: str) -> dict[str, Any]:
     }
 
 
+_CONTROLLERS = {
+    "scsi": vim.vm.device.ParaVirtualSCSIController(key=1000, busNumber=0, sharedBus="noSharing"),
+    "sata": vim.vm.device.VirtualAHCIController(key=15000, busNumber=0),
+    "nvme": vim.vm.device.VirtualNVMEController(key=31000, busNumber=0),
+    "usb": vim.vm.device.VirtualUSBXHCIController(key=14000, busNumber=0),
+}
+"""By their disks' bus; the others every VM has."""
+
+
+_FOLDER = re.compile(r"(?<=\] )([\w-]+)(?=/[^/]+$)")
+"""Of a disk's file: one of a name that comes as it is in whatever text."""
+
+
 def _create(
     files: Any, datacenter: Any, pool: Any, moref: str, vm: dict[str, Any], number: int
 ) -> Iterator[tuple[str, str]]:
@@ -329,34 +343,43 @@ def _create(
     uuids = {
         kind: str(uuid.uuid5(uuid.UUID(vm[kind]), str(number))) for kind in ("uuid", "instanceUuid")
     }
+    disks = vm.get("disks", ())
     config = vim.vm.ConfigSpec(
         name=name,
         uuid=uuids["uuid"],
         instanceUuid=uuids["instanceUuid"],
         guestId="otherGuest",
-        # The simulator's way to set what a guest would.
+        # The simulator's way to set what a guest or a host would.
         extraConfig=[
-            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value=vm.get("tools", "")),
-            vim.option.OptionValue(
-                key="SET.guest.toolsStatus", value=vm.get("toolsStatus", "toolsOk")
-            ),
+            vim.option.OptionValue(key=f"SET.{field}", value=value)
+            for field, value in (
+                ("guest.toolsRunningStatus", vm.get("tools", "")),
+                ("guest.toolsStatus", vm.get("toolsStatus", "toolsOk")),
+                ("runtime.connectionState", vm.get("connectionState", "connected")),
+            )
         ],
         files=vim.vm.FileInfo(vmPathName="[LocalDS_0]"),
         deviceChange=[
-            vim.vm.device.VirtualDeviceSpec(
-                operation="add",
-                device=vim.vm.device.ParaVirtualSCSIController(
-                    key=1000, busNumber=0, sharedBus="noSharing"
-                ),
-            )
+            vim.vm.device.VirtualDeviceSpec(operation="add", device=controller)
+            for bus, controller in _CONTROLLERS.items()
+            if bus in {disk.get("bus", "scsi") for disk in disks}
         ],
     )
-    created = finished(datacenter.vmFolder.CreateVM_Task(config, pool))
-    for disk in vm.get("disks", ()):
-        file = disk["file"].replace(vm["name"], name)
+    try:
+        created = finished(datacenter.vmFolder.CreateVM_Task(config, pool))
+    except vim.fault.DuplicateName:
+        beside = datacenter.vmFolder.CreateFolder(f"beside {name}")
+        created = finished(beside.CreateVM_Task(config, pool))
+    folders = {found[1] for disk in disks if (found := _FOLDER.search(disk["file"]))}
+    for disk in disks:
+        file = _FOLDER.sub(rf"\1-{number}", disk["file"])
         with suppress(vim.fault.FileAlreadyExists):
             files.MakeDirectory(file.rpartition("/")[0], datacenter, True)
-        add_disk(created, disk["capacity"] // 1024, file)
+        how = {"sharing": "sharingMultiWriter"} if disk.get("shared") else {}
+        how |= {field: disk[field] for field in ("bus", "backing") if field in disk}
+        add_disk(created, disk["capacity"] // 1024, file, **how)
+    if vm.get("encrypted"):
+        encrypt(created)
     if vm.get("template"):
         mark_as_template(created)
     elif (state := vm.get("powerState", "poweredOn")) != "poweredOff":
@@ -366,6 +389,15 @@ def _create(
     yield moref, created._moId
     yield vm["name"], name
     yield vm["name"].title(), name.title()
+    for folder in folders:
+        yield folder, f"{folder}-{number}"
     for kind, here in uuids.items():
-        yield vm[kind], here
-        yield vm[kind].upper(), here.upper()
+        yield from zip(_forms(vm[kind]), _forms(here), strict=True)
+
+
+def _forms(text: str) -> list[str]:
+    """A uuid as vSphere, a guest and careless hands write it."""
+    right = uuid.UUID(text)
+    swapped = uuid.UUID(bytes=right.bytes_le)
+    forms = [str(right), right.hex, str(swapped), swapped.hex]
+    return [*forms, *map(str.upper, forms)]

@@ -8,14 +8,16 @@ from typing import Any
 
 import msgspec
 
-from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed
 from webhook.model.forklift import Release
 
 _EVERY = 300.0  # seconds: an upgrade takes longer
+_AGAIN = 2.0
 _CONTROLLER = "forklift-controller"
+_UNSEEN = ClusterForbidden, ClusterMissing
 
 
 class _Meta(msgspec.Struct):
@@ -35,15 +37,15 @@ class _PodSpec(msgspec.Struct):
 
 
 class _Template(msgspec.Struct):
-    spec: _PodSpec
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
 
 
 class _DeploymentSpec(msgspec.Struct):
-    template: _Template
+    template: _Template = msgspec.field(default_factory=_Template)
 
 
 class _Deployment(msgspec.Struct):
-    spec: _DeploymentSpec
+    spec: _DeploymentSpec = msgspec.field(default_factory=_DeploymentSpec)
 
 
 class _List(msgspec.Struct):
@@ -69,36 +71,40 @@ class ReleaseWatch:
     def __init__(self, cluster: Cluster, namespaces: Collection[str], followed: Followed) -> None:
         self._cluster, self._namespaces = cluster, namespaces
         self._followed = followed
-        followed.release = Release()
 
     async def run(self) -> None:
-        """Until cancelled. Raises nothing: what can't be known stays unknown."""
+        """Until cancelled. While the API server is away, what was known before still counts."""
         while True:
-            self._followed.release = await release_of(self._cluster, self._namespaces)
-            await asyncio.sleep(_EVERY)
+            pause = _EVERY
+            try:
+                self._followed.release = await release_of(self._cluster, self._namespaces)
+            except ClusterUnreachable:  # what is followed tells of it
+                pause = _AGAIN
+            await asyncio.sleep(pause)
 
 
 async def release_of(cluster: Cluster, namespaces: Collection[str]) -> Release:
-    """The first answer, surest first."""
+    """The first answer, surest first. What is not there, or not for us to see, tells nothing.
+    Raises ClusterUnreachable."""
     for namespace in sorted(namespaces):
         async for text in _texts(cluster, namespace):
             if found := Release.named(text):
                 return found
-    with suppress(ClusterUnreachable):
+    with suppress(*_UNSEEN):
         return _by_schemas(decoded(_open_api, await cluster.schemas(FORKLIFT)).components.schemas)
     return Release()
 
 
 async def _texts(cluster: Cluster, namespace: str) -> AsyncIterator[str]:
-    """What has its version in it: the guard may have no right to it, or it isn't there."""
-    with suppress(ClusterUnreachable):
+    """What has its version in it."""
+    with suppress(*_UNSEEN):
         path = ApiPath(
             "operators.coreos.com/v1alpha1", "clusterserviceversions", namespace=namespace
         )
         for found in decoded(_list, await cluster.get(path)).items:
             if found.metadata.name.startswith(("mtv-operator.", "forklift-operator.")):
                 yield found.metadata.name
-    with suppress(ClusterUnreachable):
+    with suppress(*_UNSEEN):
         path = ApiPath("apps/v1", "deployments", namespace=namespace, name=_CONTROLLER)
         spec = decoded(_deployment, await cluster.get(path)).spec.template.spec
         for container in spec.containers:

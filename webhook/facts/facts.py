@@ -103,7 +103,7 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     vm: VirtualMachine | None = None
     """Told: the one VM that is meant, where it can be read."""
     back_on: bool = False
-    """Whether the VM's conversion has failed, and it is running again."""
+    """Whether the VM was shut down for a conversion that has not succeeded, and is on again."""
     name_of_another: bool = False
     """Whether the entry's name is that of another VM than its id."""
     unread: bool = False

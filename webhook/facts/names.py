@@ -1,6 +1,7 @@
 """Which PVC names a conversion pod can be built with.
 
-The PVC's name becomes the name of the pod's volume (Forklift: kubevirt.go, podVolumeMounts), which
+The PVC's name becomes the name of the pod's volume (Forklift: kubevirt.go, podVolumeMounts;
+conversion/builder.go), which
 must be a DNS label, and must not be one of the pod's own volumes.
 """
 
@@ -8,7 +9,18 @@ import re
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _LONGEST = 63
-_OF_THE_POD = frozenset({"vddk-vol-mount", "secret-volume", "luks"})
+# Some only where a Plan or Forklift itself is configured so: that may come later than the PVC.
+_OF_THE_POD = frozenset(
+    {
+        "conversion-temp-storage",
+        "extra-v2v-conf",
+        "luks",
+        "scripts-volume-mount",
+        "secret-volume",
+        "vddk-conf",
+        "vddk-vol-mount",
+    }
+)
 
 
 def fault(name: str) -> str:

@@ -135,13 +135,13 @@ class Followed:
         self.plans: Table[str] = Table()
         """Every Plan, `namespace/name`, to its spec.type; empty where unset, or ARCHIVED."""
         self.release: Release | None = None
-        """The cluster's Forklift; None where nobody has looked."""
+        """The cluster's Forklift; None where nobody has looked yet."""
 
     @property
     def unlisted(self) -> int:
-        """How many of these have not been listed whole yet."""
+        """How many of these have not been listed whole yet, or looked at."""
         tables: tuple[Aged, ...] = self.claims, self.classes, self.enforced, self.plans
-        return sum(not kept.synced for kept in tables)
+        return sum(not kept.synced for kept in tables) + (self.release is None)
 
 
 class Unlisted(Protocol):

@@ -1,7 +1,7 @@
 """What Kubernetes says of Forklift: Plans, Migrations, Conversions."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -70,7 +70,7 @@ class PlanVm(msgspec.Struct, frozen=True):
     """targetName: the new VM's; empty where the old one's is kept."""
     instance_type: str = ""
     luks: str = ""
-    """The name of the Secret in the Plan's own namespace that unlocks the disks, where one does."""
+    """luks.name: the Secret that unlocks the disks, also in the Plan's own namespace."""
 
     @property
     def field(self) -> str:
@@ -105,8 +105,9 @@ class Plan(msgspec.Struct, frozen=True):
     vms: tuple[PlanVm, ...] = ()
     succeeded: frozenset[str] = frozenset()
     """The morefs whose migration is done: status.migration.vms[] with condition Succeeded."""
-    failed: frozenset[str] = frozenset()
-    """Those whose migration has failed: a resumed conversion runs these again."""
+    copied: frozenset[str] = frozenset()
+    """Those whose disks are in place, by disksCopied: a resumed conversion runs these again, and
+    only these, however they have ended."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
     seen: bool = False
@@ -142,11 +143,10 @@ class Plan(msgspec.Struct, frozen=True):
             migrates_shared=spec.get("migrateSharedDisks") is not False,
             templates=_templates(spec, "spec"),
             vms=tuple(
-                _plan_vm(index, entry, metadata.get("namespace") or "")
-                for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
+                _plan_vm(index, entry) for index, entry in enumerate(listed(spec, PLAN_VMS_FIELD))
             ),
-            succeeded=frozenset(_ended(status, "Succeeded")),
-            failed=frozenset(_ended(status, "Failed")),
+            succeeded=frozenset(_ids(status, lambda vm: _has(vm, "Succeeded"))),
+            copied=frozenset(_ids(status, lambda vm: vm.get("disksCopied") is True)),
             executing=_has(status, "Executing"),
             seen=generation is not None and status.get("observedGeneration") == generation,
             ready=_has(status, "Ready"),
@@ -284,7 +284,7 @@ def _reference(value: Mapping[str, Any], field: str) -> Provider:
     return Provider(namespace, text(value.get("name"), f"{field}.name") or "", "")
 
 
-def _plan_vm(index: int, entry: object, home: str) -> PlanVm:
+def _plan_vm(index: int, entry: object) -> PlanVm:
     field = f"{PLAN_VMS_FIELD}[{index}]"
     vm = mapping(entry, field)
     return PlanVm(
@@ -296,7 +296,7 @@ def _plan_vm(index: int, entry: object, home: str) -> PlanVm:
         _templates(vm, field),
         text(vm.get("targetName"), f"{field}.targetName") or "",
         text(vm.get("instanceType"), f"{field}.instanceType") or "",
-        _luks(vm, home),
+        _luks(vm),
     )
 
 
@@ -309,22 +309,19 @@ def _templates(spec: Mapping[str, Any], field: str) -> tuple[str, str]:
     return pvc, volume
 
 
-def _luks(vm: Mapping[str, Any], home: str) -> str:
-    """Of another namespace's Secret nobody shall learn here whether it is there."""
-    luks = mapping(vm.get("luks"))
-    name = luks.get("name")
-    counts = (luks.get("namespace") or home) == home and vm.get("nbdeClevis") is not True
-    return name if counts and isinstance(name, str) else ""
+def _luks(vm: Mapping[str, Any]) -> str:
+    """Whatever luks.namespace and nbdeClevis say (Forklift: kubevirt.go, podVolumeMounts)."""
+    name = mapping(vm.get("luks")).get("name")
+    return name if isinstance(name, str) else ""
 
 
-def _ended(status: Mapping[str, Any], condition: str) -> list[str]:
-    # The status is Forklift's own and lenient reading is right: it only ever spares an entry.
-    done = []
+def _ids(status: Mapping[str, Any], that: Callable[[Mapping[str, Any]], bool]) -> Iterator[str]:
+    """The ids of the VMs in status.migration that `that` says so of."""
+    # The status is Forklift's own, and may be read leniently.
     vms = mapping(status.get("migration")).get("vms")
     for vm in map(mapping, vms if isinstance(vms, list) else ()):
-        if _has(vm, condition):
-            done.append(str(vm.get("id")))
-    return done
+        if that(vm):
+            yield str(vm.get("id"))
 
 
 def _has(status: Mapping[str, Any], kind: str) -> bool:

@@ -6,8 +6,9 @@ Accepts: up to ten disks on one kind of controller; several kinds with a rootDis
          the same disk to virt-v2v and to the new VM
 Warns:   of a VM where no rootDisk is right, or the one that is written isn't: virt-v2v counts SCSI
          before SATA and IDE, and the new VM's boot order SATA and IDE before SCSI; of several kinds
-         of controllers without a rootDisk. More than ten disks are only recorded: the conversion
-         sorts them by name, disk10 before disk2, which was read and not yet seen
+         of controllers without a rootDisk; of a letter that no disk has, with which virt-v2v fails.
+         More than ten disks are only recorded: the conversion sorts them by name, disk10 before
+         disk2. Both were read and not yet seen
 Forklift: boots the new VM from another disk than virt-v2v has converted as the root
 """
 
@@ -33,7 +34,7 @@ def check(facts: PlanFacts) -> Iterator[Finding]:
             message = f"check the order of the disks after the conversion: {quoted(vm.moref)} has"
             yield Finding(entry.field, f"{message} more than {_ORDERED} disks", at_most="audit")
         several = len({disk.bus for disk in vm.as_converted}) > 1
-        if several and not _is_right(vm, entry.root_disk):
+        if (several or _LETTER.fullmatch(entry.root_disk)) and not _is_right(vm, entry.root_disk):
             yield Finding(f"{entry.field}.rootDisk", _fix(vm))
 
 

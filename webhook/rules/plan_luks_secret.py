@@ -1,8 +1,8 @@
 """The Secrets that unlock a Plan's disks are there.
 
-Reads:   spec.vms[].luks, and only entries without nbdeClevis
+Reads:   spec.vms[].luks.name, whatever luks.namespace and nbdeClevis say
 Asks:    the cluster, whether a Secret of that name is in the Plan's namespace: never what it holds,
-         and never of another namespace
+         and never of another namespace, where Forklift wants it, too, if luks.namespace says so
 Accepts: a Secret of that name; any where the guard has no right to look
 Denies:  a Migration whose Plan names one that isn't there: Forklift finds out when it builds the
          conversion pod, with the VM off. At the Plan it warns, if the caller may get Secrets there

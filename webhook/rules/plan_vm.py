@@ -38,7 +38,10 @@ def _check_entry(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]
         fix = "name a VM, or convert the template to one"
         yield Finding(field, f"{there} is a template: {fix}")
     elif vm_facts.outcome == "several":
-        which = f" ({', '.join(vm.moref for vm in vm_facts.candidates[:8])})"
+        ids = sorted(
+            (vm.moref for vm in vm_facts.candidates), key=lambda moref: (len(moref), moref)
+        )
+        which = f" ({', '.join(ids[:8])})"
         count = len(vm_facts.candidates)
         message = f"{there} is the name of {count} VMs{which}: write the id"
         yield Finding(field, message, "FieldValueDuplicate")

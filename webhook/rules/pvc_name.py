@@ -3,8 +3,8 @@
 Reads:   metadata.name, when the PVC is created: it can't be changed later
 Asks:    nothing
 Accepts: a DNS label of at most 63 characters
-Denies:  a longer name, one with a dot, and the names of the pod's own volumes (vddk-vol-mount,
-         secret-volume, luks): the pod is refused once the source VM is off
+Denies:  a longer name, one with a dot, and the names of the pod's own volumes, such as
+         vddk-vol-mount, secret-volume and luks: the pod is refused once the source VM is off
 Forklift: builds the pod with the name of the PVC as that of a volume: the pod is invalid, and the
          VM is off
 """

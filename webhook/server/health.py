@@ -33,7 +33,7 @@ def health(
     @rest.get("/readyz")
     async def ready() -> Response:
         """Ready once every vSphere provider has been read or is known to be unreachable, and the
-        cluster's PVCs, storage classes and namespaces have been listed.
+        cluster's PVCs, storage classes and namespaces have been listed, and its Forklift looked at.
 
         Or after a while: what is still not known then makes verdicts undecided, one by one. Not
         while a part that verdicts rest on fails again and again. Never again once the end has been

@@ -301,7 +301,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             vm=vm if told and readable else None,
             back_on=vm is not None
             and vm.power_state == "poweredOn"
-            and vm.moref in self.subject.plan.failed,
+            and vm.moref in self.subject.plan.copied,
             name_of_another=vm is not None and _is_another(entry, vm, vms),
             unread=vm is not None and not readable,
             trouble=(vm.trouble or "") if vm and told else "",
