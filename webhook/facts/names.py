@@ -1,8 +1,7 @@
 """Which PVC names a conversion pod can be built with.
 
 The PVC's name becomes the name of the pod's volume (Forklift: kubevirt.go, podVolumeMounts;
-conversion/builder.go), which
-must be a DNS label, and must not be one of the pod's own volumes.
+conversion/builder.go), which must be a DNS label, and must not be one of the pod's own volumes.
 """
 
 import re
