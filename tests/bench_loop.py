@@ -18,9 +18,10 @@ import msgspec
 
 from tests.cases import BASE, NAMESPACE, VSPHERE, review_of
 from webhook.cli.demo import merged
-from webhook.engine.check import Candidate, check
+from webhook.engine.check import check
 from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
+from webhook.engine.results import Candidate
 from webhook.engine.sources import Sources
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory

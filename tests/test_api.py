@@ -27,8 +27,9 @@ from webhook.api.callers import TOKEN_SECONDS, Callers
 from webhook.api.problems import Problem
 from webhook.api.routes import BODY_LIMIT, OBJECTS
 from webhook.cli.demo import merged
-from webhook.engine.check import Candidate, check
+from webhook.engine.check import check
 from webhook.engine.readiness import readiness
+from webhook.engine.results import Candidate
 from webhook.inventory.index import Index
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID

@@ -11,7 +11,8 @@ import pytest
 from tests.cases import BASE, READY_PLAN, Case, Cluster, Expect, all_cases, recorded
 from webhook.cli.demo import merged
 from webhook.cli.verdicts import lines
-from webhook.engine.check import Candidate, Result, Results, check
+from webhook.engine.check import check
+from webhook.engine.results import Candidate, Result, Results
 from webhook.engine.sources import Sources
 from webhook.model.keys import DISK_SOURCE, IN_SYNC, STORAGE_FIELD, VM_ID, VM_UUID, quoted
 

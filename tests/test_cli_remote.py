@@ -19,8 +19,9 @@ from tests.command import run
 from tests.test_cli_check import RIGHT, SECRET, SNAPSHOT, WRONG
 from webhook import tls
 from webhook.cli.known import snapshot_of
-from webhook.engine.check import Candidate, Results, check
+from webhook.engine.check import check
 from webhook.engine.policy import Policy
+from webhook.engine.results import Candidate, Results
 from webhook.engine.sources import Sources
 from webhook.manifests import files
 

@@ -13,7 +13,7 @@ from tests.command import run
 from tests.test_cli_check import RIGHT, SECRET, SNAPSHOT, WRONG
 from webhook.cli.html import html
 from webhook.cli.sarif import sarif
-from webhook.engine.check import Found, Note, Result
+from webhook.engine.results import Found, Note, Result
 from webhook.rules import RULES
 
 EVIL = "</style><script>alert(1)</script>\x00\x1b[31m\"'&\u202e"

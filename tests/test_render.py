@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.engine.check import Candidate, Result, check
+from webhook.engine.check import check
 from webhook.engine.policy import Policy
+from webhook.engine.results import Candidate, Result
 from webhook.engine.sources import Sources
 from webhook.errors import RenderImpossible
 from webhook.inventory.index import Index

@@ -26,9 +26,10 @@ from webhook.api.answers import (
 )
 from webhook.api.callers import Callers, answered, demand, which
 from webhook.api.problems import MEDIA_TYPE, InvalidField, Problem, ProblemDetails, Right
-from webhook.engine.check import Candidate, Results, check, items, kind_of
+from webhook.engine.check import check, items, kind_of
 from webhook.engine.readiness import READINESS_SECONDS, PlanName, Plans, Readiness, readiness
 from webhook.engine.reference import Reference, reference
+from webhook.engine.results import Candidate, Results
 from webhook.engine.sources import Sources
 from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from webhook.audit.watched import Key
-from webhook.engine.check import Found, Result
+from webhook.engine.results import Found, Result
 
 Word = Literal["pass", "warn", "fail", "error"]
 """As reports have it; `error`: it could not be judged."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from webhook.cli.known import Where, settings_of, standing
 from webhook.cli.progress import Progress
 from webhook.cli.verdicts import Output, demand_judged, lines, write
-from webhook.engine.check import Result, audit
+from webhook.engine.check import audit
+from webhook.engine.results import Result
 
 
 def run(where: Where, namespaces: Sequence[str], output: Output) -> int:

@@ -9,7 +9,8 @@ from webhook.cli.known import Where, sources_of
 from webhook.cli.remote import RemoteGuard
 from webhook.cli.remote import check as ask
 from webhook.cli.verdicts import Output, demand_judged, junit, write
-from webhook.engine.check import Candidate, Result, check, items
+from webhook.engine.check import check, items
+from webhook.engine.results import Candidate, Result
 from webhook.errors import SettingsInvalid
 from webhook.manifests.files import read
 

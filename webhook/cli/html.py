@@ -13,8 +13,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from webhook import __version__
 from webhook.cli.verdicts import NO_XML, place, title, written
-from webhook.engine.check import CheckVerdict, Result
 from webhook.engine.reference import reference
+from webhook.engine.results import CheckVerdict, Result
 
 _WORST_FIRST: tuple[CheckVerdict, ...] = "denied", "undecided", "admitted", "skipped", "not-checked"
 _STYLE = """

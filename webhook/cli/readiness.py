@@ -14,8 +14,8 @@ from webhook.cli import remote
 from webhook.cli.known import Where, settings_of, standing
 from webhook.cli.output import dump, table
 from webhook.cli.remote import RemoteGuard
-from webhook.engine.check import Found
 from webhook.engine.readiness import Piece, Readiness, VmReadiness, readiness
+from webhook.engine.results import Found
 from webhook.errors import (
     ClusterUnreachable,
     PlanUnknown,

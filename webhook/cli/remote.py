@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from webhook.cli.look_up import chosen, only
-from webhook.engine.check import Candidate, Result, Results, items
+from webhook.engine.check import items
 from webhook.engine.readiness import PlanName, Plans, Readiness
+from webhook.engine.results import Candidate, Result, Results
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
 from webhook.manifests.render import DiskView, Rendered, RenderRequest
 

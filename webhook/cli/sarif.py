@@ -10,8 +10,8 @@ import msgspec
 
 from webhook import __version__
 from webhook.cli.verdicts import title
-from webhook.engine.check import Result
 from webhook.engine.reference import reference
+from webhook.engine.results import Result
 from webhook.model.keys import Action
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from webhook.cli.output import dump
-from webhook.engine.check import Result, Results
+from webhook.engine.results import Result, Results
 from webhook.errors import NothingJudged
 from webhook.model.keys import quoted
 

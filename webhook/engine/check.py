@@ -7,33 +7,29 @@ same JSON whatever the door: the REST API, the command line, the audit of a clus
 import asyncio
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from webhook import quantity
+from webhook.engine import refused
 from webhook.engine.judge import decide
 from webhook.engine.listed import Listed
 from webhook.engine.repair import repair
+from webhook.engine.results import Candidate, Note, Result, result_of
 from webhook.engine.sources import Sources
-from webhook.model.keys import MARK, PRIME, STORAGE_FIELD, UUID, Action, echoed, quoted
+from webhook.model.keys import MARK, PRIME, UUID, echoed
 from webhook.model.marks import BOUND
-from webhook.model.objects import KubeObject, Metadata, Pvc, User
+from webhook.model.objects import KubeObject, Pvc, User
 from webhook.model.review import (
     CONVERSION,
     MIGRATION,
     PLAN,
     PVC,
-    Admitted,
     Cause,
     Denied,
-    Doubt,
     Kind,
     PatchOp,
-    Reason,
     Review,
-    Verdict,
-    operation,
 )
 
 PATIENCE = 5.0
@@ -42,77 +38,6 @@ PATIENCE = 5.0
 _BREATH = 32  # objects after which others on the same event loop have their turn
 _ORDER = {PVC: 0, PLAN: 1, MIGRATION: 2, CONVERSION: 2}
 _UNREPAIRED = {True: "on", False: "off"}
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """An object to be judged, of any kind and shape, and where it was read."""
-
-    object: Any
-    file: str = ""
-    line: int = 0
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What one rule found."""
-
-    rule: str
-    """`pvc-vm`; `object` where the API server itself would refuse."""
-    action: Action
-    reason: Reason
-    field: str
-    message: str
-    expected: str | None = None
-    """The one right value of the field, where it is known."""
-
-
-class Note(msgspec.Struct, frozen=True):
-    """What no webhook can repair or see; never a reason to deny."""
-
-    field: str
-    message: str
-    expected: str | None = None
-
-
-CheckVerdict = Literal["admitted", "denied", "undecided", "skipped", "not-checked"]
-
-
-class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The verdict on one object, and all that belongs to it."""
-
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
-    file: str | msgspec.UnsetType = msgspec.UNSET
-    line: int | msgspec.UnsetType = msgspec.UNSET
-    verdict: CheckVerdict
-    """`skipped`: one of Forklift's own. `not-checked`: of a kind without rules."""
-    message: str = ""
-    """Why it is undecided, skipped or not checked."""
-    doubt: Doubt | msgspec.UnsetType = msgspec.UNSET
-    """Why the facts could not be had, where the policy admits it all the same."""
-    provider: str | msgspec.UnsetType = msgspec.UNSET
-    """Of an audit: `namespace/name` of the Provider that it was judged by, where it may be told."""
-    findings: tuple[Found, ...] = ()
-    """Denials, warnings and what only the audit log has."""
-    warnings: tuple[str, ...] = ()
-    """What the API server's client would be warned of."""
-    notes: tuple[Note, ...] = ()
-    patch: tuple[dict[str, Any], ...] = ()
-    """RFC 6902: what the mutating webhook writes."""
-    patched: Any = None
-    """The object with that patch; the verdict is on this one. An audit has none."""
-
-    @property
-    def good(self) -> bool:
-        """Whether the object may be applied as it is."""
-        return self.verdict not in ("denied", "undecided")
-
-
-class Results(msgspec.Struct, frozen=True):
-    """The answer to a whole list, in the list's order."""
-
-    results: tuple[Result, ...]
 
 
 async def check(
@@ -177,7 +102,7 @@ async def audit(
         if patches:
             patch = (await repair(review, sources, _deadline(patience))).patch
         verdict = await decide(review, sources, _deadline(patience))
-        result = _result(candidate, verdict, patch=patch, patched=None, notes=marks)
+        result = result_of(candidate, verdict, patch=patch, patched=None, notes=marks)
         provider = verdict.audit.get("provider", msgspec.UNSET)
         results.append(msgspec.structs.replace(result, provider=provider))
         told()
@@ -234,37 +159,37 @@ async def _check(
 ) -> Result:
     kind = kind_of(candidate)
     try:
-        if faults := tuple(_malformed(candidate.object)):
-            return _result(candidate, Denied(faults, findings=faults))
+        if faults := tuple(refused.malformed(candidate.object)):
+            return result_of(candidate, Denied(faults, findings=faults))
         if kind not in _ORDER:
             listed.name(kind, candidate.object, namespace)
             there = echoed(f"{candidate.object['apiVersion']} {kind}")
             message = f"there is no rule for {there}"
-            return _result(candidate, "not-checked", message)
-        given = _narrow(candidate.object, namespace)
-        if kind == PVC and (faults := tuple(_not_storage(given))):
-            return _result(candidate, Denied(faults, findings=faults))
+            return result_of(candidate, "not-checked", message)
+        given = refused.narrow(candidate.object, namespace)
+        if kind == PVC and (faults := tuple(refused.not_storage(given))):
+            return result_of(candidate, Denied(faults, findings=faults))
         known = msgspec.structs.replace(
             sources, followed=listed.followed, cluster=listed.reader(kind, given)
         )
         review = Review("", kind, "CREATE", user=user, dry_run=True, object=given)
         patch = (await repair(review, known, _deadline(patience))).patch
         patched = _patched(candidate.object, patch) if patch else candidate.object
-        judged = _narrow(patched, namespace) if patch else given
+        judged = refused.narrow(patched, namespace) if patch else given
         review = msgspec.structs.replace(review, object=judged)
         verdict = await decide(review, known, _deadline(patience))
     except msgspec.ValidationError as error:
-        fault = (_fault(error),)
-        return _result(candidate, Denied(fault, findings=fault))
+        fault = (refused.fault(error),)
+        return result_of(candidate, Denied(fault, findings=fault))
     except RecursionError:
         fault = (Cause("spec", "is nested too deeply", "FieldValueInvalid", "object"),)
-        return _result(candidate, Denied(fault, findings=fault))
+        return result_of(candidate, Denied(fault, findings=fault))
     if isinstance(verdict, Denied) and verdict.causes[0].rule == "object":
-        return _result(candidate, verdict, patch=patch, patched=patched)
+        return result_of(candidate, verdict, patch=patch, patched=patched)
     notes = (*_unrepairable(kind, given), *(Note(*said) for said in listed.notes(kind, judged)))
     if not isinstance(verdict, Denied) or kind != PVC:
         listed.add(kind, judged)
-    return _result(candidate, verdict, patch=patch, patched=patched, notes=notes)
+    return result_of(candidate, verdict, patch=patch, patched=patched, notes=notes)
 
 
 def _turn(candidate: Candidate) -> int:
@@ -303,57 +228,6 @@ def kind_of(candidate: Candidate) -> Kind:
     return Kind(group, version, str(obj.get("kind", "")))
 
 
-def _malformed(obj: Any) -> Iterator[Cause]:
-    """What the API server refuses of any object before it asks a webhook."""
-    if not isinstance(obj, dict):
-        yield Cause("", "is not an object: write one with apiVersion and kind", *_OBJECT)
-        return
-    for field in ("apiVersion", "kind"):
-        if not isinstance(obj.get(field), str) or not obj[field]:
-            yield Cause(field, "is missing, or is not a string", "FieldValueRequired", "object")
-    metadata = obj.get("metadata")
-    for part in ("labels", "annotations"):
-        pairs = metadata.get(part) if isinstance(metadata, dict) else None
-        for key, value in pairs.items() if isinstance(pairs, dict) else ():
-            if not isinstance(value, str | None):
-                there = msgspec.json.encode(value).decode() if _plain(value) else "not a string"
-                message = f"is {there}, which the API server refuses: write it in quotes"
-                yield Cause(f"metadata.{part}[{key}]", message, *_OBJECT)
-
-
-def _not_storage(obj: KubeObject) -> Iterator[Cause]:
-    """A PVC's request that the API server refuses."""
-    storage = Pvc.of(obj).storage
-    size = quantity.parse(storage) if storage is not None else None
-    if storage is not None and (size is None or size <= 0):
-        right = quantity.near(storage)
-        fix = " or ".join(map(quoted, right)) or 'one such as "10Gi"'
-        message = f"{echoed(storage)} is no size, and the API server refuses it: write {fix}"
-        yield Cause(STORAGE_FIELD, message, *_OBJECT)
-
-
-_OBJECT: tuple[Reason, str] = "FieldValueInvalid", "object"
-
-
-def _plain(value: object) -> bool:
-    return isinstance(value, bool | int | float)
-
-
-def _narrow(obj: Any, namespace: str) -> KubeObject:
-    """What a review keeps of `obj`. Raises msgspec.ValidationError where its shape is another."""
-    narrow = msgspec.convert(obj, KubeObject)
-    metadata = narrow.setdefault("metadata", Metadata())
-    if namespace and not metadata.get("namespace"):
-        metadata["namespace"] = namespace
-    return narrow
-
-
-def _fault(error: msgspec.ValidationError) -> Cause:
-    what, _, where = str(error).partition(" - at `")
-    field = where.rstrip("`").removeprefix("$").lstrip(".")
-    return Cause(field, f"the API server refuses it: {what[:1].lower()}{what[1:]}", *_OBJECT)
-
-
 def _patched(obj: Any, patch: Sequence[PatchOp]) -> Any:
     """A copy of `obj` with the changes, which bring the parents that they need."""
     changed = copy.deepcopy(obj)
@@ -386,64 +260,3 @@ def _unrepairable(kind: Kind, obj: KubeObject) -> Iterator[Note]:
                 "refuses before any webhook can repair it"
             )
             yield Note(f"{where}.targetPowerState", message, word)
-
-
-def _result(
-    candidate: Candidate,
-    verdict: Verdict | CheckVerdict,
-    message: str = "",
-    *,
-    patch: Sequence[PatchOp] = (),
-    patched: Any = msgspec.UNSET,
-    notes: Sequence[Note] = (),
-) -> Result:
-    obj = candidate.object if isinstance(candidate.object, dict) else {}
-    metadata: Any = obj.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    findings: tuple[Found, ...] = ()
-    warnings: tuple[str, ...] = ()
-    if isinstance(verdict, str):
-        answer = verdict
-    else:
-        answer, message = _answer(verdict)
-        warnings = verdict.warnings
-    doubt: Doubt | msgspec.UnsetType = msgspec.UNSET
-    if isinstance(verdict, Admitted):
-        doubt = verdict.doubt or msgspec.UNSET
-    if isinstance(verdict, Admitted | Denied):
-        findings = tuple(_found(cause) for cause in verdict.findings)
-    return Result(
-        api_version=str(obj.get("apiVersion", "")),
-        kind=str(obj.get("kind", "")),
-        namespace=str(metadata.get("namespace") or ""),
-        name=_name(metadata),
-        file=candidate.file or msgspec.UNSET,
-        line=candidate.line or msgspec.UNSET,
-        verdict=answer,
-        message=message,
-        doubt=doubt,
-        findings=findings,
-        warnings=warnings,
-        notes=tuple(notes),
-        patch=tuple(operation(op) for op in patch),
-        patched=candidate.object if patched is msgspec.UNSET else patched,
-    )
-
-
-def _answer(verdict: Verdict) -> tuple[CheckVerdict, str]:
-    match verdict:
-        case Denied():
-            return "denied", ""
-        case Admitted():
-            why = verdict.audit.get("skipped-because", "")
-            return ("skipped" if why else "admitted"), why
-        case _:
-            return "undecided", verdict.message
-
-
-def _found(cause: Cause) -> Found:
-    return Found(cause.rule, cause.action, cause.reason, cause.field, cause.message, cause.expected)
-
-
-def _name(metadata: Mapping[str, Any]) -> str:
-    return str(metadata.get("name") or metadata.get("generateName") or "")

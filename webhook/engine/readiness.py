@@ -10,8 +10,8 @@ from webhook.engine.ask import migration as migrations
 from webhook.engine.ask import plan as plans
 from webhook.engine.ask.plan import PlanSubject
 from webhook.engine.books import MIGRATIONS
-from webhook.engine.check import Found
 from webhook.engine.judge import judge
+from webhook.engine.results import Found
 from webhook.engine.sources import Sources
 from webhook.errors import ObjectMalformed
 from webhook.facts.diskset import Pile

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from webhook.engine.check import Candidate
+from webhook.engine.results import Candidate
 from webhook.errors import ManifestInvalid
 
 LIMIT = 32 * 2**20
