@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -11,10 +12,11 @@ from webhook.audit.outcome import AuditResult, Remark, of_doubt, of_result
 from webhook.audit.pool import Pools
 from webhook.audit.readers import Batch
 from webhook.audit.running import Waits, fields_begun, remarks_on, unproved
-from webhook.audit.watched import Key, VmRef
 from webhook.cluster import FoundObject
 from webhook.engine.check import audit
+from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
+from webhook.engine.watched import Key
 from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import ClusterReader, Followed, Table
 from webhook.model.forklift import Migration, Plan
@@ -27,6 +29,8 @@ PATIENCE = 20.0
 _ABREAST = 8
 """Objects that begin at once: others on the same event loop wait for no more."""
 _TURN = 0.02
+_PAUSE = 0.005
+"""Seconds: each turn takes less than a timer's own inaccuracy."""
 
 
 class Judge:
@@ -43,13 +47,11 @@ class Judge:
 
     async def judge(self, there: Sequence[FoundObject], sources: Sources) -> list[AuditResult]:
         """What came of each, in their order."""
-        # Whoever reads a namespace's reports: what they may know is up to its Readers.
-        policy = msgspec.structs.replace(sources.policy, trust_network=True, undecided="deny")
-        known = msgspec.structs.replace(
-            sources, policy=policy, inventory=self._pools.over(sources.inventory)
-        )
-        batch = Batch(self._live, self._followed, self._migrations, policy.stale, sources.now)
+        known = msgspec.structs.replace(sources, inventory=self._pools.over(sources.inventory))
+        stale = sources.policy.stale
+        batch = Batch(self._live, self._followed, self._migrations, stale, sources.now)
         tasks: list[asyncio.Task[AuditResult]] = []
+        owed = 0.0
         try:
             for at in range(0, len(there), _ABREAST):
                 began = time.thread_time()
@@ -59,8 +61,11 @@ class Judge:
                 ]
                 tasks += some
                 await asyncio.wait(some, timeout=_TURN)
-                # As long again for reviews, which go first.
-                await asyncio.sleep(min(_TURN, time.thread_time() - began))
+                # As long again for reviews, which go first: in pauses that a timer can tell.
+                owed += min(_TURN, time.thread_time() - began)
+                if owed >= _PAUSE:
+                    await asyncio.sleep(owed)
+                    owed = 0.0
             return list(await asyncio.gather(*tasks))
         finally:
             for task in tasks:
@@ -68,7 +73,9 @@ class Judge:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _outcome(self, one: FoundObject, known: Sources, batch: Batch) -> AuditResult:
-        sources = msgspec.structs.replace(known, cluster=batch.read_in(one.namespace))
+        policy = _for_readers(known.policy, one.kind != "PersistentVolumeClaim")
+        cluster = batch.read_in(one.namespace)
+        sources = msgspec.structs.replace(known, policy=policy, cluster=cluster)
         try:
             if one.kind == "Migration":
                 remarks = await remarks_on(one, sources, batch, self._waits, datetime.now(UTC))
@@ -103,6 +110,14 @@ class Judge:
         return wrong if key in self.whole else ()
 
 
+@lru_cache(maxsize=4)  # what comes of a policy is kept by the object itself
+def _for_readers(policy: Policy, asked: bool) -> Policy:
+    """As for whoever reads a namespace's reports. What they may know is `asked` of their Readers;
+    of a PVC that would be Providers only, none of which they know: without, nothing is waited
+    for."""
+    return msgspec.structs.replace(policy, trust_network=asked, undecided="deny")
+
+
 def counts(one: FoundObject, sources: Sources) -> bool:
     """Whether it is watched: a vendor's PVC that is not past its conversion, a conversion Plan, a
     Migration that has not ended."""
@@ -120,12 +135,3 @@ def counts(one: FoundObject, sources: Sources) -> bool:
         return Migration.of(one.object).judged and not ended
     except ObjectMalformed:
         return one.kind == "Plan"  # that is what there is to be said of it
-
-
-def vms_of(one: FoundObject) -> tuple[VmRef, ...]:
-    """The VMs that a Plan names."""
-    try:
-        plan = Plan.of(one.object)
-    except ObjectMalformed:
-        return ()
-    return tuple(VmRef(vm.id, "" if vm.id else vm.name) for vm in plan.vms if vm.id or vm.name)

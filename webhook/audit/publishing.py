@@ -9,8 +9,8 @@ from functools import partial
 from webhook.audit.book import Ledger, Place, failing, place_of, reports
 from webhook.audit.outcome import AuditResult
 from webhook.audit.running import HANGS
-from webhook.audit.watched import Key
 from webhook.cluster import Cluster, ClusterMissing, ObjectEvent, ObjectEvents, Reports, digest, one
+from webhook.engine.watched import Key
 from webhook.errors import ClusterUnreachable
 from webhook.metrics import Metrics
 

@@ -4,15 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from webhook.audit.book import Ledger
-from webhook.audit.judging import Judge, counts, vms_of
+from webhook.audit.judging import Judge, counts
 from webhook.audit.outcome import AuditResult
-from webhook.audit.watched import Key, Lookout, VmRef, Watched
 from webhook.cluster import Cluster, FoundObject, everything, one, waiting
 from webhook.engine.sources import Sources
+from webhook.engine.watched import Key, Lookout, VmRef, Watched, vms_of
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Aged, ClusterReader, Followed, Table
 from webhook.metrics import Metrics
@@ -69,14 +69,10 @@ class Watch:
             self._migrations: partial(self._changed, MIGRATION),
             followed.enforced: self._label_changed,
         }
-        before = {table: table.changed for table in tables}
-        for table, heed in tables.items():
-            table.changed = heed
-        try:
+        with ExitStack() as heeding:
+            for table, heed in tables.items():
+                heeding.enter_context(table.heeded(heed))
             yield
-        finally:
-            for table, heed in before.items():
-                table.changed = heed
 
     async def everything(self, wrong: Iterable[Key]) -> None:
         """Judge all there is, once vSphere is known. `wrong` has been told of as wrong by another
@@ -240,7 +236,7 @@ class Watch:
         key = Key(standing.kind, standing.namespace, standing.name)
         vms: tuple[VmRef, ...] = ()
         if standing.kind == PLAN:
-            vms = vms_of(standing)
+            vms = vms_of(standing.object)
         elif standing.kind == PVC:
             labels = standing.object["metadata"].get("labels") or {}
             vms = (VmRef(str(labels.get(VM_ID, ""))),)

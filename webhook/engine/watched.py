@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, get_args
 
+from webhook.errors import ObjectMalformed
 from webhook.facts.lookup import look_up
 from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory
+from webhook.model.forklift import Plan
+from webhook.model.objects import KubeObject
 from webhook.model.vms import Disk, VirtualMachine
 
 Drift = Literal["moved", "resized", "snapshot", "added", "removed", "renamed", "uuid", "power"]
@@ -70,6 +73,15 @@ class Watched:
     def vms(self) -> tuple[VmRef, ...]:
         """All that are named."""
         return tuple(self._by_vm)
+
+
+def vms_of(plan: KubeObject) -> tuple[VmRef, ...]:
+    """The VMs that a Plan names."""
+    try:
+        vms = Plan.of(plan).vms
+    except ObjectMalformed:
+        return ()
+    return tuple(VmRef(vm.id, "" if vm.id else vm.name) for vm in vms if vm.id or vm.name)
 
 
 class VmDrift(NamedTuple):
