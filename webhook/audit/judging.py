@@ -28,9 +28,10 @@ PATIENCE = 20.0
 """Seconds for one object: it may wait for its turn to read vSphere."""
 _ABREAST = 8
 """Objects that begin at once: others on the same event loop wait for no more."""
-_TURN = 0.02
 _PAUSE = 0.005
-"""Seconds: each turn takes less than a timer's own inaccuracy."""
+"""Seconds for a turn of them, and until reviews get back what turns have taken: one takes less than
+a timer's own inaccuracy."""
+_MOST = 0.02
 
 
 class Judge:
@@ -42,6 +43,8 @@ class Judge:
         self._followed, self._live = followed, live
         self._migrations, self._waits = migrations, waits
         self._pools = Pools()
+        self._turn, self._owed = asyncio.Lock(), 0.0
+        """Whose turn it is, of those that judge at once; and the seconds that reviews have lent."""
         self.whole: set[Key] = set()
         """The Plans that the gate had nothing against once: what it has now has come since."""
 
@@ -51,21 +54,21 @@ class Judge:
         stale = sources.policy.stale
         batch = Batch(self._live, self._followed, self._migrations, stale, sources.now)
         tasks: list[asyncio.Task[AuditResult]] = []
-        owed = 0.0
         try:
             for at in range(0, len(there), _ABREAST):
-                began = time.thread_time()
-                some = [
-                    asyncio.create_task(self._outcome(one, known, batch))
-                    for one in there[at : at + _ABREAST]
-                ]
-                tasks += some
-                await asyncio.wait(some, timeout=_TURN)
-                # As long again for reviews, which go first: in pauses that a timer can tell.
-                owed += min(_TURN, time.thread_time() - began)
-                if owed >= _PAUSE:
-                    await asyncio.sleep(owed)
-                    owed = 0.0
+                async with self._turn:
+                    began = time.thread_time()
+                    some = [
+                        asyncio.create_task(self._outcome(one, known, batch))
+                        for one in there[at : at + _ABREAST]
+                    ]
+                    tasks += some
+                    await asyncio.wait(some, timeout=_PAUSE)
+                    # As long again for reviews, which go first: in pauses that a timer can tell.
+                    self._owed += min(_MOST, time.thread_time() - began)
+                    if self._owed >= _PAUSE:
+                        await asyncio.sleep(self._owed)
+                        self._owed = 0.0
             return list(await asyncio.gather(*tasks))
         finally:
             for task in tasks:

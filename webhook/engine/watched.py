@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 from webhook.errors import ObjectMalformed
 from webhook.facts.lookup import look_up
 from webhook.inventory.index import Index
-from webhook.inventory.provider import Inventory
+from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.model.forklift import Plan
 from webhook.model.objects import KubeObject
 from webhook.model.vms import Disk, VirtualMachine
@@ -121,6 +121,16 @@ class Lookout:
                 records = self._seen.setdefault(provider.name, _Seen()).records
                 for vm in vms:
                     records.setdefault(vm, _records(vm, provider.vms))
+
+    async def known_to(self, provider: ProviderInventory) -> list[VmRef]:
+        """The VMs that are named, and that it has."""
+        found = []
+        for count, vm in enumerate(self._watched.vms):
+            if count % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            if _records(vm, provider.vms):
+                found.append(vm)
+        return found
 
     async def look(self, inventory: Inventory) -> AsyncIterator[VmDrift]:
         """What is new since the last look, or since it began. Before that, nothing is."""
