@@ -75,7 +75,12 @@ class Client:
 
     async def __aenter__(self) -> "Client":
         headers = [(b"authorization", f"Bearer {self.token}".encode())]
-        scope = {"type": "http", "method": "GET", "path": "/api/v1/readiness", "headers": headers}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": "/api/v1/readiness",
+            "headers": headers,
+        }
         scope |= {"query_string": b"", "root_path": "", "http_version": "1.1"}
         self.answered = asyncio.ensure_future(self.world.app(scope, self._receive(), self._send))
         return self
@@ -114,7 +119,7 @@ class Client:
 
     async def whole(self) -> list[str]:
         """The types of all lines until each Plan has been told."""
-        kinds = []
+        kinds: list[str] = []
         async with asyncio.timeout(_MOMENT):
             while not kinds or kinds[-1] != "whole":
                 kinds.append((await self.lines.get())["type"])
