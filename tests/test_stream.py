@@ -3,12 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
 from tests.cases import READY_PLAN, Cluster, FixedCluster
+from tests.e2e.bed import eventually
+from tests.guard import running
+from tests.stand_in import standing_in
+from tests.test_api import SNAPSHOT
 from tests.test_decide import DATABASE, Vcenter
 from webhook.api import app
 from webhook.api.callers import STREAMS_OF_ONE
@@ -242,6 +248,52 @@ def test_it_ends_with_the_server() -> None:
             await client.answered
 
     asyncio.run(follow())
+
+
+def test_who_leaves_a_line_unread_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.api.stream._PATIENCE", 0.1)
+
+    class Idle(Client):
+        async def _send(self, message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+    async def follow() -> None:
+        world = World()
+        clients = [Idle(world) for _ in range(STREAMS_OF_ONE)]
+        for client in clients:
+            await client.__aenter__()
+        await asyncio.wait_for(asyncio.gather(*(one.answered for one in clients)), _MOMENT)
+        async with Client(world) as another:
+            await another.next("whole")
+
+    asyncio.run(follow())
+
+
+def test_a_server_that_is_told_to_end_loses_no_time_over_streams(tmp_path: Path) -> None:
+    with standing_in(tmp_path) as cluster:
+        settings = {
+            "snapshots": [str(SNAPSHOT)],
+            "audit": {"enabled": False},
+            "kubeconfig": str(cluster.kubeconfig),
+            "api": {"enabled": True, "listen": "127.0.0.1:0"},
+        }
+        cluster.rights = {"all": ["*"]}
+        with (
+            running(tmp_path, settings) as guard,
+            httpx.Client(verify=guard.tls(), headers={"Authorization": "Bearer token-all"}) as http,
+        ):
+            url = f"{guard.api_url}/api/v1/readiness"
+            eventually(lambda: http.get(url.replace("readiness", "plans")).is_success, 60, "listed")
+            with http.stream("GET", url, timeout=_MOMENT) as answer:
+                kinds = []
+                for line in answer.iter_lines():
+                    kinds.append(msgspec.json.decode(line)["type"])
+                    if kinds[-1] == "whole":
+                        guard.process.terminate()
+            assert kinds == ["providers", "whole", "end"]
+            assert guard.process.wait(60) == 0
+            assert "Traceback" not in guard.log
 
 
 def test_one_user_has_so_many_streams_and_one_that_has_gone_counts_no_more() -> None:

@@ -72,7 +72,7 @@ async function follow(mine) {
 // Until this page is hidden, or something else ends it, which it raises.
 async function read(mine, good) {
   const ending = new AbortController();
-  const live = { mine, ending, heard: Date.now(), told: new Set() };
+  const live = { mine, ending, heard: Date.now(), seen: Date.now(), told: new Set() };
   const timer = setInterval(() => watch(live), 1000);
   try {
     const answer = await request("/readiness", ending.signal);
@@ -95,7 +95,7 @@ function watch(live) {
   const now = Date.now();
   if (!document.hidden) live.seen = now;
   if (now - live.heard > SILENCE) live.why = "nothing has been heard for a while";
-  else if (now - (live.seen || live.heard) > HIDDEN) live.why = HIDDEN;
+  else if (now - live.seen > HIDDEN) live.why = HIDDEN;
   if (live.why || live.mine !== session) live.ending.abort();
 }
 
