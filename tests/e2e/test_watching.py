@@ -33,6 +33,7 @@ from tests.e2e.test_gate import TARGET, apply, bind, disk_of, migration, plan_of
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
+from webhook.model.keys import ENFORCE
 
 pytestmark = pytest.mark.e2e
 
@@ -331,6 +332,31 @@ def test_where_nothing_changes_nothing_is_written(world: World, vcsim: Vcsim, gu
 def version(world: World) -> list[str]:
     names = (f"{TARGET}/{PVC_REPORT}", PLANS)
     return [report(world, name)["metadata"]["resourceVersion"] for name in names]
+
+
+def test_what_is_done_about_a_finding_is_told_as_it_changes(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    vm = world.vm("DC0_H0_VM7", vcsim)
+    file = guard.ca_file.parent / "settings.yaml"
+    before = file.read_text()
+    apply(world, disk_of(vm, "disk"))
+    eventually(lambda: right(world), 60, "the report")
+    with vcsim.connect() as instance:
+        move(find_vm(instance, vm.name))
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "it is wrong")
+    label = ("label", "namespace", TARGET)
+    world.bed.kubectl(*label, f"{ENFORCE}=warn", check=True)
+    eventually(lambda: "warn pvc-disk-source disk" in says(world), 60, "the label lowers it")
+    world.bed.kubectl(*label, f"{ENFORCE}-", check=True)
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "without it as before")
+    file.write_text(f"{before}\nrules: {{pvc-disk-source: audit}}\n")
+    eventually(lambda: "warn pvc-disk-source disk" in says(world), 60, "so do the settings")
+    file.write_text(before)
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "they are as before")
+    with vcsim.connect() as instance:
+        move_back(find_vm(instance, vm.name))
+    eventually(lambda: right(world), 60, "and right again")
 
 
 def test_a_kind_that_is_added_later_and_one_that_is_better(
