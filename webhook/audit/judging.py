@@ -32,6 +32,7 @@ _PAUSE = 0.005
 """Seconds for a turn of them, and until reviews get back what turns have taken: one takes less than
 a timer's own inaccuracy."""
 _MOST = 0.02
+"""Seconds that a turn counts for: more was somebody else's."""
 
 
 class Judge:
