@@ -295,11 +295,12 @@ async def _replica(file: Path, kubeconfig: Path, name: str) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(news), sys.stdin)
     async with Cluster.open(kubeconfig) as cluster, asyncio.TaskGroup() as tasks:
         reader.cluster = cluster
-        for one in reflectors(cluster, followed):
-            tasks.create_task(one.run())
-        tasks.create_task(auditor.run(cluster))
-        async for line in news:
+        works = [*(one.run() for one in reflectors(cluster, followed)), auditor.run(cluster)]
+        parts = [tasks.create_task(work) for work in works]
+        async for line in news:  # until who started it ends
             _moved(provider.vms, line.decode().strip())
+        for part in parts:
+            part.cancel()
 
 
 def _moved(vms: Index, moref: str) -> None:
