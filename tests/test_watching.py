@@ -16,13 +16,13 @@ from webhook.audit.book import LARGEST, Ledger, Place, place_of, report_name, re
 from webhook.audit.judging import Judge, counts
 from webhook.audit.outcome import AuditResult, Remark
 from webhook.audit.pool import Pools
-from webhook.audit.watched import Drift, Key, Lookout, VmRef, Watched
 from webhook.cli.demo import merged
 from webhook.cluster import FoundObject, Waiting
 from webhook.cluster.objects import migration_plan
 from webhook.cluster.reports import digest, written
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
+from webhook.engine.watched import Drift, Key, Lookout, VmRef, Watched
 from webhook.errors import ClusterUnreachable, VsphereUnreachable
 from webhook.inventory.cluster import Table
 from webhook.inventory.provider import Inventory

@@ -176,6 +176,31 @@ def test_what_changes_is_shown_and_what_is_open_stays_open(board: Board, api: Ap
     expect(table.locator("tbody tr").first).to_contain_text("copying", timeout=_MOMENT)
 
 
+def _calls(board: Board) -> list[str]:
+    return [url.partition("/api/v1")[2] for url in board.asked if "/api/v1" in url]
+
+
+def test_it_is_told_and_does_not_ask_again(board: Board, api: Api) -> None:
+    page = board.read(api.token("watcher"))
+    named = ["plan", "shop", "-n", NAMESPACE]
+    api.bed.kubectl("label", *named, f"{WAVE}=3", "--overwrite", check=True)
+    expect(page.locator("#waves h3").last).to_contain_text("Wave 3", timeout=_MOMENT)
+    api.bed.kubectl("label", *named, f"{WAVE}=1", "--overwrite", check=True)
+    expect(page.locator("#waves h3").first).to_contain_text("Wave 1", timeout=_MOMENT)
+    assert _calls(board) == ["/rules", "/rules", "/readiness"], "the first without a token"
+
+
+def test_a_stream_that_ends_is_taken_up_again(board: Board, api: Api) -> None:
+    pattern = "**/api/v1/readiness"
+    board.page.route(pattern, lambda route: route.abort())
+    page = board.enter(api.token("watcher"))
+    expect(page.locator("#news")).to_contain_text("Not up to date, trying again", timeout=_MOMENT)
+    page.unroute(pattern)
+    expect(page.locator("#news")).to_have_text("Live.", timeout=_MOMENT)
+    expect(page.locator("#count")).to_have_text("2 of 2 Plans shown; 1 ready")
+    board.said.clear()  # Chromium says of each that was cut off
+
+
 def test_each_reader_sees_what_the_api_tells_him(board: Board, api: Api) -> None:
     page = board.read(api.token("counter"))
     page.get_by_text("openshift-mtv/web").click()

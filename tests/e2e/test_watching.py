@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.cases import NAMESPACE
+from tests.command import run
 from tests.e2e import world as usual
 from tests.e2e.bed import (
     GUARD,
@@ -24,6 +25,7 @@ from tests.e2e.bed import (
     power_off,
     rename,
     set_status,
+    set_uuid,
     vim,
     wait_for,
 )
@@ -32,6 +34,7 @@ from tests.e2e.test_gate import TARGET, apply, bind, disk_of, migration, plan_of
 from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, World
 from tests.guard import Guard
 from webhook.cli.demo import merged
+from webhook.model.keys import ENFORCE
 
 pytestmark = pytest.mark.e2e
 
@@ -238,9 +241,17 @@ def test_what_becomes_of_a_vm_is_told_where_people_look(
     assert value(guard, 'conversion_guard_objects{kind="Plan",state="fail"}') == 1
     refused = world.create(migration(), dry_run=True, user="vendor")
     assert refused.returncode == 1, refused.stdout
-    told = [one["message"] for one in report(world, PLANS)["results"] if one["result"] == "fail"]
-    words = [message.partition(": ")[2] for message in told]
+    told = [one for one in report(world, PLANS)["results"] if one["result"] == "fail"]
+    words = [one["message"].partition(": ")[2] for one in told]
     assert any(one in refused.stderr for one in words), (words, refused.stderr)
+    # Whoever has the settings may know more: he gets more words, of the same rules.
+    how = ("--settings", guard.ca_file.parent / "settings.yaml", "--output", "json")
+    admin = ("--kubeconfig", world.bed.kubeconfig())
+    ready = run("readiness", f"{NAMESPACE}/gated", *how, *admin)
+    assert ready.returncode == 1, ready.stderr
+    (found,) = json.loads(ready.stdout)["plans"]
+    findings = [*found["findings"], *(each for vm in found["vms"] for each in vm["findings"])]
+    assert {one["rule"] for one in told} & {each["rule"] for each in findings}, (told, findings)
 
 
 def test_right_again_is_told_too_and_each_once(world: World, vcsim: Vcsim, guard: Guard) -> None:
@@ -369,6 +380,31 @@ def version(world: World) -> list[str]:
     return [report(world, name)["metadata"]["resourceVersion"] for name in names]
 
 
+def test_what_is_done_about_a_finding_is_told_as_it_changes(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    vm = world.vm("DC0_H0_VM7", vcsim)
+    file = guard.ca_file.parent / "settings.yaml"
+    before = file.read_text()
+    apply(world, disk_of(vm, "disk"))
+    eventually(lambda: right(world), 60, "the report")
+    with vcsim.connect() as instance:
+        move(find_vm(instance, vm.name))
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "it is wrong")
+    label = ("label", "namespace", TARGET)
+    world.bed.kubectl(*label, f"{ENFORCE}=warn", check=True)
+    eventually(lambda: "warn pvc-disk-source disk" in says(world), 60, "the label lowers it")
+    world.bed.kubectl(*label, f"{ENFORCE}-", check=True)
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "without it as before")
+    file.write_text(f"{before}\nrules: {{pvc-disk-source: audit}}\n")
+    eventually(lambda: "warn pvc-disk-source disk" in says(world), 60, "so do the settings")
+    file.write_text(before)
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "they are as before")
+    with vcsim.connect() as instance:
+        move_back(find_vm(instance, vm.name))
+    eventually(lambda: right(world), 60, "and right again")
+
+
 def test_a_kind_that_is_added_later_and_one_that_is_better(
     world: World, vcsim: Vcsim, guard: Guard
 ) -> None:
@@ -416,6 +452,33 @@ def test_without_the_right_to_reports_the_rest_goes_on(
     eventually(lambda: right(world), 60, "the right is back")
 
 
+def test_a_namespace_that_is_deleted_meanwhile_keeps_nobody_waiting(
+    world: World, vcsim: Vcsim, guard: Guard
+) -> None:
+    doomed, kubectl = "doomed", world.bed.kubectl
+    kubectl("create", "namespace", doomed, check=True)
+    vm = world.vm("DC0_H0_VM11", vcsim)
+    apply(world, merged(disk_of(vm, "disk"), {"metadata": {"namespace": doomed}}))
+    place = f"{doomed}/{PVC_REPORT}"
+    eventually(lambda: report(world, place), 60, "the report")
+    # No controller deletes here what is in it: this is its first step, and the test does the rest.
+    kubectl("delete", "namespace", doomed, "--wait=false", check=True)
+    kubectl("delete", KIND, PVC_REPORT, "-n", doomed, check=True)
+    refused = f"reports of {doomed} are not written: the API server answers 403"
+    eventually(lambda: guard.told(refused), 60, "it may not write it again")
+    apply(world, disk_of(vm, "disk"))
+    eventually(lambda: right(world), 60, "others are told of")
+    world.bed.empty(doomed, "PersistentVolumeClaim")
+    metric = 'conversion_guard_objects{kind="PersistentVolumeClaim",state="warn"}'
+    eventually(lambda: value(guard, metric) == 1, 60, "it is forgotten")
+    assert not report(world, place)
+    with world.bed.api.client() as api:
+        named = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": doomed}}
+        api.put(f"/api/v1/namespaces/{doomed}/finalize", json={**named, "spec": {"finalizers": []}})
+    eventually(lambda: kubectl("get", "namespace", doomed).returncode == 1, 60, "it is gone")
+    assert len(guard.told(refused)) == 1, "said once"
+
+
 def test_another_replica_takes_over_and_says_nothing_twice(
     world: World, vcsim: Vcsim, guard: Guard
 ) -> None:
@@ -443,6 +506,69 @@ def test_another_replica_takes_over_and_says_nothing_twice(
         assert events(world, TARGET, "disk") == told
         world.bed.empty(TARGET, "PersistentVolumeClaim")
         eventually(lambda: not reports(world), 60, "the report goes")
+
+
+def all_right(world: World, guard: Guard) -> bool:
+    """Whether the ten PVCs and the ten Plans are, but for warnings."""
+    for kind, place in (("PersistentVolumeClaim", f"{TARGET}/{PVC_REPORT}"), ("Plan", PLANS)):
+        metric = f'conversion_guard_objects{{kind="{kind}",state="%s"}}'
+        found = {word: value(guard, metric % word) for word in ("pass", "warn", "fail", "error")}
+        assert found["pass"] + found["warn"] == 10, (found, says(world, place))
+    return True
+
+
+def of_vcenter(number: int, vm: Vm) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A right PVC and a Plan of this VM."""
+    source = {"name": f"vcenter-{number}", "namespace": NAMESPACE}
+    plan = plan_of(vm, provider={"source": source})
+    return disk_of(vm, f"disk-{number}"), merged(plan, {"metadata": {"name": f"plan-{number}"}})
+
+
+def test_of_ten_vcenters_one_is_away(
+    world: World, guard: Guard, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Nobody's are the same VMs: those of the one that is away are in no other."""
+    guard.process.kill()
+    away = world.bed.add_vcsim(hosts=2)
+    others = [world.bed.add_vcsim(vms=1) for _ in range(9)]
+    for number, other in enumerate(others, 1):
+        with other.connect() as instance:
+            vm = find_vm(instance, "DC0_H0_VM0")
+            set_uuid(vm, f"42000000-0000-4000-8000-{number:012}")
+    vcenters = [away, *others]
+    vms = [world.vm("DC0_H1_VM0", away), *(world.vm("DC0_H0_VM0", one) for one in others)]
+    providers = [
+        one.as_provider(NAMESPACE, f"vcenter-{number}", tmp_path_factory.mktemp("vcenter"))
+        for number, one in enumerate(vcenters)
+    ]
+    with watching(world, away, providers=providers) as guard:
+        eventually(lambda: guard.told("this replica watches"), 60, "it holds the Lease")
+        for number, vm in enumerate(vms):
+            pvc, plan = of_vcenter(number, vm)
+            apply(world, pvc, plan)
+            bind(world, f"disk-{number}")
+            made_ready(world, plan)
+        eventually(lambda: all_right(world, guard), 60, "all are right")
+        away.stop()
+        eventually(lambda: "error undecided plan-0" in says(world, PLANS), 90, "it can't be judged")
+        (told,) = (one for one in report(world, PLANS)["results"] if one["result"] == "error")
+        assert f"provider {NAMESPACE}/vcenter-0 has been unreachable since" in told["message"]
+        with others[0].connect() as instance:
+            move(find_vm(instance, "DC0_H0_VM0"))
+        eventually(lambda: events(world, NAMESPACE, "plan-1") == ["ConversionWrong"], 60, "told")
+        assert not [line for line in says(world, PLANS) if line.startswith("error")][1:]
+        assert not events(world, NAMESPACE, "plan-0"), "nothing new is known of it"
+        away.start()
+        eventually(lambda: "error undecided plan-0" not in says(world, PLANS), 90, "it is back")
+        eventually(lambda: "fail pvc-disk-source disk-1" in says(world), 90, "that is certain now")
+        wrong = [line for line in says(world, PLANS) if not line.startswith("warn")]
+        assert {line.rpartition(" ")[2] for line in wrong} == {"plan-1"}
+        assert not events(world, NAMESPACE, "plan-0")
+        world.bed.empty(NAMESPACE, "Plan")
+        world.bed.empty(TARGET, "PersistentVolumeClaim")
+        eventually(lambda: not reports(world), 60, "the reports go")
+    for one in vcenters:
+        one.stop()
 
 
 def test_it_can_be_turned_off(world: World, vcsim: Vcsim) -> None:

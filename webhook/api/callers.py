@@ -5,7 +5,9 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from cachetools import LRUCache, TTLCache
@@ -24,6 +26,8 @@ TOKEN_SECONDS = 10.0
 STRANGERS_RATE = 5.0
 """New tokens a second, and at once, from one address, good ones not counted: each costs the API
 server a review. More wait for their turn, so that one stranger's locks out nobody."""
+STREAMS_OF_ONE, STREAMS = 5, 100
+"""Answers that last, of one user and of all, at once: each judges on its own."""
 _TURN_SECONDS = 2.0
 _MOST = 2_000  # tokens, users, addresses: a kilobyte for each
 _PATIENCE = 10.0  # seconds for the API server to answer
@@ -48,6 +52,7 @@ class Callers:
         """Tokens that were good at the last look: no stranger at their address concerns them."""
         self._users = Buckets(rate, now, _MOST)
         self._strangers: LRUCache[str, _Strangers] = LRUCache(_MOST)
+        self._streams: Counter[str] = Counter()
 
     async def of(self, authorization: bytes, address: str) -> User:
         """Whose request it is. Raises Problem: 401, 429 or 503."""
@@ -74,6 +79,24 @@ class Callers:
     def charge(self, user: User, permits: int) -> None:
         """A request that is worth so many more."""
         self._users.of(user.username).take(permits)
+
+    @contextmanager
+    def streaming(self, user: User) -> Iterator[None]:
+        """Meanwhile they have one more answer that lasts. Raises Problem, 429, for one too many."""
+        name = user.username
+        if self._streams[name] >= STREAMS_OF_ONE or self._streams.total() >= STREAMS:
+            detail = (
+                f"{self._streams[name]} streams of {name} and {self._streams.total()} in all are "
+                f"open, of {STREAMS_OF_ONE} and {STREAMS}: close one"
+            )
+            raise Problem(429, detail, headers={"Retry-After": "10"})
+        self._streams[name] += 1
+        try:
+            yield
+        finally:
+            self._streams[name] -= 1
+            if not self._streams[name]:
+                del self._streams[name]
 
     async def _user(self, token: bytes, address: str) -> User | None:
         key = hashlib.blake2b(token, digest_size=32).digest()

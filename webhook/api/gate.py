@@ -11,7 +11,8 @@ from typing import Any
 from webhook.api.board import PAGES
 from webhook.api.callers import Callers
 from webhook.api.problems import MEDIA_TYPE, Problem
-from webhook.api.routes import REST, Service
+from webhook.api.routes import REST
+from webhook.api.service import Service
 from webhook.engine.sources import Sources
 from webhook.inventory.cluster import TokenReader
 from webhook.logs import told
@@ -34,11 +35,13 @@ def app(
     *,
     audience: str,
     rate_per_user: float,
+    ending: Callable[[], bool] = lambda: False,
 ) -> App:
     """The whole API; `current` gives what a request is answered from, with a cluster in it.
 
     A caller is who `reader` says that the token is of, for `audience`; `rate_per_user` is requests
-    a second. Nobody else gets any answer but 401, and the board's files, which hold nothing.
+    a second. Answers that last end once the server is `ending`. Nobody else gets any answer but
+    401, and the board's files, which hold nothing.
     """
     callers = Callers(reader, audience, rate_per_user)
 
@@ -48,6 +51,11 @@ def app(
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
         code = 0
+
+        async def known() -> Service:
+            address = (scope.get("client") or ("",))[0]
+            caller = await callers.of(headers.get(b"authorization", b""), address)
+            return Service(current(), caller, callers, request_id, known, ending)
 
         async def sending(message: Message) -> None:
             nonlocal code
@@ -67,11 +75,10 @@ def app(
             if page is not None and scope["method"] in ("GET", "HEAD"):
                 await _send(sending, 200, page.headers, page.body)
                 return
-            address = (scope.get("client") or ("",))[0]
-            caller = await callers.of(headers.get(b"authorization", b""), address)
-            user = caller.username
-            callers.admit(caller)
-            scope["service"] = Service(current(), caller, callers, request_id)
+            service = await known()
+            user = service.user.username
+            callers.admit(service.user)
+            scope["service"] = service
             await REST(scope, receive, sending)
         except Problem as problem:
             await _refuse(sending, problem, request_id)

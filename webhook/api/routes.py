@@ -1,7 +1,6 @@
 """The calls of `/api/v1`, and their OpenAPI: FastAPI routes that answer with msgspec's bytes."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -21,24 +20,21 @@ from webhook.api.answers import (
     VmPage,
     age,
     page,
-    provider_view,
     vm_view,
 )
-from webhook.api.callers import Callers, answered, demand, which
+from webhook.api.callers import demand
 from webhook.api.problems import MEDIA_TYPE, InvalidField, Problem, ProblemDetails, Right
+from webhook.api.service import Service
+from webhook.api.stream import NEWS, NEWS_TYPE, NewsStream
 from webhook.engine.check import check, items, kind_of
-from webhook.engine.readiness import READINESS_SECONDS, PlanName, Plans, Readiness, readiness
+from webhook.engine.readiness import Plans, Readiness
 from webhook.engine.reference import Reference, reference
 from webhook.engine.results import Candidate, Results
-from webhook.engine.sources import Sources
-from webhook.errors import BodyRefused, RenderImpossible, VsphereUnreachable
-from webhook.inventory.provider import ProviderInventory
+from webhook.errors import BodyRefused, RenderImpossible
 from webhook.manifests import render
 from webhook.manifests.render import Rendered, RenderRequest
 from webhook.model.keys import MOREF, UUID, echoed
-from webhook.model.objects import PROVIDERS, User
-from webhook.model.review import JUDGED, PLAN, resource_of
-from webhook.model.vms import VirtualMachine
+from webhook.model.review import JUDGED, resource_of
 
 BODY_LIMIT = 3 * 2**20
 """Bytes, for the server to hold: what the API server takes from its clients."""
@@ -60,56 +56,6 @@ Moref = Annotated[
         examples=["vm-178"],
     ),
 ]
-
-
-class Service(msgspec.Struct, frozen=True):
-    """One request's: what it is answered from, and on whose behalf."""
-
-    sources: Sources
-    user: User
-    callers: Callers
-    request_id: str
-
-    async def provider(self, namespace: str, name: str) -> ProviderInventory:
-        """A vSphere one that is known and may be seen. Raises Problem.
-
-        The right comes first: whether there is such a Provider is told to nobody else.
-        """
-        await demand(self.sources, self.user, [Right("get", PROVIDERS, namespace, name)])
-        found = self.sources.inventory.get(namespace, name)
-        if found is None:
-            known = "GET /api/v1/providers lists the known ones"
-            raise Problem(404, f"Provider {namespace}/{name} is not known: {known}")
-        if found.provider.type != "vsphere":
-            detail = f"Provider {found.name} is of type {found.provider.type}, not vsphere: no VMs"
-            raise Problem(404, detail)
-        if not found.synced:
-            raise Problem(503, found.trouble, headers={"Retry-After": "5"})
-        return found
-
-    async def vm(
-        self, namespace: str, name: str, moref: str
-    ) -> tuple[ProviderInventory, VirtualMachine]:
-        """One that isn't known yet is asked for, for it may be a moment old. Raises Problem."""
-        source = await self.provider(namespace, name)
-        vm = source.vms.by_moref(moref)
-        if vm is None and source.reader is not None:
-            try:
-                async with asyncio.timeout(5):
-                    fresh = await source.reader.read(
-                        morefs=(moref,),
-                        uuids=(),
-                        names=(),
-                        user=self.user.username,
-                        since=time.monotonic(),
-                    )
-            except (VsphereUnreachable, TimeoutError) as error:
-                detail = f"VM {moref} is not known, and vSphere can't answer: {error}"
-                raise Problem(503, detail, headers={"Retry-After": "5"}) from None
-            vm = next((one for one in fresh if one.moref == moref), None)
-        if vm is None:
-            raise Problem(404, f"provider {source.name} has no VM {echoed(moref)}")
-        return source, vm
 
 
 def _service(request: Request) -> Service:
@@ -146,10 +92,10 @@ def _told(answer: type, description: str, *more: int) -> dict[int | str, dict[st
 
 
 def _answers(
-    schema: dict[str, Any], description: str, *more: int
+    schema: dict[str, Any], description: str, *more: int, media_type: str = "application/json"
 ) -> dict[int | str, dict[str, Any]]:
     told: dict[int | str, dict[str, Any]] = {
-        200: {"description": description, "content": {"application/json": {"schema": schema}}}
+        200: {"description": description, "content": {media_type: {"schema": schema}}}
     }
     problem = {MEDIA_TYPE: {"schema": _ref(ProblemDetails)}}
     for code in sorted({401, 422, 429, 503, *more}):
@@ -199,16 +145,7 @@ async def list_providers(service: ByService) -> Response:
 
     Only those that the caller may `get`: how old the inventory of each is, and what is wrong.
     """
-    known = list(service.sources.inventory)
-    rights = [Right("get", PROVIDERS, one.provider.namespace, one.provider.name) for one in known]
-    allowed = await which(service.sources, service.user, rights)
-    now = service.sources.now()
-    shown = [
-        provider_view(one, now)
-        for one, right in zip(known, rights, strict=True)
-        if right in allowed
-    ]
-    return _json(Providers(tuple(sorted(shown, key=lambda one: (one.namespace, one.name)))))
+    return _json(Providers(await service.providers()))
 
 
 @REST.get(
@@ -383,22 +320,7 @@ async def list_plans(service: ByService) -> Response:
 
     Only those that the caller may `get`, without the archived ones.
     """
-    followed = service.sources.followed
-    known = followed.plans.known() if followed else None
-    if known is None:
-        detail = "the cluster's Plans have not been listed yet"
-        raise Problem(503, detail, headers={"Retry-After": "5"})
-    names = [PlanName(*key.split("/")) for key in sorted(known) if known[key] == "conversion"]
-    kind = resource_of(PLAN)
-    # Whoever may get all of a namespace, which is usual, costs one access review for it.
-    whole = [Right("get", kind, namespace, "") for namespace in {one.namespace for one in names}]
-    allowed = {one.namespace for one in await which(service.sources, service.user, whole)}
-    rest = [one for one in names if one.namespace not in allowed]
-    service.callers.charge(service.user, len(rest))
-    each = {one: Right("get", kind, one.namespace, one.name) for one in rest}
-    also = await which(service.sources, service.user, list(each.values()))
-    told = [one for one in names if one.namespace in allowed or each[one] in also]
-    return _json(Plans(tuple(told)))
+    return _json(Plans(await service.plans()))
 
 
 @REST.get(
@@ -411,16 +333,29 @@ async def show_readiness(service: ByService, namespace: Namespace, plan: Name) -
     For each VM the check that a Migration must pass. Needs `get` on the Plan. Disks are shown to
     those who may `get` the Provider, and the names of PVCs to those who may `list` them.
     """
-    sources = service.sources
-    await demand(sources, service.user, [Right("get", resource_of(PLAN), namespace, plan)])
-    cluster = sources.cluster
-    assert cluster is not None  # noqa: S101  demand has asked it
-    found = await answered(cluster.plan(namespace, plan))
-    if found is None:
-        raise Problem(404, f"there is no Plan {namespace}/{plan}")
-    return _json(
-        await answered(readiness(namespace, plan, found, sources, service.user), READINESS_SECONDS)
-    )
+    found = await service.plan(namespace, plan)
+    return _json(await service.readiness(namespace, plan, found))
+
+
+@REST.get(
+    f"{_BASE}/readiness",
+    responses=_answers(
+        {"anyOf": [_ref(news) for news in NEWS]},
+        "Lines of JSON, until the caller ends it.",
+        media_type=NEWS_TYPE,
+    ),
+)
+async def watch_readiness(service: ByService) -> Response:
+    """Follow the readiness of all Plans.
+
+    The answer does not end by itself: each of its lines is a JSON object, told apart by its `type`.
+    First every conversion Plan that the caller may `get` is told (`plan`), then `whole`; from then
+    on a Plan when its readiness changes, and `gone` when it is deleted, archived or out of sight.
+    `providers` comes every 10 seconds, also when nothing else does. `end` says why the stream ends:
+    `status` and `detail` as of any error. Five streams of one user may be open at once, and 100 of
+    all.
+    """
+    return NewsStream(service)
 
 
 @REST.get(f"{_BASE}/rules", responses=_told(Reference, "All rules and defaults."))
@@ -458,6 +393,7 @@ def _described() -> bytes:
         Results,
         Readiness,
         Reference,
+        *NEWS,
     )
     _, schemas = msgspec.json.schema_components(
         (*answers, ProblemDetails), ref_template="#/components/schemas/{name}"

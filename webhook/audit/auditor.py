@@ -8,9 +8,9 @@ from webhook.audit.book import Ledger
 from webhook.audit.outcome import WORDS
 from webhook.audit.publishing import Publisher
 from webhook.audit.watch import KINDS, Watch
-from webhook.audit.watched import DRIFTS
 from webhook.cluster import Cluster, Lease, migrations
 from webhook.engine.sources import Sources
+from webhook.engine.watched import DRIFTS
 from webhook.inventory.cluster import ClusterReader, Followed, Table
 from webhook.metrics import Metrics
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from webhook.audit.outcome import AuditResult, Remark, Word
-from webhook.audit.watched import Key
+from webhook.engine.watched import Key
 
 LARGEST = 500
 """Results of one report."""

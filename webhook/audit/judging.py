@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -11,10 +12,11 @@ from webhook.audit.outcome import AuditResult, Remark, of_doubt, of_result
 from webhook.audit.pool import Pools
 from webhook.audit.readers import Batch
 from webhook.audit.running import Waits, fields_begun, remarks_on, unproved
-from webhook.audit.watched import Key, VmRef
 from webhook.cluster import FoundObject
 from webhook.engine.check import audit
+from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
+from webhook.engine.watched import Key
 from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import ClusterReader, Followed, Table
 from webhook.model.forklift import Migration, Plan
@@ -26,7 +28,11 @@ PATIENCE = 20.0
 """Seconds for one object: it may wait for its turn to read vSphere."""
 _ABREAST = 8
 """Objects that begin at once: others on the same event loop wait for no more."""
-_TURN = 0.02
+_PAUSE = 0.005
+"""Seconds for a turn of them, and until reviews get back what turns have taken: one takes less than
+a timer's own inaccuracy."""
+_MOST = 0.02
+"""Seconds that a turn counts for: more was somebody else's."""
 
 
 class Judge:
@@ -38,29 +44,32 @@ class Judge:
         self._followed, self._live = followed, live
         self._migrations, self._waits = migrations, waits
         self._pools = Pools()
+        self._turn, self._owed = asyncio.Lock(), 0.0
+        """Whose turn it is, of those that judge at once; and the seconds that reviews have lent."""
         self.whole: set[Key] = set()
         """The Plans that the gate had nothing against once: what it has now has come since."""
 
     async def judge(self, there: Sequence[FoundObject], sources: Sources) -> list[AuditResult]:
         """What came of each, in their order."""
-        # Whoever reads a namespace's reports: what they may know is up to its Readers.
-        policy = msgspec.structs.replace(sources.policy, trust_network=True, undecided="deny")
-        known = msgspec.structs.replace(
-            sources, policy=policy, inventory=self._pools.over(sources.inventory)
-        )
-        batch = Batch(self._live, self._followed, self._migrations, policy.stale, sources.now)
+        known = msgspec.structs.replace(sources, inventory=self._pools.over(sources.inventory))
+        stale = sources.policy.stale
+        batch = Batch(self._live, self._followed, self._migrations, stale, sources.now)
         tasks: list[asyncio.Task[AuditResult]] = []
         try:
             for at in range(0, len(there), _ABREAST):
-                began = time.thread_time()
-                some = [
-                    asyncio.create_task(self._outcome(one, known, batch))
-                    for one in there[at : at + _ABREAST]
-                ]
-                tasks += some
-                await asyncio.wait(some, timeout=_TURN)
-                # As long again for reviews, which go first.
-                await asyncio.sleep(min(_TURN, time.thread_time() - began))
+                async with self._turn:
+                    began = time.thread_time()
+                    some = [
+                        asyncio.create_task(self._outcome(one, known, batch))
+                        for one in there[at : at + _ABREAST]
+                    ]
+                    tasks += some
+                    await asyncio.wait(some, timeout=_PAUSE)
+                    # As long again for reviews, which go first: in pauses that a timer can tell.
+                    self._owed += min(_MOST, time.thread_time() - began)
+                    if self._owed >= _PAUSE:
+                        await asyncio.sleep(self._owed)
+                        self._owed = 0.0
             return list(await asyncio.gather(*tasks))
         finally:
             for task in tasks:
@@ -68,7 +77,9 @@ class Judge:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _outcome(self, one: FoundObject, known: Sources, batch: Batch) -> AuditResult:
-        sources = msgspec.structs.replace(known, cluster=batch.read_in(one.namespace))
+        policy = _for_readers(known.policy, one.kind != "PersistentVolumeClaim")
+        cluster = batch.read_in(one.namespace)
+        sources = msgspec.structs.replace(known, policy=policy, cluster=cluster)
         try:
             if one.kind == "Migration":
                 remarks = await remarks_on(one, sources, batch, self._waits, datetime.now(UTC))
@@ -103,6 +114,14 @@ class Judge:
         return wrong if key in self.whole else ()
 
 
+@lru_cache(maxsize=4)  # what comes of a policy is kept by the object itself
+def _for_readers(policy: Policy, asked: bool) -> Policy:
+    """As for whoever reads a namespace's reports. What they may know is `asked` of their Readers;
+    of a PVC that would be Providers only, none of which they know: without, nothing is waited
+    for."""
+    return msgspec.structs.replace(policy, trust_network=asked, undecided="deny")
+
+
 def counts(one: FoundObject, sources: Sources) -> bool:
     """Whether it is watched: a vendor's PVC that is not past its conversion, a conversion Plan, a
     Migration that has not ended."""
@@ -120,12 +139,3 @@ def counts(one: FoundObject, sources: Sources) -> bool:
         return Migration.of(one.object).judged and not ended
     except ObjectMalformed:
         return one.kind == "Plan"  # that is what there is to be said of it
-
-
-def vms_of(one: FoundObject) -> tuple[VmRef, ...]:
-    """The VMs that a Plan names."""
-    try:
-        plan = Plan.of(one.object)
-    except ObjectMalformed:
-        return ()
-    return tuple(VmRef(vm.id, "" if vm.id else vm.name) for vm in plan.vms if vm.id or vm.name)

@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from webhook.audit.watched import Key
 from webhook.engine.results import Found, Result
+from webhook.engine.watched import Key
 
 Word = Literal["pass", "warn", "fail", "error"]
 """As reports have it; `error`: it could not be judged."""

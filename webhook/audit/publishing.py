@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -9,8 +10,17 @@ from functools import partial
 from webhook.audit.book import Ledger, Place, failing, place_of, reports
 from webhook.audit.outcome import AuditResult
 from webhook.audit.running import HANGS
-from webhook.audit.watched import Key
-from webhook.cluster import Cluster, ClusterMissing, ObjectEvent, ObjectEvents, Reports, digest, one
+from webhook.cluster import (
+    Cluster,
+    ClusterForbidden,
+    ClusterMissing,
+    ObjectEvent,
+    ObjectEvents,
+    Reports,
+    digest,
+    one,
+)
+from webhook.engine.watched import Key
 from webhook.errors import ClusterUnreachable
 from webhook.metrics import Metrics
 
@@ -18,6 +28,8 @@ PACE = 1.0
 """Seconds between two writes of reports."""
 MOST = 10
 """Events about one kind in one namespace at once: one more tells how many others there are."""
+_REFUSED = 15.0
+"""Seconds until a place where no report may be written is tried again."""
 _IDLE = 0.05
 _PAUSES = 0.5, 5.0  # seconds, doubling
 
@@ -46,12 +58,19 @@ class Publisher:
         """The objects that were told of as wrong, by name, each with its uid: of each place that
         was ever told of."""
         self._wrote_at = -PACE
+        self._refused: dict[Place, float] = {}
+        """Where reports may not be written, and until when that is taken for so."""
         self._trouble = ""
 
     async def run(self) -> None:
         """Until cancelled. Its first reports tell of all that is known by then."""
         failures = 0
         while True:
+            now = time.monotonic()
+            for shut, until in self._refused.items():
+                if until <= now:
+                    self._refused[shut] = math.inf
+                    self._book.touch(shut)
             due = self._book.changed()
             if due is None:
                 await asyncio.sleep(_IDLE)
@@ -59,6 +78,11 @@ class Publisher:
             place, since = due
             try:
                 await self._publish(place)
+            except ClusterForbidden as error:  # others need not wait: its namespace may be going
+                if place not in self._refused:
+                    _log.warning("reports of %s are not written: %s", place.namespace, error)
+                self._refused[place] = time.monotonic() + _REFUSED
+                continue
             except ClusterUnreachable as error:
                 self._book.touch(place, since)
                 self._say(str(error))
@@ -66,6 +90,7 @@ class Publisher:
                 failures += 1
                 continue
             failures = 0
+            self._refused.pop(place, None)
             self._say("")
             if since is not None:
                 self._metrics.reported(time.monotonic() - since)

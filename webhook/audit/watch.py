@@ -3,16 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from webhook.audit.book import Ledger
-from webhook.audit.judging import Judge, counts, vms_of
+from webhook.audit.judging import Judge, counts
 from webhook.audit.outcome import AuditResult
-from webhook.audit.watched import Key, Lookout, VmRef, Watched
 from webhook.cluster import Cluster, FoundObject, everything, one, waiting
 from webhook.engine.sources import Sources
+from webhook.engine.watched import Key, Lookout, VmRef, Watched, vms_of
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Aged, ClusterReader, Followed, Table
 from webhook.metrics import Metrics
@@ -23,6 +23,8 @@ PVC, PLAN, MIGRATION = KINDS = ("PersistentVolumeClaim", "Plan", "Migration")
 _LOOK = 0.25
 """Seconds between two looks at what is new."""
 _BATCH = 64
+_PAGES = 16
+"""Pages that are judged at once."""
 _READS = 8
 """Objects that are read at once."""
 FLOOD = 5_000
@@ -69,14 +71,10 @@ class Watch:
             self._migrations: partial(self._changed, MIGRATION),
             followed.enforced: self._label_changed,
         }
-        before = {table: table.changed for table in tables}
-        for table, heed in tables.items():
-            table.changed = heed
-        try:
+        with ExitStack() as heeding:
+            for table, heed in tables.items():
+                heeding.enter_context(table.heeded(heed))
             yield
-        finally:
-            for table, heed in before.items():
-                table.changed = heed
 
     async def everything(self, wrong: Iterable[Key]) -> None:
         """Judge all there is, once vSphere is known. `wrong` has been told of as wrong by another
@@ -144,6 +142,7 @@ class Watch:
     async def _look(self) -> None:
         policy = self._current().policy
         since = again_at = time.monotonic()
+        states = {one.name: one.state for one in self._current().inventory.vsphere()}
         while True:
             await asyncio.sleep(_LOOK)
             now = time.monotonic()
@@ -155,6 +154,11 @@ class Watch:
                 for what in news.what:
                     self._metrics.drifted(what)
                 self._judge_again(self._watched.touched([news.vm]), since)
+            for provider in sources.inventory.vsphere():
+                before, states[provider.name] = states.get(provider.name), provider.state
+                if before not in (None, provider.state):  # what of it can be had is another thing
+                    named = await self._lookout.known_to(provider)
+                    self._judge_again(self._watched.touched(named))
             since = now  # what the next look finds has come after this one
             if now >= again_at + _AGAIN:
                 again_at = now
@@ -220,9 +224,8 @@ class Watch:
         try:
             for kind in KINDS:
                 gone = self._book.keys(kind)
-                async for page in everything(self._cluster, kind):
-                    there = [standing for standing in page if self._takes(standing)]
-                    for outcome in await self._judge.judge(there, self._current()):
+                async for outcomes in self._outcomes(kind):
+                    for outcome in outcomes:
                         self._keep(outcome)
                         gone.discard(outcome.key)
                 for key in gone:
@@ -233,6 +236,24 @@ class Watch:
         self._tell("")
         return True
 
+    async def _outcomes(self, kind: str) -> AsyncIterator[list[AuditResult]]:
+        """Of all there is. Pages wait for vSphere together, for they share its reads. Raises
+        ClusterUnreachable."""
+        judging: set[asyncio.Task[list[AuditResult]]] = set()
+        try:
+            async for page in everything(self._cluster, kind):
+                there = [standing for standing in page if self._takes(standing)]
+                judging.add(asyncio.create_task(self._judge.judge(there, self._current())))
+                if len(judging) >= _PAGES:
+                    done, judging = await asyncio.wait(judging, return_when=asyncio.FIRST_COMPLETED)
+                    for one_page in done:
+                        yield one_page.result()
+            for outcomes in await asyncio.gather(*judging):
+                yield outcomes
+        finally:
+            for one_page in judging:
+                one_page.cancel()
+
     def _takes(self, standing: FoundObject) -> bool:
         """Whether it is watched; from now on its VMs are, too."""
         if not counts(standing, self._current()):
@@ -240,7 +261,7 @@ class Watch:
         key = Key(standing.kind, standing.namespace, standing.name)
         vms: tuple[VmRef, ...] = ()
         if standing.kind == PLAN:
-            vms = vms_of(standing)
+            vms = vms_of(standing.object)
         elif standing.kind == PVC:
             labels = standing.object["metadata"].get("labels") or {}
             vms = (VmRef(str(labels.get(VM_ID, ""))),)

@@ -5,6 +5,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import msgspec
@@ -163,14 +164,14 @@ class Reports:
         there: Table[Written] = Table()
         path, label = ApiPath(api.version, api.plural), f"{MANAGED}={MANAGER}"
         reflector = Reflector(self._cluster, path, written, there, labelSelector=label)
-        following = asyncio.create_task(reflector.run())
+        following, heeding = asyncio.create_task(reflector.run()), ExitStack()
         better: Api | None = api
         try:
             while better is api:
                 if reflector.synced.is_set() and self.api is not api:
                     self._say(f"reports are written as {api.kind} ({api.version})")
                     self.api, self.there = api, there
-                    there.changed = self._changed
+                    heeding.enter_context(there.heeded(self._changed))
                     self.settled.set()
                     self._changed("")
                 try:
@@ -185,6 +186,7 @@ class Reports:
                 except ClusterUnreachable:
                     continue
         finally:
+            heeding.close()
             self.api = None
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)

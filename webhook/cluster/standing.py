@@ -1,5 +1,6 @@
 """Objects as they stand on the cluster, read whole: a kind page by page, or one by its name."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -93,6 +94,8 @@ _pods = msgspec.json.Decoder(_Pods)
 _list = msgspec.json.Decoder(_List)
 
 SOME = 64
+"""Objects that are judged together."""
+_BREATH = 8
 """Objects that are decoded in one go: others on the same event loop wait for no more."""
 _KINDS = {
     "PersistentVolumeClaim": ("v1", "persistentvolumeclaims", f"{VM_ID},{VM_UUID}"),
@@ -108,7 +111,12 @@ async def everything(cluster: Cluster, kind: str) -> AsyncIterator[list[FoundObj
     query = {"labelSelector": labels} if labels else {}
     async for page in cluster.pages(ApiPath(version, plural), **query):
         for at in range(0, len(page.items), SOME):
-            yield [decoded_as(kind, raw) for raw in page.items[at : at + SOME]]
+            some = []
+            for raw in page.items[at : at + SOME]:
+                some.append(decoded_as(kind, raw))
+                if len(some) % _BREATH == 0:
+                    await asyncio.sleep(0)
+            yield some
 
 
 async def one(cluster: Cluster, kind: str, namespace: str, name: str) -> FoundObject | None:

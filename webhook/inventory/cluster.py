@@ -6,7 +6,8 @@ current is asked for.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, Literal, Protocol, TypeVar
 
 from webhook.model.forklift import Release
@@ -19,18 +20,27 @@ ARCHIVED = "archived"
 """What is kept of a Plan that is: its type doesn't matter any more."""
 
 
-def _unheeded(key: str) -> None:
-    """Nobody wants to hear of changes."""
-
-
 class Aged:
     """Something that is followed, and how long ago it was certainly as it is kept."""
 
     def __init__(self) -> None:
         self._heard_at: float | None = -math.inf
-        self.changed: Callable[[str], None] = _unheeded
-        """Hears the key of each object that has been put or dropped. For what is followed beside
-        the reviews: it returns at once, and never fails."""
+        self._heeding: tuple[Callable[[str], None], ...] = ()
+
+    @contextmanager
+    def heeded(self, heed: Callable[[str], None]) -> Iterator[None]:
+        """Meanwhile `heed` hears the key of each object that has been put or dropped. For what is
+        done beside the reviews: it returns at once, and never fails."""
+        self._heeding = (*self._heeding, heed)
+        try:
+            yield
+        finally:
+            self._heeding = tuple(one for one in self._heeding if one is not heed)
+
+    def changed(self, key: str) -> None:
+        """Who heeds it hears of it."""
+        for heed in self._heeding:
+            heed(key)
 
     def heard(self, at: float | None) -> None:
         """It was whole and right at `at` (seconds of time.monotonic; None: it is for good)."""

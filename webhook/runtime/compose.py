@@ -119,7 +119,9 @@ def compose(file: SettingsFile) -> Guard:
         beside=[signals.listen, partial(supervisor.keep_all, parts)],
         shutdown_delay=settings.shutdown_delay,
     )
-    api = _api(settings, lambda: judged.by, cluster, metrics) if settings.api.enabled else None
+    api = None
+    if settings.api.enabled:
+        api = _api(settings, lambda: judged.by, cluster, metrics, lambda: https.draining)
     return Guard(settings, metrics, certificates, https, api, hopeless)
 
 
@@ -150,7 +152,11 @@ async def _follow(source: "LiveSource") -> None:
 
 
 def _api(
-    settings: Settings, current: Callable[[], Sources], cluster: Following | None, metrics: Metrics
+    settings: Settings,
+    current: Callable[[], Sources],
+    cluster: Following | None,
+    metrics: Metrics,
+    ending: Callable[[], bool],
 ) -> App:
     if cluster is None:
         raise SettingsInvalid(
@@ -166,6 +172,7 @@ def _api(
         metrics,
         audience=settings.api.audience,
         rate_per_user=settings.api.rate_per_user,
+        ending=ending,
     )
 
 

@@ -2,8 +2,9 @@
 // The readiness board. All that it shows is what the API answers to its reader's own token, and
 // every text becomes a text node: nothing that somebody has written can become markup.
 
-const PAUSE = 10000; // ms between two rounds
-const GENTLY = 500; // ms between two Plans: each costs vSphere a read
+const PAUSES = [1000, 60000]; // ms until a stream that has ended is taken up again, doubling
+const SILENCE = 60000; // ms, of a stream that tells something every 10 s or so
+const HIDDEN = 60000; // ms after which a page that nobody looks at ends its stream
 const PILES = ["matched", "missing", "wrong", "surplus", "unbound", "copying"];
 const STATES = {
   "ready": "✓ ready", "not-ready": "✗ not ready", "undecided": "? undecided",
@@ -18,7 +19,7 @@ const at = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 let token = null; // in memory, and nowhere else
-let session = 0; // changes with each sign-in and sign-out, which ends the rounds of the one before
+let session = 0; // changes with each sign-in and sign-out, which ends the stream of the one before
 const plans = new Map(); // "namespace/name" to its readiness
 let last = ""; // the JSON of all that is shown
 const shown = new Map(); // the same to its <details> and the JSON that this was made of
@@ -38,29 +39,22 @@ function make(tag, given, ...children) {
   return element;
 }
 
-async function call(path) {
+async function request(path, signal) {
   const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
-  const answer = await fetch(`api/v1${path}`, { headers, cache: "no-store" });
+  const answer = await fetch(`api/v1${path}`, { headers, cache: "no-store", signal });
+  if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
   const after = Number(answer.headers.get("Retry-After")) || 0;
   throw new Refused(answer.status, body.detail || `HTTP ${answer.status}`, after);
 }
 
-// What is there again and again, in one session.
+// The stream of news, taken up again whenever it ends, in one session.
 
-async function rounds(mine) {
-  let first = true;
+async function follow(mine) {
+  let failures = 0;
   while (mine === session) {
     try {
-      if (first) showRules(await call("/rules"));
-      showProviders((await call("/providers")).providers);
-      await round(mine, first);
-      if (mine !== session) return;
-      first = false;
-      say("Live.");
-      at("time").textContent = `As of ${new Date().toLocaleTimeString()}`; // not read out each time
-      await wait(PAUSE);
+      await read(mine, () => { failures = 0; });
     } catch (error) {
       if (mine !== session) return;
       if (error instanceof Refused && error.status === 401) {
@@ -68,34 +62,71 @@ async function rounds(mine) {
         return;
       }
       say(`Not up to date, trying again: ${error.message}`);
-      await wait(Math.max(PAUSE / 2, 1000 * (error.after || 0)));
+      const pause = Math.min(PAUSES[1], PAUSES[0] * 2 ** failures++) * (0.5 + Math.random() / 2);
+      await wait(Math.max(pause, 1000 * (error.after || 0)));
     }
     while (document.hidden && mine === session) await wait(1000);
   }
 }
 
-async function round(mine, first) {
-  const names = (await call("/plans")).plans.map((one) => `${one.namespace}/${one.name}`);
-  for (const name of plans.keys()) if (!names.includes(name)) plans.delete(name);
-  show();
-  for (const name of names) {
-    const found = await readiness(name);
-    if (mine !== session) return;
-    if (found === null) plans.delete(name);
-    else plans.set(name, found);
-    show();
-    if (!first) await wait(GENTLY);
+// Until this page is hidden, or something else ends it, which it raises.
+async function read(mine, good) {
+  const ending = new AbortController();
+  const live = { mine, ending, heard: Date.now(), seen: Date.now(), told: new Set() };
+  const timer = setInterval(() => watch(live), 1000);
+  try {
+    const answer = await request("/readiness", ending.signal);
+    await lines(answer.body.pipeThrough(new TextDecoderStream()), (line) => {
+      live.heard = Date.now();
+      if (mine === session) hear(JSON.parse(line), live, good);
+    });
+    throw new Error("the guard has ended the stream");
+  } catch (error) {
+    if (live.why !== HIDDEN) throw live.why ? new Error(live.why) : error;
+    say("Paused while nobody looks.");
+  } finally {
+    clearInterval(timer);
+    ending.abort();
   }
 }
 
-async function readiness(name) {
-  const [namespace, plan] = name.split("/").map(encodeURIComponent);
-  try {
-    return await call(`/plans/${namespace}/${plan}/readiness`);
-  } catch (error) {
-    if (error.status === 403 || error.status === 404) return null; // since the list was made
-    throw error;
+// A stream that nobody looks at, that has died on its way, or whose reader has signed out, ends.
+function watch(live) {
+  const now = Date.now();
+  if (!document.hidden) live.seen = now;
+  if (now - live.heard > SILENCE) live.why = "nothing has been heard for a while";
+  else if (now - live.seen > HIDDEN) live.why = HIDDEN;
+  if (live.why || live.mine !== session) live.ending.abort();
+}
+
+async function lines(stream, take) {
+  let rest = "";
+  const reader = stream.getReader();
+  while (true) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const pieces = (rest + value).split("\n");
+    rest = pieces.pop();
+    for (const line of pieces) take(line);
   }
+}
+
+function hear(news, live, good) {
+  const key = (one) => `${one.namespace}/${one.name}`;
+  if (news.type === "end") throw new Refused(news.status, news.detail, 0);
+  else if (news.type === "providers") showProviders(news.providers);
+  else if (news.type === "gone") plans.delete(key(news));
+  else if (news.type === "plan") {
+    plans.set(key(news.plan), news.plan);
+    live.told.add(key(news.plan));
+  } else if (news.type === "whole") {
+    for (const name of plans.keys()) if (!live.told.has(name)) plans.delete(name);
+    live.whole = true;
+    good();
+    say("Live.");
+  }
+  if (live.whole) at("time").textContent = `As of ${new Date().toLocaleTimeString()}`; // not read out
+  if (news.type !== "providers") show();
 }
 
 // What is shown.
@@ -251,7 +282,7 @@ function showRules({ rules }) {
 }
 
 // A link to a rule opens it.
-function follow() {
+function reveal() {
   const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
   if (target?.tagName !== "DETAILS") return;
   target.open = true;
@@ -260,14 +291,15 @@ function follow() {
 
 // Who looks.
 
-function enter() {
+function enter(rules) {
   session += 1;
   at("enter").hidden = true;
   at("board").hidden = false;
   at("leave").hidden = token === null; // signed in by a proxy, which has its own way out
   at("refused").textContent = "";
   say("Reading");
-  rounds(session);
+  showRules(rules);
+  follow(session);
 }
 
 function leave(why) {
@@ -287,13 +319,14 @@ function leave(why) {
 
 async function knock(given) {
   token = given;
+  let rules;
   try {
-    await call("/rules");
+    rules = await (await request("/rules")).json();
   } catch (error) {
     leave(given === null && error.status === 401 ? "" : error.message);
     return;
   }
-  enter();
+  enter(rules);
 }
 
 at("enter").addEventListener("submit", (event) => {
@@ -305,5 +338,5 @@ at("enter").addEventListener("submit", (event) => {
 at("leave").addEventListener("click", () => leave(""));
 at("filters").addEventListener("input", show);
 at("filters").addEventListener("submit", (event) => event.preventDefault());
-window.addEventListener("hashchange", follow);
+window.addEventListener("hashchange", reveal);
 knock(null); // a proxy in front may have signed its reader in

@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, get_args
 
+from webhook.errors import ObjectMalformed
 from webhook.facts.lookup import look_up
 from webhook.inventory.index import Index
-from webhook.inventory.provider import Inventory
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.model.forklift import Plan
+from webhook.model.objects import KubeObject
 from webhook.model.vms import Disk, VirtualMachine
 
 Drift = Literal["moved", "resized", "snapshot", "added", "removed", "renamed", "uuid", "power"]
@@ -72,6 +75,15 @@ class Watched:
         return tuple(self._by_vm)
 
 
+def vms_of(plan: KubeObject) -> tuple[VmRef, ...]:
+    """The VMs that a Plan names."""
+    try:
+        vms = Plan.of(plan).vms
+    except ObjectMalformed:
+        return ()
+    return tuple(VmRef(vm.id, "" if vm.id else vm.name) for vm in vms if vm.id or vm.name)
+
+
 class VmDrift(NamedTuple):
     """Of a VM that somebody names."""
 
@@ -109,6 +121,16 @@ class Lookout:
                 records = self._seen.setdefault(provider.name, _Seen()).records
                 for vm in vms:
                     records.setdefault(vm, _records(vm, provider.vms))
+
+    async def known_to(self, provider: ProviderInventory) -> list[VmRef]:
+        """The VMs that are named, and that it has."""
+        found = []
+        for count, vm in enumerate(self._watched.vms):
+            if count % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            if _records(vm, provider.vms):
+                found.append(vm)
+        return found
 
     async def look(self, inventory: Inventory) -> AsyncIterator[VmDrift]:
         """What is new since the last look, or since it began. Before that, nothing is."""
