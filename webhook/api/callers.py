@@ -18,6 +18,7 @@ from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import TokenReader
 from webhook.model.objects import User
+from webhook.shared import shared, waited
 
 _T = TypeVar("_T")
 
@@ -102,9 +103,9 @@ class Callers:
         key = hashlib.blake2b(token, digest_size=32).digest()
         answer = self._known.get(key)
         if answer is None or _failed(answer):
-            answer = asyncio.ensure_future(self._ask(token, key, address))
+            answer = shared(self._ask(token, key, address))
             self._known[key] = answer
-        return await answered(asyncio.shield(answer))
+        return await answered(waited(answer))
 
     async def _ask(self, token: bytes, key: bytes, address: str) -> User | None:
         strangers = None

@@ -14,6 +14,7 @@ from webhook.model.objects import (
     Surroundings,
     User,
 )
+from webhook.shared import shared, waited
 
 T = TypeVar("T")
 
@@ -64,8 +65,8 @@ class Batch:
     async def once(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
         """The answer, which whoever asks the same gets, too."""
         if what not in self._asked:
-            self._asked[what] = asyncio.ensure_future(ask())
-        answer: T = await asyncio.shield(self._asked[what])
+            self._asked[what] = shared(ask())
+        answer: T = await waited(self._asked[what])
         return answer
 
 

@@ -23,6 +23,7 @@ from webhook.inventory.cluster import Followed, Referent, Table
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID
 from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
+from webhook.shared import shared, waited
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -142,8 +143,8 @@ class Picture:
 
     async def _once(self, what: str, place: str, ask: Callable[[str], Awaitable[T]]) -> T:
         if (what, place) not in self._asked:
-            self._asked[what, place] = asyncio.ensure_future(ask(place))
-        answer: T = await asyncio.shield(self._asked[what, place])
+            self._asked[what, place] = shared(ask(place))
+        answer: T = await waited(self._asked[what, place])
         return answer
 
     async def _side(

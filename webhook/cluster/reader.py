@@ -15,6 +15,7 @@ from webhook.errors import ClusterUnreachable, NameInvalid
 from webhook.inventory.cluster import Referent
 from webhook.model.keys import VM_ID, VM_UUID
 from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
+from webhook.shared import shared, waited
 
 _ACCESS_SECONDS = 10.0
 _ACCESS_PATIENCE = 1.0  # seconds: who isn't known by then isn't trusted
@@ -202,9 +203,8 @@ class LiveReader:
         known = msgspec.json.encode(key)
         answer = self._accesses.get(known)
         if answer is None:
-            answer = self._accesses[known] = asyncio.ensure_future(self._may(known, key))
-        # A caller that gives up must not take the answer from the others.
-        return await asyncio.shield(answer)
+            answer = self._accesses[known] = shared(self._may(known, key))
+        return await waited(answer)
 
     async def allowed(
         self, user: User, verb: str, resource: str, namespace: str, name: str

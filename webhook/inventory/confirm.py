@@ -11,6 +11,7 @@ from webhook.bucket import Bucket, Buckets
 from webhook.errors import TooManyReads
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.vms import VirtualMachine
+from webhook.shared import shared
 
 RATE = 20.0
 """Reads a second, of one provider; a burst of as many may come at once."""
@@ -41,7 +42,7 @@ class _Read:
     def __init__(self) -> None:
         self.began = _NEVER
         """When vSphere was asked, in seconds of the clock; later than any request until then."""
-        self.task: asyncio.Task[tuple[VirtualMachine, ...]]
+        self.task: asyncio.Future[tuple[VirtualMachine, ...]]
 
 
 class Confirmations:
@@ -83,13 +84,11 @@ class Confirmations:
 
     def _start(self, key: _Key, wait: float) -> _Read:
         read = self._latest[key] = _Read()
-        read.task = asyncio.create_task(self._run(read, key, wait))
+        read.task = shared(self._run(read, key, wait))
 
-        def end(task: asyncio.Task[tuple[VirtualMachine, ...]]) -> None:
+        def end(_: object) -> None:
             if self._latest.get(key) is read:
                 del self._latest[key]
-            if not task.cancelled():
-                task.exception()  # looked at, though everybody may have gone
 
         read.task.add_done_callback(end)
         return read

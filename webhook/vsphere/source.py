@@ -19,6 +19,7 @@ from webhook.inventory.index import ROOTS, Fresh, Index
 from webhook.inventory.provider import ProviderInventory, last_names
 from webhook.logs import Repeated
 from webhook.model.keys import MOREF
+from webhook.shared import shared
 from webhook.vsphere.answers import Fault
 from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
 from webhook.vsphere.mirror import Mirror, apply
@@ -110,8 +111,7 @@ class LiveSource:
             submitted = self._reads.submit(read)
         except RuntimeError:  # stop() has been called
             raise VsphereUnreachable(self._ended) from None
-        asked = asyncio.wrap_future(submitted)
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        asked = shared(asyncio.wrap_future(submitted))
         await asyncio.wait([asked])  # its being cancelled is stop()'s word, ours is another's
         if asked.cancelled():
             raise VsphereUnreachable(self._ended)
