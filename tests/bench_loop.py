@@ -27,8 +27,8 @@ from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.objects import Provider
-from webhook.model.review import parse
 from webhook.model.vms import Disk, VirtualMachine
+from webhook.server.codec import parse
 
 VMS, ENTRIES, OBJECTS, ROUNDS = 100_000, 500, 1_000, 3
 LIMIT = 0.020

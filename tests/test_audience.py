@@ -19,8 +19,9 @@ from webhook.engine.policy import Policy
 from webhook.engine.repair import repair
 from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
-from webhook.model.review import Denied, parse, render
+from webhook.model.review import Denied
 from webhook.model.vms import Disk, VirtualMachine
+from webhook.server.codec import parse, render
 
 MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
 SECOND = merged(

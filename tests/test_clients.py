@@ -19,7 +19,7 @@ from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from webhook import tls
 from webhook.cli.demo import merged
-from webhook.model.review import parse
+from webhook.server.codec import parse
 
 TLSv1_2, TLSv1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 API_SERVER = "kube-apiserver"

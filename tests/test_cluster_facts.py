@@ -17,7 +17,8 @@ from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.model.objects import Claim, KubeObject, Provider
-from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse
+from webhook.model.review import Admitted, Denied, Undecided, Verdict
+from webhook.server.codec import parse
 
 MIGRATION = BASE["Migration"]
 SECONDS = 4.5

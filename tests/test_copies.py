@@ -14,8 +14,9 @@ from webhook.inventory.cluster import Followed
 from webhook.inventory.provider import Inventory
 from webhook.model import marks
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
-from webhook.model.review import Admitted, Undecided, Verdict, parse
+from webhook.model.review import Admitted, Undecided, Verdict
 from webhook.runtime.sources import policy
+from webhook.server.codec import parse
 from webhook.settings import Settings
 
 PVC = BASE["PersistentVolumeClaim"]

@@ -19,8 +19,9 @@ from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.model.objects import Provider
-from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse
+from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.model.vms import Disk, VirtualMachine
+from webhook.server.codec import parse
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
 PLAN: dict[str, Any] = READY_PLAN

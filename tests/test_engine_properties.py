@@ -26,9 +26,10 @@ from webhook.inventory.index import Index
 from webhook.inventory.provider import Inventory
 from webhook.model.keys import DISK_SOURCE, MILDEST_FIRST, VM_ID, VM_UUID
 from webhook.model.objects import KubeObject, User
-from webhook.model.review import Admitted, Denied, Review, Undecided, Verdict, parse, render
+from webhook.model.review import Admitted, Denied, Review, Undecided, Verdict
 from webhook.model.vms import Disk, VirtualMachine
 from webhook.rules import RULES
+from webhook.server.codec import parse, render
 
 MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
 STRANGER = VirtualMachine("vm-900", "payroll", uuid="4232dddd-0000-0000-0000-000000000001")

@@ -15,9 +15,9 @@ from tests.cases import BASE, Case, all_cases, review_of
 from webhook.engine.sources import Sources
 from webhook.errors import ReviewMalformed
 from webhook.metrics import Metrics
-from webhook.model.review import parse
 from webhook.server.app import Admission
 from webhook.server.bodies import App, Message, Scope
+from webhook.server.codec import parse
 
 RULES = (
     *("pvc-vm", "pvc-disk-source", "pvc-disk-claimed", "pvc-identity", "pvc-disk-source-path"),

@@ -29,8 +29,9 @@ from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.keys import DISK_SOURCE, is_blank
 from webhook.model.objects import Claim, Provider
-from webhook.model.review import Admitted, parse
+from webhook.model.review import Admitted
 from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
+from webhook.server.codec import parse
 from webhook.vsphere.names import unescaped
 
 RECORDED = Path(__file__).parent / "fixtures" / "forklift.json"

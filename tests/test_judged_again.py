@@ -8,7 +8,8 @@ import pytest
 
 from tests.cases import BASE, READY_PLAN, Case, all_cases, review_of
 from webhook.engine.judge import decide
-from webhook.model.review import Admitted, Denied, Verdict, parse
+from webhook.model.review import Admitted, Denied, Verdict
+from webhook.server.codec import parse
 
 ABSENT = next(case for case in all_cases() if case.id == "plan-luks-secret/fail/absent")
 RULE = "plan-luks-secret"

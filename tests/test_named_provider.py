@@ -14,7 +14,8 @@ from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
-from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse
+from webhook.model.review import Admitted, Denied, Undecided, Verdict
+from webhook.server.codec import parse
 
 MIGRATION = BASE["Migration"]
 WRONG = merged(PLAN, {"spec": {"vms": [{"id": "vm-9"}]}})

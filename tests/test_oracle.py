@@ -11,9 +11,9 @@ import pytest
 from tests.cases import Case, Expect, File, case_of, review_of
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
-from webhook.model import review
 from webhook.model.review import Admitted, Denied, Verdict
 from webhook.rules import RULES
+from webhook.server import codec
 
 FILE = Path(__file__).parent / "oracle.yaml"
 
@@ -145,6 +145,6 @@ async def _answers(case: Case) -> list[tuple[str, Verdict]]:
     for obj in objects:
         body = msgspec.json.encode(review_of(obj))
         deadline = asyncio.get_running_loop().time() + 60
-        verdict = await decide(review.parse(body, proven=True), case.sources(), deadline)
+        verdict = await decide(codec.parse(body, proven=True), case.sources(), deadline)
         answers.append((obj["kind"], verdict))
     return answers

@@ -17,8 +17,9 @@ from webhook.engine.judge import decide
 from webhook.engine.sources import Sources
 from webhook.errors import ReviewMalformed
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
-from webhook.model.review import Admitted, Denied, Review, parse, render
+from webhook.model.review import Admitted, Denied, Review
 from webhook.model.vms import trim_backing_file
+from webhook.server.codec import parse, render
 
 _SOURCES = load(FIXTURES / "pvc-identity" / "fail" / "vmid-filled-in.yaml").sources()
 

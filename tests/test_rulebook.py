@@ -26,8 +26,9 @@ from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
 from webhook.model.objects import Provider
-from webhook.model.review import Admitted, Denied, Undecided, Verdict, parse, render
+from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.model.vms import Disk, Folder, VirtualMachine
+from webhook.server.codec import parse, render
 
 _RESTORED = {"labels": {"velero.io/restore-name": "nightly"}}
 

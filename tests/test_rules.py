@@ -23,9 +23,9 @@ from tests.cases import (
 from webhook.engine.judge import decide
 from webhook.engine.repair import repair
 from webhook.metrics import Metrics
-from webhook.model import review
-from webhook.model.review import Admitted, Denied, Undecided
+from webhook.model.review import PVC, Admitted, Denied, Review, Undecided
 from webhook.rules import RULES
+from webhook.server import codec
 from webhook.server.app import Admission
 
 CASES = all_cases()
@@ -138,12 +138,12 @@ async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> d
     return response
 
 
-def _parsed(case: Case, obj: dict[str, Any]) -> review.Review:
-    return review.parse(msgspec.json.encode(review_of(obj, case.old)))
+def _parsed(case: Case, obj: dict[str, Any]) -> Review:
+    return codec.parse(msgspec.json.encode(review_of(obj, case.old)))
 
 
 def _operations(verdict: Admitted) -> list[dict[str, Any]]:
-    answer = msgspec.json.decode(review.render(_ANY, verdict))
+    answer = msgspec.json.decode(codec.render(_ANY, verdict))
     encoded = answer["response"].get("patch", "")
     operations: list[dict[str, Any]] = msgspec.json.decode(base64.b64decode(encoded) or b"[]")
     return operations
@@ -154,4 +154,4 @@ def _patched(obj: dict[str, Any], verdict: Admitted) -> dict[str, Any]:
     return patched
 
 
-_ANY = review.Review(uid="u", kind=review.PVC, operation="CREATE")
+_ANY = Review(uid="u", kind=PVC, operation="CREATE")

@@ -14,22 +14,11 @@ from webhook.errors import BodyRefused, ReviewMalformed
 from webhook.inventory.cluster import Announcer
 from webhook.metrics import Metrics
 from webhook.model.keys import echoed
-from webhook.model.review import (
-    JUDGED,
-    Admitted,
-    Denied,
-    Doubt,
-    Review,
-    Skip,
-    Undecided,
-    Verdict,
-    parse,
-    render,
-    render_malformed,
-)
+from webhook.model.review import JUDGED, Admitted, Denied, Doubt, Review, Skip, Undecided, Verdict
 from webhook.rules import DEFAULTS
 from webhook.server.answers import CLOSE, Answer, Headers, Refused
 from webhook.server.bodies import Receive, Scope, Send
+from webhook.server.codec import parse, render, render_malformed
 from webhook.server.health import health
 from webhook.server.telling import Door, Telling
 
