@@ -51,6 +51,7 @@ class State(ServerState):
         if len(self.connections) > self._most:
             longest = next(iter(self.silent or self.idle), newcomer)
             longest.forget()
+            longest.lose()  # a call may be on its way
             longest.transport.abort()
 
 
@@ -93,6 +94,10 @@ class Connection(HttpToolsProtocol):
         self._door: Any = None
         """Where what is coming may be answered promptly; its body so far is held back."""
         self._body = b""
+        self._came_by: Any = None
+        """Where the last request came in."""
+        self._owed = False
+        """Whether it has no answer yet."""
         self._silent_since: float | None = None
         """By the loop's clock; None while something runs for it, or comes."""
 
@@ -110,6 +115,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.forget()
+        if self._owed:
+            self.lose()
         self._be_patient()
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
@@ -119,6 +126,12 @@ class Connection(HttpToolsProtocol):
         """It waits for its client no more: something runs for it, or it has ended."""
         self.server_state.silent.pop(self, None)
         self.server_state.idle.pop(self, None)
+
+    def lose(self) -> None:
+        """Its client may have called, and got no answer."""
+        self._owed = False
+        if self._prompt is not None and self._came_by is not None:
+            self._prompt.lost(self._came_by)
 
     def data_received(self, data: bytes) -> None:
         self._whole = False
@@ -142,7 +155,8 @@ class Connection(HttpToolsProtocol):
         self._be_patient()
         self._in_body = True
         path, _, self._query = self.url.partition(b"?")
-        self._door = self._prompt.doors.get(path) if self._prompt is not None else None
+        self._door = self._prompt.door(path) if self._prompt is not None else None
+        self._came_by, self._owed = self._door, True
         if self._door is None or not self._plain():
             self._begin()
 
@@ -220,6 +234,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         # As uvicorn's, but that it starts a timer each time.
+        self._owed = False
         self.server_state.total_requests += 1
         closing = self.transport.is_closing()
         if not closing:
