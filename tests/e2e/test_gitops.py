@@ -122,5 +122,5 @@ def test_what_argo_cd_is_told_to_ignore_is_what_others_write() -> None:
     }
     fields = ("caBundle", "service.path")
     written = [f".webhooks[].clientConfig.{field}" for field in fields]
-    assert ignored == {key: written for key in KINDS}
+    assert ignored == dict.fromkeys(KINDS, written)
     assert "ServerSideApply=true" in spec["syncPolicy"]["syncOptions"]

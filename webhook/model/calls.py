@@ -37,3 +37,8 @@ def split(path: str) -> tuple[Door, str] | None:
 def made(end: str) -> bool:
     """Whether a guard can have made this end."""
     return bool(_END.fullmatch(end))
+
+
+def hidden(text: str) -> str:
+    """What somebody else says, such as an error of the API server's, without such an end."""
+    return _END.sub("…", text)
