@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,6 +46,9 @@ WRONG = pvc(
     {DISK_SOURCE: "[vendor-ds] production-database/vm-disk-001.vmdk"},
 )
 CLAIMS = path_of(WRONG)
+GUARD_PROGRAM = (sys.executable, "-W", "error", "-m", "webhook")
+FEW_FILES = ("bash", "-c", 'ulimit -n 192 && exec "$@"', "bash", *GUARD_PROGRAM)
+"""So few that there is room for 64 connections."""
 ADMIN = {"username": "admin", "groups": ["system:masters", "system:authenticated"]}
 
 
@@ -63,7 +67,7 @@ class Install:
     """Of all paths that the webhooks have had."""
     _started: Iterator[int] = field(default_factory=itertools.count)
 
-    def start(self) -> Guard:
+    def start(self, *program: str) -> Guard:
         folder = self.folder / f"guard-{next(self._started)}"
         folder.mkdir()
         settings = {
@@ -73,7 +77,7 @@ class Install:
             "snapshots": [str(SNAPSHOT)],
             "logLevel": "debug",
         }
-        guard = self.stack.enter_context(running(folder, settings))
+        guard = self.stack.enter_context(running(folder, settings, program or GUARD_PROGRAM))
         self.balancer.add(guard.port)
         self.guards.append(guard)
         return guard
@@ -201,7 +205,7 @@ def test_who_may_see_the_provider_is_told_and_who_says_so_is_not(install: Instal
     done = bed.kubectl("create", "-f", "-", stdin=json.dumps(WRONG), user="vendor")
     assert "pvc-vm" in done.stderr
     assert RIGHT_UUID not in done.stderr
-    for path in ("/validate", "/validate/", f"/validate/{'0' * 64}", "/validate/..", "/mutate"):
+    for path in ("/validate", "/validate/", f"/validate/{'0' * 64}", "/validate/%2e", "/mutate"):
         for guard in install.guards:
             answer = install.forged(guard, path)
             assert RIGHT_UUID not in answer
@@ -234,6 +238,23 @@ def test_a_call_that_its_client_gives_up_changes_the_path(install: Install) -> N
     eventually(lambda: install.worthless(before), SOON, "it is worth nothing")
     eventually(install.told, SOON, "the API server is known again")
     assert install.called() != before
+
+
+def test_a_connection_that_must_make_room_changes_the_path(install: Install) -> None:
+    few = install.start(*FEW_FILES)
+    eventually(install.rests, SOON, "the path is at rest")
+    before = install.called()
+    with ExitStack() as connections:
+        first = connections.enter_context(guard_client(few))
+        answer = first.post(f"/validate/{before}", json=review_of(WRONG, userInfo=ADMIN))
+        assert RIGHT_UUID in answer.text
+        for _ in range(70):
+            other = connections.enter_context(guard_client(few))
+            assert other.get("/livez").status_code == 200
+        eventually(lambda: install.worthless(before), SOON, "it is worth nothing")
+    eventually(install.told, SOON, "the API server is known again")
+    assert install.called() != before
+    install.kill(few)
 
 
 def test_a_replica_that_was_killed_changes_it_when_it_starts(install: Install) -> None:

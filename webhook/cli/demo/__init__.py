@@ -28,8 +28,8 @@ _HEAD = (
 )
 _TRUSTED = "A caller who may get the Provider is answered:"
 _ABOUT_TRUST = (
-    "As installed, the guard can't prove who calls. So it tells only what the object itself proves."
-    " To tell more to a caller who may get the Provider, set clientCAFile or trustNetwork."
+    "As shipped, the guard knows the API server by a path, and so whoever may get the Provider is"
+    " told what it knows. To anybody else it tells only what the object itself proves."
 )
 
 
