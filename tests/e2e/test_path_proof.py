@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -235,7 +236,9 @@ def test_a_call_that_its_client_gives_up_changes_the_path(install: Install) -> N
     ):
         head = f"POST /validate/{before} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         connection.sendall(f"{head}content-length: 100\r\n\r\n{{".encode())
+    gone = time.monotonic()
     eventually(lambda: install.worthless(before), SOON, "it is worth nothing")
+    print(f"worth nothing {time.monotonic() - gone:.1f} s after the call failed")
     eventually(install.told, SOON, "the API server is known again")
     assert install.called() != before
 
@@ -279,7 +282,9 @@ def test_what_an_error_shows_is_worth_nothing_soon_after_the_start(install: Inst
     assert shown[0] not in done.stdout
     for _ in range(2):
         install.start()
+    started = time.monotonic()
     eventually(lambda: install.worthless(shown[0]), SOON, "it is worth nothing")
+    print(f"worth nothing {time.monotonic() - started:.1f} s after the start")
     eventually(install.told, SOON, "the API server is known")
     assert install.called() != shown[0]
 

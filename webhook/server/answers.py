@@ -33,7 +33,11 @@ class Prompt(Protocol):
         ...
 
     def lost(self, door: Any) -> None:
-        """Whoever called here may not have got the answer."""
+        """Whoever called here has gone without the answer."""
+        ...
+
+    def crowded(self) -> None:
+        """There are more connections than can be: calls may fail, and nobody knows whose."""
         ...
 
 

@@ -61,7 +61,7 @@ class Admission:
     of anybody's. Where `clients` are given, a review must come with a certificate of one of these
     common names. `announcer` tells of refused Migrations. The two hot paths never reach FastAPI's
     routing. `proves` tells whether a path with this end is one that only the API server knows, and
-    `failed` hears of a call on such a path whose answer may not have come.
+    `failed` hears of calls on such a path whose answers may not have come.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Admission:
             _check_readable(scope["headers"])
             body = await _body(receive, deadline)
         except Refused as refusal:
-            answered = self._refused(refusal)
+            answered = self._refused(entrance, refusal)
         except _Disconnected:
             return
         else:
@@ -124,6 +124,10 @@ class Admission:
         if door.proven:
             self._failed()
 
+    def crowded(self) -> None:
+        """Likewise, of whichever request."""
+        self._failed()
+
     def prompt(
         self, door: Entrance, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
     ) -> Answer | Coroutine[Any, Any, Answer]:
@@ -134,7 +138,7 @@ class Admission:
             if not body:
                 raise Refused(400, "BadRequest", _EMPTY)
         except Refused as refusal:
-            return self._refused(refusal)
+            return self._refused(door, refusal)
         return self._answer(door.door, body, _deadline(query), proven=proven)
 
     def _proven(self, entrance: Entrance, state: Mapping[str, Any]) -> bool:
@@ -152,8 +156,9 @@ class Admission:
         message = f"the client certificate {there}: only the API server may send reviews here"
         raise Refused(403, "Forbidden", message, CLOSE)
 
-    def _refused(self, refusal: "Refused") -> Answer:
+    def _refused(self, entrance: Entrance, refusal: "Refused") -> Answer:
         self._metrics.refused(refusal.code)
+        self.lost(entrance)  # who is still sending may never read it
         return Answer(refusal.code, refusal.body, refusal.headers)
 
     def _answer(

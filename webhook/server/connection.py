@@ -7,7 +7,7 @@ callbacks: its version is pinned, and tests/test_serving.py tries each.
 import asyncio
 import contextlib
 import resource
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import uvicorn
@@ -37,8 +37,10 @@ class State(ServerState):
 
     connections: set[Any]
 
-    def __init__(self) -> None:
+    def __init__(self, crowded: Callable[[], None] = lambda: None) -> None:
         super().__init__()
+        self._crowded = crowded
+        """Hears of each connection that has to go: a call may have been on its way."""
         self.draining = False
         self.silent: dict[Connection, None] = {}
         """Those that have never sent a whole request, the oldest first."""
@@ -51,8 +53,8 @@ class State(ServerState):
         if len(self.connections) > self._most:
             longest = next(iter(self.silent or self.idle), newcomer)
             longest.forget()
-            longest.lose()  # a call may be on its way
             longest.transport.abort()
+            self._crowded()
 
 
 class _Exchange:
@@ -115,8 +117,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.forget()
-        if self._owed:
-            self.lose()
+        if self._owed and self._prompt is not None and self._came_by is not None:
+            self._prompt.lost(self._came_by)
         self._be_patient()
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
@@ -126,12 +128,6 @@ class Connection(HttpToolsProtocol):
         """It waits for its client no more: something runs for it, or it has ended."""
         self.server_state.silent.pop(self, None)
         self.server_state.idle.pop(self, None)
-
-    def lose(self) -> None:
-        """Its client may have called, and got no answer."""
-        self._owed = False
-        if self._prompt is not None and self._came_by is not None:
-            self._prompt.lost(self._came_by)
 
     def data_received(self, data: bytes) -> None:
         self._whole = False

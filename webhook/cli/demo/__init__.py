@@ -1,7 +1,7 @@
 """`conversion-guard demo`: what somebody gets wrong, and how a real server answers.
 
-It is asked over HTTPS, as an API server asks, of a small made-up vCenter. Two servers run: one as
-the manifests ship it, and one that knows its caller as somebody who may get the Provider.
+It is asked over HTTPS, as an API server asks, of a small made-up vCenter. Two servers run: one that
+knows nothing of its caller, and one that knows him as somebody who may get the Provider.
 """
 
 import os
