@@ -257,6 +257,12 @@ class ApiServer(Program):
                 (token, user, user, ",".join(_groups(user))) for user, token in self._tokens.items()
             )
 
+    def restart(self, *flags: str) -> None:
+        """Begin anew, with these flags besides."""
+        self.stop()
+        self._argv = [*self._argv, *flags]
+        self.start()
+
     def kubeconfig(self, user: str = "admin") -> Path:
         """A kubeconfig file by which `user`, one of USERS, is known to this server."""
         if user not in self._tokens:
