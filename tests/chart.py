@@ -23,7 +23,7 @@ _FOLDERS = (
 _ANNOTATING = "cert-manager", "openshift"  # their kustomizations hold nothing else
 _VALUES_OF_THEIR_OWN = (
     *("forkliftNamespace", "providerNamespaces"),
-    *("clientCAFile", "allowedClientNames", "trustNetwork"),
+    *("clientCAFile", "allowedClientNames", "trustNetwork", "trustPath"),
 )
 """Settings that the chart's values say by another name, so that nothing is said twice."""
 
@@ -67,7 +67,10 @@ def _schema() -> dict[str, Any]:
         "pullSecrets": objects,
     }
     trust = _object(
-        clientCA=text, allowedClientNames={"type": "array", "items": text}, network=flag
+        clientCA=text,
+        allowedClientNames={"type": "array", "items": text},
+        network=flag,
+        path=flag,
     )
     given = {"minLength": 1}
     trust["if"] = {"properties": {"clientCA": given}}

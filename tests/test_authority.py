@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from webhook import tls
 from webhook.errors import CertificateInvalid, ClusterUnreachable
+from webhook.model.calls import Hook
 from webhook.tls.authority import Authority, fresh, keeping, ours, parse, renewed, rotated
 from webhook.tls.issuing import CA_LIFE, LEAF_LIFE, issue, names_of
 
@@ -147,6 +148,7 @@ class Cluster:
     def __init__(self) -> None:
         self.secret: dict[str, bytes] | None = None
         self.bundles = {"validating": b"", "mutating": b""}
+        self.ends: dict[str, str | None] = dict.fromkeys(self.bundles)
         self.writes = 0
         self.version = 0
         self.before_write: Callable[[], Awaitable[None]] = nothing
@@ -177,22 +179,32 @@ class Store:
             self._cluster.put(data)
             self._cluster.writes += 1
 
-    async def bundles(self) -> Sequence[bytes]:
-        return tuple(self._cluster.bundles.values())
+    async def hooks(self) -> Sequence[Hook]:
+        return [
+            Hook(bundle, self._cluster.ends[at]) for at, bundle in self._cluster.bundles.items()
+        ]
 
-    async def trust(self, wanted: Callable[[bytes], bytes]) -> None:
-        bundles = {name: wanted(there) for name, there in self._cluster.bundles.items()}
-        self._cluster.writes += bundles != self._cluster.bundles
-        self._cluster.bundles = bundles
+    async def mend(self, wanted: Callable[[Hook], Hook]) -> None:
+        there = await self.hooks()
+        hooks = [wanted(hook) for hook in there]
+        self._cluster.writes += hooks != there
+        names = tuple(self._cluster.bundles)
+        self._cluster.bundles = {at: hook.bundle for at, hook in zip(names, hooks, strict=True)}
+        self._cluster.ends = {at: hook.end for at, hook in zip(names, hooks, strict=True)}
 
 
 class Replica:
-    """A guard as far as its certificate goes."""
+    """A guard as far as its certificate goes, and its path where there is `proof` of it."""
 
-    def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        now: Callable[[], datetime],
+        proof: tls.PathProof | None = None,
+    ) -> None:
         self.loads = 0
         self.served = tls.Served(now, self._loaded)
-        self._managed = tls.SelfManaged(self.served, NAMES, now)
+        self._managed = tls.SelfManaged(self.served, NAMES, now, proof)
         self._store = Store(cluster)
 
     def _loaded(self) -> None:
@@ -261,6 +273,7 @@ def test_the_replica_that_comes_first_makes_it_and_the_others_take_it() -> None:
     assert one.certificate() == other.certificate()
     assert cluster.secret is not None
     assert set(cluster.bundles.values()) == {cluster.secret["ca.crt"]}
+    assert set(cluster.ends.values()) == {""}, "the plain path"
     writes = cluster.writes
     for _ in range(3):
         one.look()

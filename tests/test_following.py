@@ -207,7 +207,7 @@ async def test_a_garbled_answer_to_who_keeps_the_certificate_is_one_that_has_not
         with suppress(ClusterUnreachable):
             await store.read()
         with suppress(ClusterUnreachable):
-            await store.bundles()
+            await store.hooks()
         assert len(api.spoilt) == 3
         assert await store.read() == {"user": b"user", "password": b"password"}
 

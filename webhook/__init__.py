@@ -8,7 +8,8 @@ runtime    a running guard put together and kept running: settings, certificates
 audit      keeps watching what is on the cluster, and tells in reports and Events
 server     admission over HTTPS: the ASGI app, health, limits; the only importer of uvicorn
 api        the vendors' REST API: tokens, rights, problem details, OpenAPI; the readiness board
-tls        the serving certificate, kept right; the only importer of cryptography
+tls        the serving certificate and the path that is called, kept right; the only importer of
+           cryptography
 vsphere    a live vCenter; the only importer of pyVmomi and of SOAP
 cluster    Providers, Secrets, PVCs, Plans; the only importer of the kubernetes client
 manifests  manifest files: read with their lines, and a VM's own written
@@ -17,7 +18,7 @@ rules      RULES and DEFAULTS, a file each
 facts      what rules see and find; the proof of a whole disk set
 inventory  what is known of vSphere and of the cluster, its age, fresh reads, snapshot files
 settings   file and environment -> frozen Settings
-model      the keys, what vSphere and Kubernetes say, the AdmissionReview codec
+model      the keys, what vSphere and Kubernetes say, the AdmissionReview codec, the paths called
 quantity   Kubernetes quantities
 metrics    the only importer of prometheus_client
 logs       for a person, or as JSON

@@ -153,7 +153,7 @@ def test_every_setting_has_its_place(tmp_path: Path) -> None:
     """In `settings`, or in a value that becomes one."""
     values = {
         "providerNamespaces": ["one", "two"],
-        "trust": {"clientCA": "PEM", "allowedClientNames": ["me"], "network": True},
+        "trust": {"clientCA": "PEM", "allowedClientNames": ["me"], "network": True, "path": False},
         "settings": {"maxAge": "2h", "tls": {"extraNames": ["x.example.com"]}},
     }
     objects = rendered(OWN, values, tmp_path)
@@ -166,6 +166,7 @@ def test_every_setting_has_its_place(tmp_path: Path) -> None:
         "providerNamespaces": ["one", "two"],
         "tls": {"extraNames": ["x.example.com"]},
         "trustNetwork": True,
+        "trustPath": False,
     }
     assert maps["conversion-guard-client-ca"] == {"ca.crt": "PEM"}
     roles = {i["metadata"]["namespace"] for i in objects if i["kind"] == "Role"}

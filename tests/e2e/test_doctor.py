@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ def doctor(bed: Bed, folder: Path, **settings: Any) -> tuple[int, list[dict[str,
     named = "--settings", file, "--kubeconfig", bed.kubeconfig()
     done = run("doctor", *named, "--output", "json")
     assert done.stderr == ""
+    assert not re.search("[0-9a-f]{64}", done.stdout), "the path is nobody's to read"
     answer = json.loads(done.stdout)
     *findings, last = answer["findings"]
     # No guard runs behind the webhooks of this bed.
@@ -114,6 +116,13 @@ def test_all_is_well(bed: Bed, tmp_path: Path) -> None:
         "versions", "forklift", "deployment", "webhooks", "certificates", "rights", "vcenters",
     }  # fmt: skip
     assert "VMs can be read" in findings[-1]["what"]
+    by_path = "callers are proven by the path that the guard keeps in its webhooks (trustPath)"
+    assert by_path in [one["what"] for one in findings]
+    told = {"trustPath": "callers are not proven", "trustNetwork": "whoever reaches the port"}
+    for setting, says in told.items():
+        _, findings = doctor(bed, tmp_path, **{setting: setting == "trustNetwork"})
+        (note,) = [one for one in findings if one["state"] == "note"]
+        assert says in note["what"]
 
 
 def test_the_settings_are_those_of_the_installation(bed: Bed) -> None:

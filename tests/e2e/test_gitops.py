@@ -1,4 +1,4 @@
-"""docs/gitops.md: applied twice, nothing differs, also after the CA was written."""
+"""docs/gitops.md: applied twice, nothing differs, also after the CA and the path were written."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import Bed
+from tests.e2e.bed import PLAIN, Bed
 from tests.e2e.parts import Parts
 from tests.e2e.test_combinations import CERTIFICATES, MOVED, Choice
 from tests.e2e.test_install_guide import BLOCK
@@ -39,15 +39,16 @@ def commands() -> tuple[str, str]:
     return apply, diff
 
 
-def twice(bed: Bed, folder: Path) -> None:
+def twice(bed: Bed, folder: Path, *, managed: bool = False) -> None:
+    """`managed`: by the guard itself, which also writes the path."""
     apply, diff = commands()
     for written in (False, True):
         done = bed.shell(apply, folder)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         if written:
-            assert bundles(bed) == {CA}, "it is not taken away"
+            assert kept(bed) == {(CA, managed)}, "it is not taken away"
         else:
-            write_ca(bed)
+            write_ca(bed, managed=managed)
         compared = bed.shell(diff, folder)
         assert (compared.returncode, compared.stdout) == (0, ""), compared.stderr
 
@@ -55,14 +56,17 @@ def twice(bed: Bed, folder: Path) -> None:
 CA = "the PEM of a CA, set by whoever issues the certificate"
 
 
-def write_ca(bed: Bed) -> None:
+END = "0f" * 32
+
+
+def write_ca(bed: Bed, *, managed: bool) -> None:
     """As all who do it: only this field, by a manager of their own."""
     pem = base64.b64encode(bed.api.ca_file.read_bytes()).decode()
     for kind in KINDS:
         there = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
-        hooks = [
-            {"name": hook["name"], "clientConfig": {"caBundle": pem}} for hook in there["webhooks"]
-        ]
+        path = f"{PLAIN[there['kind']]}/{END}"
+        written = {"caBundle": pem, **({"service": {"path": path}} if managed else {})}
+        hooks = [{"name": hook["name"], "clientConfig": written} for hook in there["webhooks"]]
         applied = {
             "apiVersion": there["apiVersion"],
             "kind": there["kind"],
@@ -73,14 +77,15 @@ def write_ca(bed: Bed) -> None:
         bed.kubectl(*how, stdin=json.dumps(applied), check=True)
 
 
-def bundles(bed: Bed) -> set[str]:
-    """CA, if it is the one that was written, everywhere."""
+def kept(bed: Bed) -> set[tuple[str, bool]]:
+    """CA, if it is the one that was written, and whether the path is: everywhere."""
     pem = base64.b64encode(bed.api.ca_file.read_bytes()).decode()
     found = set()
     for kind in KINDS:
         there = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
-        found |= {hook["clientConfig"].get("caBundle") for hook in there["webhooks"]}
-    return {CA if one == pem else str(one) for one in found}
+        clients = [hook["clientConfig"] for hook in there["webhooks"]]
+        found |= {(one.get("caBundle"), one["service"]["path"].endswith(END)) for one in clients}
+    return {(CA if one == pem else str(one), path) for one, path in found}
 
 
 def test_the_guides_folder_does_not_drift(bed: Bed, tmp_path: Path) -> None:
@@ -104,7 +109,9 @@ def test_the_guides_folder_does_not_drift(bed: Bed, tmp_path: Path) -> None:
 def test_nor_does_any_other(bed: Bed, certificate: str, tmp_path: Path) -> None:
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     Choice(certificate, ("api", "strict"), MOVED).write(tmp_path)
-    twice(bed, tmp_path)
+    for kind in KINDS:  # of another way: whose the path is differs
+        bed.kubectl("delete", kind, "conversion-guard", "--ignore-not-found", check=True)
+    twice(bed, tmp_path, managed=certificate == "self-managed")
 
 
 def test_what_argo_cd_is_told_to_ignore_is_what_others_write() -> None:
@@ -113,5 +120,7 @@ def test_what_argo_cd_is_told_to_ignore_is_what_others_write() -> None:
     ignored = {
         entry["kind"].lower(): entry["jqPathExpressions"] for entry in spec["ignoreDifferences"]
     }
-    assert ignored == {key: [".webhooks[].clientConfig.caBundle"] for key in KINDS}
+    fields = ("caBundle", "service.path")
+    written = [f".webhooks[].clientConfig.{field}" for field in fields]
+    assert ignored == dict.fromkeys(KINDS, written)
     assert "ServerSideApply=true" in spec["syncPolicy"]["syncOptions"]

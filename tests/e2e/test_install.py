@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import GUARD, Bed, Kubectl, eventually
+from tests.e2e.bed import GUARD, PLAIN, Bed, Kubectl, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.world import MANIFESTS, OWN_CRDS
 
@@ -72,6 +72,15 @@ def _first(change: dict[str, Any]) -> Change:
     return lambda obj: obj["webhooks"][0].update(change)
 
 
+def _service(obj: dict[str, Any]) -> dict[str, Any]:
+    service: dict[str, Any] = obj["webhooks"][0]["clientConfig"]["service"]
+    return service
+
+
+def _plain(obj: dict[str, Any]) -> str:
+    return PLAIN[obj["kind"]]
+
+
 def _further(obj: dict[str, Any]) -> None:
     obj["webhooks"].append(obj["webhooks"][0] | {"name": "further.conversion-guard.io"})
 
@@ -83,7 +92,16 @@ def _labelled(obj: dict[str, Any]) -> None:
 HARMFUL: dict[str, Change] = {
     "url": _change_url,
     "service": lambda obj: obj["webhooks"][0]["clientConfig"]["service"].update(name="other"),
-    "path": lambda obj: obj["webhooks"][0]["clientConfig"]["service"].update(path="/other"),
+    "path": lambda obj: _service(obj).update(path="/other"),
+    "path-of-the-other": lambda obj: _service(obj).update(
+        path="/mutate" if obj["kind"].startswith("Validating") else "/validate"
+    ),
+    "path-with-a-short-end": lambda obj: _service(obj).update(path=f"{_plain(obj)}/{'a' * 63}"),
+    "path-with-more": lambda obj: _service(obj).update(path=f"{_plain(obj)}/{'a' * 64}/more"),
+    "path-and-port": lambda obj: _service(obj).update(path=f"{_plain(obj)}/{'a' * 64}", port=8444),
+    "path-and-url": lambda obj: obj["webhooks"][0].update(
+        clientConfig={"service": None, "url": f"https://elsewhere.example.com{_plain(obj)}"}
+    ),
     "rules": lambda obj: obj["webhooks"][0]["rules"][0].update(resources=["secrets"]),
     "failure-policy": lambda obj: obj["webhooks"][-1].update(
         failurePolicy="Fail" if obj["webhooks"][-1]["failurePolicy"] == "Ignore" else "Ignore"
@@ -104,41 +122,73 @@ HARMFUL: dict[str, Change] = {
 def test_a_stolen_token_changes_nothing_that_is_called(bed: Bed, kind: str, change: Change) -> None:
     done = _patch(bed, kind, change)
     assert done.returncode == 1
-    assert "conversion-guard may change only caBundle in a webhook configuration" in done.stderr, (
-        done.stderr
-    )
+    assert "conversion-guard may change only caBundle and the path" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_guard_writes_its_ca(bed: Bed, kind: str) -> None:
+def test_the_guard_writes_its_ca_and_path(bed: Bed, kind: str) -> None:
     bundle = base64.b64encode(bed.api.ca_file.read_bytes()).decode()
+    shown = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
+    assert {hook["clientConfig"]["service"].get("path") for hook in shown["webhooks"]} == {None}
+    path = f"{_plain(shown)}/{'0f' * 32}"
 
     def trusting(obj: dict[str, Any]) -> None:
         for webhook in obj["webhooks"]:
             webhook["clientConfig"]["caBundle"] = bundle
+            webhook["clientConfig"]["service"]["path"] = path
 
     done = _patch(bed, kind, trusting)
     assert done.returncode == 0, done.stderr
-    # As the server does it: applied, each webhook by its name.
-    shown = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
-    applied = {
-        "apiVersion": shown["apiVersion"],
-        "kind": shown["kind"],
-        "metadata": {"name": "conversion-guard"},
-        "webhooks": [
-            {"name": webhook["name"], "clientConfig": {"caBundle": bundle}}
-            for webhook in shown["webhooks"]
-        ],
-    }
-    for _ in ("first", "again"):
-        answer = _apply(bed, kind, applied)
+
+    def applied(path: str) -> dict[str, Any]:
+        """As the server does it: applied, each webhook by its name."""
+        client = {"caBundle": bundle, "service": {"path": path}}
+        return {
+            "apiVersion": shown["apiVersion"],
+            "kind": shown["kind"],
+            "metadata": {"name": "conversion-guard"},
+            "webhooks": [
+                {"name": webhook["name"], "clientConfig": client} for webhook in shown["webhooks"]
+            ],
+        }
+
+    def there() -> set[tuple[str, str]]:
+        now = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
+        clients = [hook["clientConfig"] for hook in now["webhooks"]]
+        return {(client["caBundle"], client["service"]["path"]) for client in clients}
+
+    for wanted in (_plain(shown), path, path):
+        answer = _apply(bed, kind, applied(wanted))
         assert answer.status_code == httpx.codes.OK, answer.text
-    now = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
-    assert {w["clientConfig"]["caBundle"] for w in now["webhooks"]} == {bundle}
-    # An upgrade must not take the CA away again.
+        assert there() == {(bundle, wanted)}
+    # An upgrade must not take them away again.
     bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
-    now = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
-    assert {w["clientConfig"]["caBundle"] for w in now["webhooks"]} == {bundle}
+    assert there() == {(bundle, path)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_an_address_only_the_path_is_the_guards_to_change(bed: Bed, kind: str) -> None:
+    """Where the API server calls a guard outside of the cluster."""
+    base = "https://guard.example.com:8443"
+    shown = json.loads(bed.kubectl("get", kind, "conversion-guard", "-o", "json").stdout)
+    plain, end = _plain(shown), "a" * 64
+    for webhook in shown["webhooks"]:
+        webhook["clientConfig"] = {"url": f"{base}{plain}"}
+    bed.kubectl("replace", "-f", "-", stdin=json.dumps(shown), check=True)
+    try:
+        for url, refused in (
+            (f"{base}{plain}/{end}", False),
+            (f"{base}/other/{end}", True),
+            (f"{base}0{plain}/{end}", True),
+            (f"https://elsewhere.example.com{plain}/{end}", True),
+            (f"https://elsewhere.example.com/{base}{plain}/{end}", True),
+        ):
+            change = _first({"clientConfig": {"url": url}})
+            done = _patch(bed, kind, change)
+            assert bool(done.returncode) is refused, (url, done.stderr)
+    finally:
+        bed.kubectl("delete", kind, "conversion-guard", check=True)
+        bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cases import NAMESPACE
-from tests.e2e.bed import Bed
+from tests.e2e.bed import PLAIN, Bed
 from tests.e2e.parts import Parts
 from tests.e2e.world import MANIFESTS, OWN_CRDS
 from webhook.settings import Settings
@@ -184,8 +184,10 @@ def test_a_secret_is_mounted_only_where_somebody_else_fills_it(
         assert "ValidatingAdmissionPolicy" in kinds
         assert not any(notes)
     for item in configurations:
+        plain = None if "ValidatingAdmissionPolicy" in kinds else PLAIN[item["kind"]]
         for webhook in item["webhooks"]:
             assert "caBundle" not in webhook["clientConfig"]
+            assert webhook["clientConfig"]["service"].get("path") == plain
 
 
 def test_only_where_there_is_the_api_may_tokens_be_reviewed(

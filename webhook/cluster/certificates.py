@@ -1,19 +1,22 @@
-"""The Secret of the guard's own CA, and the caBundles of its two webhook configurations.
+"""The Secret of the guard's own CA, and what is kept right in its two webhook configurations.
 
 Asks for no more than `get`, `create` and `update` of the one Secret, and `get` and `patch` of the
-two configurations: what the manifest has made stays its own, but for caBundle.
+two configurations: what the manifest has made stays its own, but for caBundle and the path.
 """
 
 import base64
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
 from webhook.cluster.client import Cluster, ClusterConflict, ClusterMissing, decoded
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable
+from webhook.model import calls
+from webhook.model.calls import Door, Hook
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -21,17 +24,34 @@ _MANAGER = "conversion-guard"
 _GROUP = "admissionregistration.k8s.io/v1"
 
 
+class _Service(msgspec.Struct):
+    path: str = ""
+
+
 class _ClientConfig(msgspec.Struct, rename={"ca_bundle": "caBundle"}):
     ca_bundle: str = ""
+    service: _Service | None = None
+    url: str = ""
+
+    def hook(self, door: Door) -> Hook:
+        """As the guard knows it."""
+        path = self.service.path if self.service else urlsplit(self.url).path
+        led, end = calls.split(path) or (None, "")
+        ours = led == door and (not end or calls.made(end))
+        return Hook(base64.b64decode(self.ca_bundle), end if ours else None)
+
+    def applied(self, door: Door, wanted: Hook) -> dict[str, Any]:
+        """What makes it the one that is wanted, and says nothing of anything else."""
+        path = calls.path(door, wanted.end or "")
+        made: dict[str, Any] = {"caBundle": base64.b64encode(wanted.bundle).decode()}
+        if self.service:
+            return made | {"service": {"path": path}}
+        return made | {"url": urlsplit(self.url)._replace(path=path).geturl()}
 
 
 class _Webhook(msgspec.Struct, rename="camel"):
     name: str
     client_config: _ClientConfig
-
-    @property
-    def bundle(self) -> bytes:
-        return base64.b64decode(self.client_config.ca_bundle)
 
 
 class _Configuration(msgspec.Struct):
@@ -41,8 +61,18 @@ class _Configuration(msgspec.Struct):
 _configuration = msgspec.json.Decoder(_Configuration)
 
 
+class _Kind(NamedTuple):
+    """A configuration of the guard's."""
+
+    kind: str
+    name: str
+    path: ApiPath
+    door: Door
+
+
 class CertificateStore:
-    """What webhook.tls keeps its CA in, and who must trust it. Set `cluster` before each use.
+    """What webhook.tls keeps its CA and its path in, and who must trust the one and call the other.
+    Set `cluster` before each use.
 
     Raises ClusterUnreachable.
     """
@@ -54,12 +84,21 @@ class CertificateStore:
         self._path = ApiPath("v1", "secrets", namespace=namespace, name=secret)
         self._secret = secret
         self._read: dict[str, Any] | None = None
-        self._configurations = {
-            ("ValidatingWebhookConfiguration", validating): "validatingwebhookconfigurations",
-            ("MutatingWebhookConfiguration", mutating): "mutatingwebhookconfigurations",
-        }
+        doors: tuple[tuple[str, str, Door], ...] = (
+            ("Validating", validating, "validate"),
+            ("Mutating", mutating, "mutate"),
+        )
+        self._configurations = [
+            _Kind(
+                f"{how}WebhookConfiguration",
+                name,
+                ApiPath(_GROUP, f"{how.lower()}webhookconfigurations", name=name),
+                door,
+            )
+            for how, name, door in doors
+        ]
         self._missing: set[str] = set()
-        self._found: dict[tuple[str, str, ApiPath], _Configuration] = {}
+        self._found: dict[_Kind, _Configuration] = {}
 
     async def read(self) -> Mapping[str, bytes] | None:
         """The Secret's data; None where there is no Secret."""
@@ -89,56 +128,63 @@ class CertificateStore:
         except ClusterConflict:
             return
 
-    async def bundles(self) -> Sequence[bytes]:
-        """The caBundle of each webhook; none where nothing calls the guard."""
+    async def hooks(self) -> Sequence[Hook]:
+        """Each webhook; none where nothing calls the guard."""
         self._found = {}
         failures = []
-        for (kind, name), plural in self._configurations.items():
-            path = ApiPath(_GROUP, plural, name=name)
+        for one in self._configurations:
             try:
-                found = decoded(_configuration, await self.cluster.get(path))
+                found = decoded(_configuration, await self.cluster.get(one.path))
             except ClusterMissing:
-                if kind not in self._missing:
+                if one.kind not in self._missing:
                     _log.warning(
-                        "there is no %s %s: the API server does not call the guard", kind, name
+                        "there is no %s %s: the API server does not call the guard",
+                        one.kind,
+                        one.name,
                     )
-                self._missing.add(kind)
+                self._missing.add(one.kind)
                 continue
             except ClusterUnreachable as error:
                 failures.append(str(error))
                 continue
-            self._missing.discard(kind)
-            self._found[kind, name, path] = found
+            self._missing.discard(one.kind)
+            self._found[one] = found
         if failures:
             raise ClusterUnreachable("; ".join(failures))
-        return [webhook.bundle for found in self._found.values() for webhook in found.webhooks]
+        return [
+            webhook.client_config.hook(one.door)
+            for one, found in self._found.items()
+            for webhook in found.webhooks
+        ]
 
-    async def trust(self, wanted: Callable[[bytes], bytes]) -> None:
-        """Give each webhook that `bundles` has found the caBundle that is `wanted` for its own."""
+    async def mend(self, wanted: Callable[[Hook], Hook]) -> None:
+        """Make each webhook that `hooks` has found what is `wanted` in its place."""
         failures = []
-        for (kind, name, path), found in self._found.items():
-            bundles = [wanted(webhook.bundle) for webhook in found.webhooks]
-            if bundles == [webhook.bundle for webhook in found.webhooks]:
+        for one, found in self._found.items():
+            there = [webhook.client_config.hook(one.door) for webhook in found.webhooks]
+            hooks = [wanted(hook) for hook in there]
+            if hooks == there:
                 continue
-            # All of them: by applying one, the manager would give up the others' caBundle.
+            # All of them: by applying one, the manager would give up what is the others'.
             applied = {
                 "apiVersion": _GROUP,
-                "kind": kind,
-                "metadata": {"name": name},
+                "kind": one.kind,
+                "metadata": {"name": one.name},
                 "webhooks": [
                     {
                         "name": webhook.name,
-                        "clientConfig": {"caBundle": base64.b64encode(bundle).decode()},
+                        "clientConfig": webhook.client_config.applied(one.door, hook),
                     }
-                    for webhook, bundle in zip(found.webhooks, bundles, strict=True)
+                    for webhook, hook in zip(found.webhooks, hooks, strict=True)
                 ],
             }
             try:
-                await self.cluster.apply(path, applied, _MANAGER)
+                await self.cluster.apply(one.path, applied, _MANAGER)
             except ClusterUnreachable as error:
                 failures.append(str(error))
             else:
-                _log.info("%s %s: the caBundle has been written", kind, name)
+                # Which path it is, nobody may read in a log.
+                _log.info("%s %s: caBundle and path have been written", one.kind, one.name)
         if failures:
             raise ClusterUnreachable("; ".join(failures))
 

@@ -15,6 +15,7 @@ from kubernetes.aio import client, config
 
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable, GuardError
+from webhook.model import calls
 
 SILENCE = 10.0
 """Seconds without a byte after which a peer is dead."""
@@ -200,7 +201,8 @@ class Cluster:
         async with self._answered(request) as response:
             raw = await _joined(response)
             warnings = tuple(response.headers.getall("Warning", ()))
-            return Tried(response.status, decoded(_status, raw).message, warnings)
+            message = calls.hidden(decoded(_status, raw).message)
+            return Tried(response.status, message, warnings)
 
     async def put(self, path: ApiPath, body: Mapping[str, Any]) -> bytes:
         """The answer to one PUT of JSON. Raises as `get` does, and ClusterConflict."""

@@ -1,4 +1,5 @@
-"""Where `serve` gets its certificate from, as the settings say, and whose it takes from others."""
+"""Where `serve` gets its certificate from, as the settings say, and whose it takes from others;
+and by which path it knows the API server."""
 
 import asyncio
 import contextlib
@@ -17,6 +18,8 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAMESPACE = "conversion-guard"
 _FILES_SECONDS = 2.0  # reading two files costs nothing
 _START_SECONDS = 1.0  # in which an API server has heard of a new caBundle, as a rule
+_TICK_SECONDS = 0.25
+_LATE_SECONDS = 2.0  # the shortest that an API server waits for an answer, by the manifests
 
 
 class Certificates:
@@ -31,6 +34,8 @@ class Certificates:
             metrics.certificate_loaded(ok=True)
 
         self.served = tls.Served(_now, loaded)
+        self.path_proof = tls.PathProof()
+        """Who is known by the path; nobody where none is kept."""
         self._failed = failed
         self._ready: Callable[[], bool] = lambda: self.served.good
         self._files: tls.Files | None = None
@@ -40,7 +45,8 @@ class Certificates:
             )
             self._look: Callable[[], Awaitable[None]] = files.look
         else:
-            managed, self._look = _self_managed(settings, self.served)
+            proof = self.path_proof if settings.keeps_path else None
+            managed, self._look = _self_managed(settings, self.served, proof)
             self._ready = lambda: managed.ready
         ca = settings.client_ca_file
         self._clients = tls.Clients(self.served.door, ca) if ca else None
@@ -62,9 +68,23 @@ class Certificates:
 
     async def run(self) -> None:
         """Keep it good, until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._keep())
+            both.create_task(self._notice_delays())
+
+    async def _keep(self) -> None:
         every = _FILES_SECONDS if self._files is not None else tls.EVERY
         await asyncio.sleep(every)  # since the first look
         await tls.keep(self._look, self._failed, every=every)
+
+    async def _notice_delays(self) -> None:
+        """Where nothing could be done for so long, calls may have failed unseen."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK_SECONDS
+            await asyncio.sleep(_TICK_SECONDS)
+            if loop.time() - due > _LATE_SECONDS:
+                self.path_proof.failed()
 
     async def follow_clients(self) -> None:
         """Follow the CA of clients, if there is to be one, until cancelled."""
@@ -77,7 +97,7 @@ class Certificates:
 
 
 def _self_managed(
-    settings: Settings, served: tls.Served
+    settings: Settings, served: tls.Served, proof: tls.PathProof | None
 ) -> tuple[tls.SelfManaged, Callable[[], Awaitable[None]]]:
     if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise SettingsInvalid(
@@ -90,7 +110,7 @@ def _self_managed(
     chosen = settings.tls
     namespace = own_namespace(settings)
     service = f"{chosen.service}.{namespace}.svc"
-    managed = tls.SelfManaged(served, [service, *chosen.extra_names], _now)
+    managed = tls.SelfManaged(served, [service, *chosen.extra_names], _now, proof)
     store = CertificateStore(
         namespace,
         chosen.secret,

@@ -111,6 +111,8 @@ def compose(file: SettingsFile) -> Guard:
         clients=settings.allowed_client_names,
         announcer=cluster.events if cluster else None,
         certificate_good=lambda: certificates.served.good,
+        proves=certificates.path_proof.proven,
+        failed=certificates.path_proof.failed,
     )
     https = HttpsServer(
         admission,

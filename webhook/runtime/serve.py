@@ -61,7 +61,7 @@ def _of(settings: Settings) -> dict[str, str]:
         "undecided": settings.undecided,
         "maxAge": f"{settings.max_age:g}s",
         "certificate": settings.tls.source,
-        "callersProven": str(settings.trust_network or settings.client_ca_file is not None),
+        "callersProvenBy": settings.callers_proven_by,
         "api": str(settings.api.enabled),
         "rules": ",".join(rules),
         "namespaces": ",".join(sorted(settings.namespaces)),

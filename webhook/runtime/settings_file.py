@@ -19,6 +19,7 @@ _AT_START = (
     "listen",
     "metrics_listen",
     "tls",
+    "trust_path",
     "cache_dir",
     "client_ca_file",
     "allowed_client_names",

@@ -22,15 +22,22 @@ class Answer(NamedTuple):
 class Prompt(Protocol):
     """Answers whole requests: no task, no messages, unless something has to be waited for."""
 
-    @property
-    def doors(self) -> Mapping[bytes, Any]:
-        """By path. Whatever else comes is ASGI's."""
+    def door(self, path: bytes) -> Any:
+        """Where a path leads. Whatever else comes is ASGI's: None."""
         ...
 
     def prompt(
         self, door: Any, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer to a POST, or what is to be awaited for it. Raises nothing."""
+        ...
+
+    def lost(self, door: Any) -> None:
+        """Whoever called here has gone without the answer."""
+        ...
+
+    def crowded(self) -> None:
+        """There are more connections than can be: calls may fail, and nobody knows whose."""
         ...
 
 

@@ -6,13 +6,15 @@ import re
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from webhook.engine import judge, repair
 from webhook.engine.sources import Sources
 from webhook.errors import BodyRefused, ReviewMalformed
 from webhook.inventory.cluster import Announcer
 from webhook.metrics import Metrics
+from webhook.model import calls
+from webhook.model.calls import Door
 from webhook.model.keys import echoed
 from webhook.model.review import JUDGED, Admitted, Denied, Doubt, Review, Skip, Undecided, Verdict
 from webhook.rules import DEFAULTS
@@ -20,7 +22,7 @@ from webhook.server.answers import CLOSE, Answer, Headers, Refused
 from webhook.server.bodies import Receive, Scope, Send
 from webhook.server.codec import parse, render, render_malformed
 from webhook.server.health import health
-from webhook.server.telling import Door, Telling
+from webhook.server.telling import Telling
 
 # The API server says how long it waits; an answer must be on its way a little before.
 _TIMEOUT = re.compile(rb"(?:^|&)timeout=(\d{1,4})s(?:&|$)")
@@ -31,6 +33,14 @@ _JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("webhook")
 
 
+class Entrance(NamedTuple):
+    """Where a request came in."""
+
+    door: Door
+    proven: bool
+    """Whether by a path that only the API server knows."""
+
+
 class Admission:
     """The whole web application, as ASGI; and the two hot paths without it (`prompt`).
 
@@ -39,10 +49,9 @@ class Admission:
     expired. `failing`: the parts of the guard that end again and again, by names that tell nothing
     of anybody's. Where `clients` are given, a review must come with a certificate of one of these
     common names. `announcer` tells of refused Migrations. The two hot paths never reach FastAPI's
-    routing.
+    routing. `proves` tells whether a path with this end is one that only the API server knows, and
+    `failed` hears of calls on such a path whose answers may not have come.
     """
-
-    doors: Mapping[bytes, Door] = {b"/validate": "validate", b"/mutate": "mutate"}
 
     def __init__(
         self,
@@ -54,8 +63,11 @@ class Admission:
         failing: Callable[[], Collection[str]] = tuple,
         clients: Collection[str] = (),
         announcer: Announcer | None = None,
+        proves: Callable[[bytes], bool] = lambda end: False,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._current, self._metrics = current, metrics
+        self._proves, self._failed = proves, failed
         self._clients, self._telling = clients, Telling(metrics, announcer)
         metrics.expect((kind.kind for kind in JUDGED), get_args(Doubt), get_args(Skip))
         metrics.expect_repairs(default.id for default in DEFAULTS)
@@ -63,24 +75,24 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = scope["type"] == "http"
-        door = self.doors.get(scope["path"].encode()) if http else None
-        if door is None:
+        entrance = self.door(scope["path"].encode()) if http else None
+        if entrance is None:
             await self._rest(scope, receive, send)
             return
         deadline = _deadline(scope.get("query_string", b""))
         try:
-            proven = self._proven(scope.get("state", {}))
+            proven = self._proven(entrance, scope.get("state", {}))
             if scope["method"] != "POST":
                 message = f"{echoed(scope['method'], 16)} is not allowed: POST an AdmissionReview"
                 raise Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
             _check_readable(scope["headers"])
             body = await _body(receive, deadline)
         except Refused as refusal:
-            answered = self._refused(refusal)
+            answered = self._refused(entrance, refusal)
         except _Disconnected:
             return
         else:
-            answer = self._answer(door, body, deadline, proven=proven)
+            answer = self._answer(entrance.door, body, deadline, proven=proven)
             del body  # what follows may take seconds
             answered = answer if isinstance(answer, Answer) else await answer
         headers = [_JSON, (b"content-length", b"%d" % len(answered.body)), *answered.headers]
@@ -88,27 +100,44 @@ class Admission:
         await send(start)
         await send({"type": "http.response.body", "body": answered.body})
 
+    def door(self, path: bytes) -> Entrance | None:
+        """Where a path leads. One whose end is unknown, or known no more, proves nothing."""
+        found = calls.split(path.decode("latin-1"))
+        if found is None:
+            return None
+        door, end = found
+        return Entrance(door, bool(end) and self._proves(end.encode("latin-1")))
+
+    def lost(self, door: Entrance) -> None:
+        """An error of the API server's may show the path that this request came by."""
+        if door.proven:
+            self._failed()
+
+    def crowded(self) -> None:
+        """Likewise, of whichever request."""
+        self._failed()
+
     def prompt(
-        self, door: Door, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
+        self, door: Entrance, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer to a whole POST, at once where nothing has to be waited for."""
         try:
-            proven = self._proven(state)
+            proven = self._proven(door, state)
             _check_readable(headers)
             if not body:
                 raise Refused(400, "BadRequest", _EMPTY)
         except Refused as refusal:
-            return self._refused(refusal)
-        return self._answer(door, body, _deadline(query), proven=proven)
+            return self._refused(door, refusal)
+        return self._answer(door.door, body, _deadline(query), proven=proven)
 
-    def _proven(self, state: Mapping[str, Any]) -> bool:
-        """Whether an accepted certificate says who sent it. Without `clients` nobody has to show
-        one.
+    def _proven(self, entrance: Entrance, state: Mapping[str, Any]) -> bool:
+        """Whether the path or an accepted certificate says who sent it. Without `clients` nobody
+        has to show one.
 
         Raises Refused. The body stays unread, so the connection is of no further use.
         """
         if not self._clients:
-            return False
+            return entrance.proven
         name = state.get("client")
         if name in self._clients:
             return True
@@ -116,8 +145,9 @@ class Admission:
         message = f"the client certificate {there}: only the API server may send reviews here"
         raise Refused(403, "Forbidden", message, CLOSE)
 
-    def _refused(self, refusal: "Refused") -> Answer:
+    def _refused(self, entrance: Entrance, refusal: "Refused") -> Answer:
         self._metrics.refused(refusal.code)
+        self.lost(entrance)  # who is still sending may never read it
         return Answer(refusal.code, refusal.body, refusal.headers)
 
     def _answer(

@@ -7,7 +7,7 @@ callbacks: its version is pinned, and tests/test_serving.py tries each.
 import asyncio
 import contextlib
 import resource
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import uvicorn
@@ -37,8 +37,10 @@ class State(ServerState):
 
     connections: set[Any]
 
-    def __init__(self) -> None:
+    def __init__(self, crowded: Callable[[], None] = lambda: None) -> None:
         super().__init__()
+        self._crowded = crowded
+        """Hears of each connection that has to go: a call may have been on its way."""
         self.draining = False
         self.silent: dict[Connection, None] = {}
         """Those that have never sent a whole request, the oldest first."""
@@ -52,6 +54,7 @@ class State(ServerState):
             longest = next(iter(self.silent or self.idle), newcomer)
             longest.forget()
             longest.transport.abort()
+            self._crowded()
 
 
 class _Exchange:
@@ -93,6 +96,10 @@ class Connection(HttpToolsProtocol):
         self._door: Any = None
         """Where what is coming may be answered promptly; its body so far is held back."""
         self._body = b""
+        self._came_by: Any = None
+        """Where the last request came in."""
+        self._owed = False
+        """Whether it has no answer yet."""
         self._silent_since: float | None = None
         """By the loop's clock; None while something runs for it, or comes."""
 
@@ -110,6 +117,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.forget()
+        if self._owed and self._prompt is not None and self._came_by is not None:
+            self._prompt.lost(self._came_by)
         self._be_patient()
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
@@ -142,7 +151,8 @@ class Connection(HttpToolsProtocol):
         self._be_patient()
         self._in_body = True
         path, _, self._query = self.url.partition(b"?")
-        self._door = self._prompt.doors.get(path) if self._prompt is not None else None
+        self._door = self._prompt.door(path) if self._prompt is not None else None
+        self._came_by, self._owed = self._door, True
         if self._door is None or not self._plain():
             self._begin()
 
@@ -220,6 +230,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         # As uvicorn's, but that it starts a timer each time.
+        self._owed = False
         self.server_state.total_requests += 1
         closing = self.transport.is_closing()
         if not closing:

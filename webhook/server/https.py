@@ -72,7 +72,7 @@ class HttpsServer(uvicorn.Server):
         self.ssl = context
         """New connections get what is loaded into it."""
         self._doors: list[_Door] = []
-        self.server_state = State()
+        self.server_state = State(prompt.crowded) if prompt else State()
         self._beside = beside
         self._delay = shutdown_delay
         self._ends_at: float | None = None

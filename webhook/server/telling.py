@@ -7,17 +7,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from cachetools import TTLCache
 
 from webhook.inventory.cluster import Announcer
 from webhook.logs import told
 from webhook.metrics import Metrics
+from webhook.model.calls import Door
 from webhook.model.review import JUDGED, Admitted, Cause, Denied, Review, Undecided, Verdict
 from webhook.rules import RULES
-
-Door = Literal["validate", "mutate"]
 
 SAME_SECONDS = 60.0
 """For which a finding of the same rule on the same object is not logged again."""

@@ -238,6 +238,9 @@ class Settings(_Model):
     ignore_providers: frozenset[str] = frozenset()
     trust_network: bool = False
     """Only the API server can reach the port: whoever may see a Provider is told what it knows."""
+    trust_path: bool = True
+    """With a self-managed certificate: the webhook configurations get an unguessable path, and what
+    comes by it is the API server's."""
     namespaces: Mapping[str, NamespaceSettings] = {}
     """Namespace to what is done about findings there."""
     allow_namespace_opt_out: bool = False
@@ -251,6 +254,21 @@ class Settings(_Model):
         }
     )
     """Accounts that make PVCs for Forklift: their `prime-*` are no vendor's."""
+
+    @property
+    def keeps_path(self) -> bool:
+        """Whether callers are proven by a path; a certificate proves more."""
+        managed = self.tls.source == "self-managed"
+        return self.trust_path and managed and self.client_ca_file is None
+
+    @property
+    def callers_proven_by(self) -> Literal["certificate", "network", "path", "nothing"]:
+        """What a caller's userInfo is believed for."""
+        if self.client_ca_file is not None:
+            return "certificate"
+        if self.trust_network:
+            return "network"
+        return "path" if self.keeps_path else "nothing"
 
     @model_validator(mode="after")
     def _names_of_clients(self) -> "Settings":

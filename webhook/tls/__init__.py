@@ -6,6 +6,7 @@ from webhook.tls.clients import Clients
 from webhook.tls.files import Files
 from webhook.tls.inspecting import Shown, shown, trusted
 from webhook.tls.issuing import Issued, issue, write
+from webhook.tls.path_proof import PathProof
 from webhook.tls.self_managed import SelfManaged, TrustStore
 from webhook.tls.served import Served
 from webhook.tls.upkeep import EVERY, keep
@@ -16,6 +17,7 @@ __all__ = [
     "Clients",
     "Files",
     "Issued",
+    "PathProof",
     "SelfManaged",
     "Served",
     "Shown",

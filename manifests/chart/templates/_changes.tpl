@@ -21,6 +21,7 @@
 {{- if hasSuffix "WebhookConfiguration" $object.kind -}}
 {{- range $object.webhooks -}}
 {{- if and $root.Values.strict (eq .name "migration.conversion-guard.io") }}{{ $_ := set . "failurePolicy" "Fail" }}{{ end -}}
+{{- if eq $root.Values.certificate.source "self-managed" }}{{ $_ := unset .clientConfig.service "path" }}{{ end -}}
 {{- if $root.Values.certificate.caBundle }}{{ $_ := set .clientConfig "caBundle" (b64enc $root.Values.certificate.caBundle) }}{{ end -}}
 {{- end -}}
 {{- end -}}

@@ -1,7 +1,7 @@
 """`conversion-guard demo`: what somebody gets wrong, and how a real server answers.
 
-It is asked over HTTPS, as an API server asks, of a small made-up vCenter. Two servers run: one as
-the manifests ship it, and one that knows its caller as somebody who may get the Provider.
+It is asked over HTTPS, as an API server asks, of a small made-up vCenter. Two servers run: one that
+knows nothing of its caller, and one that knows him as somebody who may get the Provider.
 """
 
 import os
@@ -28,8 +28,8 @@ _HEAD = (
 )
 _TRUSTED = "A caller who may get the Provider is answered:"
 _ABOUT_TRUST = (
-    "As installed, the guard can't prove who calls. So it tells only what the object itself proves."
-    " To tell more to a caller who may get the Provider, set clientCAFile or trustNetwork."
+    "As shipped, the guard knows the API server by a path, and so whoever may get the Provider is"
+    " told what it knows. To anybody else it tells only what the object itself proves."
 )
 
 

@@ -88,6 +88,7 @@ async def _looked(where: Where, namespace: str) -> list[Observation]:
             ("forklift", look.release),
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
+            ("webhooks", look.callers),
             ("certificates", look.certificates),
             ("rights", look.rights),
             ("namespaces", look.namespaces),
@@ -221,7 +222,14 @@ class _Look:
             for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
                 if await self._get(ApiPath(_ADMISSION, plural, name=name)) is None:
                     what = f"no {name} in {plural}: a stolen token of the guard could change more"
-                    yield Observation("webhooks", "wrong", f"{what} than caBundle", APPLY)
+                    what = f"{what} than caBundle and path"
+                    yield Observation("webhooks", "wrong", what, APPLY)
+
+    async def callers(self) -> AsyncIterator[Observation]:
+        found = [there for _, _, there in await self._configurations() if there]
+        hooks = [hook for there in found for hook in there.get("webhooks") or ()]
+        for finding in webhooks.callers(self._settings, hooks, self._namespace):
+            yield finding
 
     async def certificates(self) -> AsyncIterator[Observation]:
         chosen = self._settings.tls

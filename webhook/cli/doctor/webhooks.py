@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from webhook import tls
 from webhook.cli.doctor.finding import APPLY, Observation
 from webhook.errors import CertificateInvalid
+from webhook.model import calls
+from webhook.settings import Settings
 
 # Where Forklift runs elsewhere, its accounts' namespace is another.
 _ACCOUNTS = re.compile(
@@ -37,7 +40,7 @@ def compared(
         what = f"there is no {kind} {name}: the API server does not call the guard"
         yield Observation("webhooks", "wrong", what, APPLY)
         return
-    known = {hook["name"]: hook for hook in there.get("webhooks") or ()}
+    known = {hook["name"]: _unsecret(hook) for hook in there.get("webhooks") or ()}
     faults = []
     for hook in shipped:
         found = known.pop(hook["name"], None)
@@ -51,6 +54,49 @@ def compared(
     if not faults:
         what = f"{kind} {name}: {len(shipped)} webhooks, all as shipped"
         yield Observation("webhooks", "good", what)
+
+
+def _unsecret(hook: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the end of its path, which no report may show."""
+    client = dict(hook.get("clientConfig") or {})
+    led = calls.split((client.get("service") or {}).get("path") or "")
+    if led is not None and calls.made(led[1]):
+        client["service"] = client["service"] | {"path": calls.path(led[0])}
+    return {**hook, "clientConfig": client}
+
+
+def callers(
+    settings: Settings, hooks: Sequence[Mapping[str, Any]], namespace: str
+) -> Iterator[Observation]:
+    """Whether a caller's userInfo is believed, and why."""
+    match settings.callers_proven_by:
+        case "certificate":
+            what = "callers are proven by the API server's client certificate (clientCAFile)"
+            yield Observation("webhooks", "good", what)
+        case "network":
+            what = "whoever reaches the port is believed (trustNetwork)"
+            fix = "see to it that nobody but the API server reaches it"
+            yield Observation("webhooks", "note", what, fix)
+        case "path":
+            ends = [calls.split(_path(hook)) for hook in hooks]
+            bare = sum(led is None or not calls.made(led[1]) for led in ends)
+            if bare:
+                what = f"{bare} of {len(ends)} webhooks have no path of the guard's: their callers"
+                fix = _RESTART.format(namespace)
+                yield Observation("webhooks", "wrong", f"{what} are not proven", fix)
+            else:
+                what = "callers are proven by the path that the guard keeps in its webhooks"
+                yield Observation("webhooks", "good", f"{what} (trustPath)")
+        case "nothing":
+            what = "callers are not proven: each learns only what its own object proves"
+            fix = "to change it, see docs/who-learns-what.md"
+            yield Observation("webhooks", "note", what, fix)
+
+
+def _path(hook: Mapping[str, Any]) -> str:
+    client = hook.get("clientConfig") or {}
+    path = (client.get("service") or {}).get("path") or urlsplit(client.get("url") or "").path
+    return str(path)
 
 
 def _differences(shipped: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
@@ -92,7 +138,7 @@ def _covers(there: Any, wanted: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = "absent" if value is None else str(value)
+    text = "absent" if value is None else calls.hidden(str(value))
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
