@@ -62,7 +62,7 @@ def _dashed(digits: str) -> str:
     return "-".join(parts)
 
 
-BLANK = "has no blank after the datastore"
+BLANK = "must have one blank after the datastore"
 EXTENT = "is a file behind the disk, not the disk"
 ON_A_HOST = "is a path on a host"
 
