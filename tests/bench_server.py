@@ -102,6 +102,8 @@ def main() -> int:
         at = Server(guard.process.pid, f"{guard.url}/validate?timeout=5s", guard.ca_file)
         go = stack.enter_context(_go(folder))
         floor = stack.enter_context(_floor(folder))
+        while guard.reviews() < _FIRST:  # what is made once is made by then
+            load(at, folder / "right.json", seconds=1)
         memory = [_resident(at.pid)]
         rounds = _measure(at, go, floor, folder, given.rounds)
         memory.append(_resident(at.pid))
@@ -220,7 +222,7 @@ def _tell(rounds: list[dict[str, float]], memory: list[float], reviews: int, fil
         told.append({"figure": row.figure, "guard": guard, "peer": peer, "ratio": ratio})
         short += [f"{row.figure}: {ratio:.2f}, must be {bound}"] if fails else []
     growth = memory[1] - memory[0]
-    print(f"| memory after {reviews:,} reviews | {growth:+.1f} MiB | | | ≤ {_MOST_GROWTH} MiB | |")
+    print(f"| memory from {_FIRST:,} to {reviews:,} reviews | {growth:+.1f} MiB | | | ≤ {_MOST_GROWTH} MiB | |")
     if growth > _MOST_GROWTH:
         short.append(f"memory grew by {growth:.1f} MiB, must be ≤ {_MOST_GROWTH} MiB")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -231,6 +233,7 @@ def _tell(rounds: list[dict[str, float]], memory: list[float], reviews: int, fil
     return 1 if short else 0
 
 
+_FIRST = 25_000  # reviews
 _MOST_GROWTH = 5  # MiB. How much there is at all tells `make bench-inventory`, of a live vCenter
 
 _PVC = merged(
