@@ -222,7 +222,8 @@ def _tell(rounds: list[dict[str, float]], memory: list[float], reviews: int, fil
         told.append({"figure": row.figure, "guard": guard, "peer": peer, "ratio": ratio})
         short += [f"{row.figure}: {ratio:.2f}, must be {bound}"] if fails else []
     growth = memory[1] - memory[0]
-    print(f"| memory from {_FIRST:,} to {reviews:,} reviews | {growth:+.1f} MiB | | | ≤ {_MOST_GROWTH} MiB | |")
+    figure = f"memory from {_FIRST:,} to {reviews:,} reviews"
+    print(f"| {figure} | {growth:+.1f} MiB | | | ≤ {_MOST_GROWTH} MiB | |")
     if growth > _MOST_GROWTH:
         short.append(f"memory grew by {growth:.1f} MiB, must be ≤ {_MOST_GROWTH} MiB")
     file.parent.mkdir(parents=True, exist_ok=True)
