@@ -89,7 +89,9 @@ class Balancer:
         failures = 0
         while True:
             try:
-                good = await asyncio.wait_for(_answers(replica), self._probe.timeout_seconds)
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer.
+                async with asyncio.timeout(self._probe.timeout_seconds):
+                    good = await _answers(replica)
             except (OSError, TimeoutError):
                 good = False
             failures = 0 if good else failures + 1

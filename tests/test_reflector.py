@@ -86,7 +86,8 @@ class ApiServer:
             if answer is IDLE:
                 (seconds,) = re.findall(rb"timeoutSeconds=(\d+)", head)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(reader.read(), float(seconds))  # unless it is given up
+                    async with asyncio.timeout(float(seconds)):  # unless it is given up
+                        await reader.read()
             for line in lines:
                 raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
                 for start in range(0, len(raw), 50):  # torn anywhere
