@@ -6,7 +6,8 @@ __main__   python -m webhook
 cli        the commands: arguments, output, exit codes
 runtime    a running guard put together and kept running: settings, certificates, what is followed
 audit      keeps watching what is on the cluster, and tells in reports and Events
-server     admission over HTTPS: the ASGI app, health, limits; the only importer of uvicorn
+server     admission over HTTPS: the ASGI app, the AdmissionReview codec, health, limits; the only
+           importer of uvicorn
 api        the vendors' REST API: tokens, rights, problem details, OpenAPI; the readiness board
 tls        the serving certificate and the path that is called, kept right; the only importer of
            cryptography
@@ -18,7 +19,7 @@ rules      RULES and DEFAULTS, a file each
 facts      what rules see and find; the proof of a whole disk set
 inventory  what is known of vSphere and of the cluster, its age, fresh reads, snapshot files
 settings   file and environment -> frozen Settings
-model      the keys, what vSphere and Kubernetes say, the AdmissionReview codec, the paths called
+model      the keys, what vSphere and Kubernetes say, reviews and verdicts, the paths called
 quantity   Kubernetes quantities
 metrics    the only importer of prometheus_client
 logs       for a person, or as JSON

@@ -14,7 +14,7 @@ from webhook.model.objects import (
     Surroundings,
     User,
 )
-from webhook.shared import shared, waited
+from webhook.shared import once
 
 T = TypeVar("T")
 
@@ -64,10 +64,7 @@ class Batch:
 
     async def once(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
         """The answer, which whoever asks the same gets, too."""
-        if what not in self._asked:
-            self._asked[what] = shared(ask())
-        answer: T = await waited(self._asked[what])
-        return answer
+        return await once(self._asked, what, ask)
 
 
 class Readers:

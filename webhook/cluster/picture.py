@@ -23,7 +23,7 @@ from webhook.inventory.cluster import Followed, Referent, Table
 from webhook.model.forklift import Migration, Plan
 from webhook.model.keys import DISK_SOURCE, ENFORCE, VM_ID, VM_UUID
 from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
-from webhook.shared import shared, waited
+from webhook.shared import once
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -142,10 +142,7 @@ class Picture:
         return True
 
     async def _once(self, what: str, place: str, ask: Callable[[str], Awaitable[T]]) -> T:
-        if (what, place) not in self._asked:
-            self._asked[what, place] = shared(ask(place))
-        answer: T = await waited(self._asked[what, place])
-        return answer
+        return await once(self._asked, (what, place), lambda: ask(place))
 
     async def _side(
         self, path: ApiPath, decode: Callable[[Any], tuple[str, T]], kept: Table[T], **query: str

@@ -15,7 +15,7 @@ from webhook.errors import ClusterUnreachable, NameInvalid
 from webhook.inventory.cluster import Referent
 from webhook.model.keys import VM_ID, VM_UUID
 from webhook.model.objects import Claim, KubeObject, Standing, Surroundings, User
-from webhook.shared import shared, waited
+from webhook.shared import once
 
 _ACCESS_SECONDS = 10.0
 _ACCESS_PATIENCE = 1.0  # seconds: who isn't known by then isn't trusted
@@ -201,10 +201,7 @@ class LiveReader:
         """See ClusterReader. An answer serves for ten seconds, and all who ask meanwhile."""
         key = user, verb, resource, namespace, name
         known = msgspec.json.encode(key)
-        answer = self._accesses.get(known)
-        if answer is None:
-            answer = self._accesses[known] = shared(self._may(known, key))
-        return await waited(answer)
+        return await once(self._accesses, known, lambda: self._may(known, key))
 
     async def allowed(
         self, user: User, verb: str, resource: str, namespace: str, name: str

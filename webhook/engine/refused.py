@@ -14,7 +14,7 @@ _OBJECT: tuple[Reason, str] = "FieldValueInvalid", "object"
 
 
 def malformed(obj: Any) -> Iterator[Cause]:
-    """What the API server refuses of any object before it asks a webhook."""
+    """Of an object of any kind."""
     if not isinstance(obj, dict):
         yield Cause("", "is not an object: write one with apiVersion and kind", *_OBJECT)
         return
@@ -32,7 +32,7 @@ def malformed(obj: Any) -> Iterator[Cause]:
 
 
 def not_storage(obj: KubeObject) -> Iterator[Cause]:
-    """A PVC's request that the API server refuses."""
+    """Of a PVC: a request that is no size."""
     storage = Pvc.of(obj).storage
     size = quantity.parse(storage) if storage is not None else None
     if storage is not None and (size is None or size <= 0):
@@ -52,6 +52,7 @@ def narrow(obj: Any, namespace: str) -> KubeObject:
 
 
 def fault(error: msgspec.ValidationError) -> Cause:
+    """Of an object that `narrow` can't read: where, and why."""
     what, _, where = str(error).partition(" - at `")
     field = where.rstrip("`").removeprefix("$").lstrip(".")
     return Cause(field, f"the API server refuses it: {what[:1].lower()}{what[1:]}", *_OBJECT)

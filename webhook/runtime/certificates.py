@@ -36,6 +36,7 @@ class Certificates:
         self.served = tls.Served(_now, loaded)
         self.path_proof = tls.PathProof()
         """Who is known by the path; nobody where none is kept."""
+        self._keeps_path = settings.keeps_path
         self._failed = failed
         self._ready: Callable[[], bool] = lambda: self.served.good
         self._files: tls.Files | None = None
@@ -45,7 +46,7 @@ class Certificates:
             )
             self._look: Callable[[], Awaitable[None]] = files.look
         else:
-            proof = self.path_proof if settings.keeps_path else None
+            proof = self.path_proof if self._keeps_path else None
             managed, self._look = _self_managed(settings, self.served, proof)
             self._ready = lambda: managed.ready
         ca = settings.client_ca_file
@@ -70,7 +71,8 @@ class Certificates:
         """Keep it good, until cancelled."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._keep())
-            both.create_task(self._notice_delays())
+            if self._keeps_path:
+                both.create_task(self._notice_delays())
 
     async def _keep(self) -> None:
         every = _FILES_SECONDS if self._files is not None else tls.EVERY

@@ -208,6 +208,10 @@ class _Look:
             ]
         return self._both
 
+    async def _hooks(self) -> list[dict[str, Any]]:
+        found = [there for _, _, there in await self._configurations() if there]
+        return [hook for there in found for hook in there.get("webhooks") or ()]
+
     async def webhooks(self) -> AsyncIterator[Observation]:
         for kind, name, there in await self._configurations():
             shipped = webhooks.placed(self._shipped["webhooks"][kind], self._namespace)
@@ -226,16 +230,14 @@ class _Look:
                     yield Observation("webhooks", "wrong", what, APPLY)
 
     async def callers(self) -> AsyncIterator[Observation]:
-        found = [there for _, _, there in await self._configurations() if there]
-        hooks = [hook for there in found for hook in there.get("webhooks") or ()]
+        hooks = await self._hooks()
         for finding in webhooks.callers(self._settings, hooks, self._namespace):
             yield finding
 
     async def certificates(self) -> AsyncIterator[Observation]:
         chosen = self._settings.tls
-        found = [there for _, _, there in await self._configurations() if there]
+        hooks = await self._hooks()
         place = chosen.namespace or self._namespace
-        hooks = [hook for there in found for hook in there.get("webhooks") or ()]
         secret, seen = None, True
         try:
             secret = await self._get(ApiPath("v1", "secrets", namespace=place, name=chosen.secret))
