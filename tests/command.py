@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+COMMAND = (sys.executable, "-W", "error", "-m", "webhook")
 _MINE = ("CONVERSION_GUARD_", "KUBECONFIG")
 
 
@@ -15,7 +16,7 @@ def run(
     """`conversion-guard` with these arguments, and nothing of who runs the tests."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(_MINE)}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "webhook", *args],
+        [*COMMAND, *args],
         input=given,
         capture_output=True,
         text=True,

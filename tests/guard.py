@@ -5,7 +5,6 @@ import re
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from tests.command import COMMAND
 from webhook import tls
 
 _API = re.compile(r"the API listens on https://127\.0\.0\.1:(\d+)")
@@ -105,7 +105,7 @@ class Guard:
 def running(
     folder: Path,
     settings: dict[str, Any],
-    program: Sequence[str] = (sys.executable, "-W", "error", "-m", "webhook"),
+    program: Sequence[str] = COMMAND,
 ) -> Iterator[Guard]:
     """`serve` with `settings` laid over loopback ports and a certificate made in `folder`."""
     tls.write(tls.issue(["localhost", "127.0.0.1"], datetime.now(UTC)), folder)

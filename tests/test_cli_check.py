@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.command import COMMAND
 from webhook.errors import ManifestInvalid
 from webhook.manifests import files
 
@@ -39,7 +40,7 @@ SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
 
 def run(*args: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "webhook", "check", *args],
+        [*COMMAND, "check", *args],
         input=given,
         capture_output=True,
         text=True,

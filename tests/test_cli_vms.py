@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import COMMAND
 from webhook.manifests import files
 
 SNAPSHOT = Path(__file__).parents[1] / "webhook/cli/demo/inventory.yaml"
@@ -18,7 +18,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     where: list[str | Path] = ["--snapshot", SNAPSHOT] if snapshot else []
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "webhook", *args, *where],
+        [*COMMAND, *args, *where],
         input=given,
         capture_output=True,
         text=True,

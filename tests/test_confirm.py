@@ -16,11 +16,6 @@ from webhook.model.vms import VirtualMachine
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_told_to_the_loop(anyio_backend: str) -> Iterator[list[dict[str, Any]]]:
     """`Task exception was never retrieved` and its like: whatever a test does, there is none."""

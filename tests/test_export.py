@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.command import COMMAND
 from tests.e2e.bed import Vcsim, eventually
 from tests.live import following, live_address
 from webhook.inventory.snapshot import load_snapshot
@@ -34,7 +34,7 @@ def settings(vcsim: Vcsim, folder: Path) -> Path:
 
 def export(*args: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "webhook", "inventory", "export", *args],
+        [*COMMAND, "inventory", "export", *args],
         capture_output=True,
         text=True,
         check=False,

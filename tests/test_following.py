@@ -38,11 +38,6 @@ _GARBAGE = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def _named(name: str, **more: Any) -> dict[str, Any]:
     return {
         "metadata": {"name": name, "namespace": "openshift-mtv", "resourceVersion": "2"},

@@ -121,25 +121,25 @@ class World:
         """Whether a request by it is, at each replica."""
         return [proof.proven(end.encode()) for proof in self.proofs]
 
+    def replaces(self, before: str, looks: int = 12) -> None:
+        """By then, another path is called and this one worthless; nobody is unproven meanwhile."""
+        for _ in range(looks):
+            self.passes()
+            assert self.proven(self.called) == [True, True]
+        assert self.called != before
+        assert self.proven(before) == [False, False]
+
 
 def test_a_first_install_is_proven_at_once_and_each_start_changes_the_path() -> None:
     world = World()
     first = world.called
     assert world.proven(first) == [True, True]
-    for _ in range(20):
-        world.passes()
-        assert world.proven(world.called) == [True, True]
-    assert world.called != first, "the second replica has found it there"
-    assert world.proven(first) == [False, False]
+    world.replaces(first, looks=20)  # the second replica has found it there
     before, writes = world.called, world.cluster.writes
     world.passes(20)
     assert (world.called, world.cluster.writes) == (before, writes)
     world.start(0)
-    for _ in range(12):
-        world.passes()
-        assert world.proven(world.called) == [True, True]
-    assert world.called != before
-    assert world.proven(before) == [False, False], "a minute after the start it is worth nothing"
+    world.replaces(before)
 
 
 def test_every_hour_nobody_is_unproven_for_a_moment() -> None:
@@ -148,11 +148,7 @@ def test_every_hour_nobody_is_unproven_for_a_moment() -> None:
     for _ in range(3):
         before = world.called
         world.clock.now += LIFE
-        for _ in range(12):
-            world.passes()
-            assert world.proven(world.called) == [True, True]
-        assert world.called != before
-        assert world.proven(before) == [False, False]
+        world.replaces(before)
 
 
 def test_what_a_failed_call_has_shown_is_worth_nothing_there_at_once_and_soon_elsewhere() -> None:
@@ -189,11 +185,7 @@ def test_a_secret_that_is_lost_proves_on_what_is_called(lost: dict[str, bytes] |
     world.passes(30)
     before = world.called
     world.cluster.put(None if lost is None else (world.cluster.secret or {}) | lost)
-    for _ in range(12):
-        world.passes()
-        assert world.proven(world.called) == [True, True]
-    assert world.called != before
-    assert world.proven(before) == [False, False]
+    world.replaces(before)
 
 
 def test_a_path_that_somebody_overwrites_is_put_back() -> None:

@@ -24,11 +24,6 @@ LOGIN = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Source:
     """Counts how often one was started; the first so many can't be."""
 

@@ -24,11 +24,6 @@ USER = User("vendor")
 GET = "get", "providers.forklift.konveyor.io", "mtv", "prod"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_no_name_asks_for_another_namespaces_objects(tmp_path: Path) -> None:
     with standing_in(tmp_path) as api:
         async with Cluster.open(api.kubeconfig) as cluster:

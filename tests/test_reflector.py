@@ -33,11 +33,6 @@ TORN = 66
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def thing(name: str, version: int) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": str(version)}}
 

@@ -21,11 +21,6 @@ CONTROLLER = f"/apis/apps/v1/namespaces/{PLACE}/deployments/forklift-controller"
 SCHEMAS = "/openapi/v3/apis/forklift.konveyor.io/v1beta1"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def operator(name: str) -> dict[str, Any]:
     return {"items": [{"metadata": {"name": "other.v9.9.9"}}, {"metadata": {"name": name}}]}
 

@@ -14,11 +14,6 @@ from webhook.settings import Settings
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Applied:
     """What came of each change. The first `failures` of them can't be applied."""
 

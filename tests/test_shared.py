@@ -11,11 +11,6 @@ from webhook.shared import shared, waited
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_an_answer_that_nobody_waits_for_any_more_may_fail() -> None:
     unseen: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()

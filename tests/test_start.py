@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import msgspec
 import pytest
 
 from tests.cases import BASE, review_of
+from tests.command import COMMAND
 from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
 from tests.stand_in import standing_in
@@ -54,7 +54,7 @@ def _beginning(folder: Path, settings: dict[str, Any]) -> Iterator["subprocess.P
     """A guard that has begun to start, and waits for its settings: SIGTERM has come meanwhile."""
     file = folder / "settings.yaml"
     os.mkfifo(file)
-    command = [sys.executable, "-W", "error", "-m", "webhook", "serve", "--settings", str(file)]
+    command = [*COMMAND, "serve", "--settings", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             with file.open("wb") as given:  # waits until it is read

@@ -25,6 +25,8 @@ from webhook.inventory.provider import Inventory
 from webhook.metrics import Metrics
 from webhook.model.objects import User
 
+pytestmark = pytest.mark.anyio
+
 PLAN = f"{READY_PLAN['metadata']['namespace']}/{READY_PLAN['metadata']['name']}"
 SOURCE = READY_PLAN["spec"]["provider"]["source"]["name"]
 RIGHTS = ("get plans", "get providers", "list persistentvolumeclaims")
@@ -132,14 +134,11 @@ class Client:
         return kinds
 
 
-def test_first_all_of_it_is_told_and_that_it_was() -> None:
-    async def follow() -> None:
-        async with Client(World()) as client:
-            assert await client.whole() == ["providers", "plan", "whole"]
-            assert client.status == 200
-            assert client.headers[b"content-type"] == b"application/x-ndjson"
-
-    asyncio.run(follow())
+async def test_first_all_of_it_is_told_and_that_it_was() -> None:
+    async with Client(World()) as client:
+        assert await client.whole() == ["providers", "plan", "whole"]
+        assert client.status == 200
+        assert client.headers[b"content-type"] == b"application/x-ndjson"
 
 
 def put_pvc(world: World) -> None:
@@ -169,88 +168,69 @@ def relabel(world: World) -> None:
 
 
 @pytest.mark.parametrize("change", [put_pvc, remove_disk, relabel])
-def test_a_plan_is_told_again_when_what_it_rests_on_has_changed(
+async def test_a_plan_is_told_again_when_what_it_rests_on_has_changed(
     change: Callable[[World], None],
 ) -> None:
-    async def follow() -> None:
-        world = World()
-        async with Client(world) as client:
-            before = (await client.next("plan"))["plan"]
-            await client.next("whole")
-            change(world)
-            assert (await client.next("plan"))["plan"] != before
-
-    asyncio.run(follow())
+    world = World()
+    async with Client(world) as client:
+        before = (await client.next("plan"))["plan"]
+        await client.next("whole")
+        change(world)
+        assert (await client.next("plan"))["plan"] != before
 
 
-def test_a_plan_that_is_archived_is_gone() -> None:
-    async def follow() -> None:
-        world = World()
-        async with Client(world) as client:
-            await client.next("whole")
-            world.followed.plans.put(PLAN, "archived")
-            told = await client.next("gone")
-            assert f"{told['namespace']}/{told['name']}" == PLAN
-
-    asyncio.run(follow())
+async def test_a_plan_that_is_archived_is_gone() -> None:
+    world = World()
+    async with Client(world) as client:
+        await client.next("whole")
+        world.followed.plans.put(PLAN, "archived")
+        told = await client.next("gone")
+        assert f"{told['namespace']}/{told['name']}" == PLAN
 
 
-def test_who_may_get_no_plan_hears_of_none() -> None:
-    async def follow() -> None:
-        world = World(rights=())
-        async with Client(world) as client:
-            assert await client.whole() == ["providers", "whole"]
-            world.followed.plans.put(PLAN, "conversion")
-            assert await client.next("providers") == {"type": "providers", "providers": []}
-            assert client.lines.empty()
-
-    asyncio.run(follow())
+async def test_who_may_get_no_plan_hears_of_none() -> None:
+    world = World(rights=())
+    async with Client(world) as client:
+        assert await client.whole() == ["providers", "whole"]
+        world.followed.plans.put(PLAN, "conversion")
+        assert await client.next("providers") == {"type": "providers", "providers": []}
+        assert client.lines.empty()
 
 
 @pytest.mark.parametrize("all_of_it", [True, False])
-def test_a_right_that_is_taken_away_is_gone_with_its_plans(all_of_it: bool) -> None:
-    async def follow() -> None:
-        world = World()
-        async with Client(world) as client:
-            await client.next("whole")
-            world.there.rights = ()
-            if all_of_it:
-                world.sources = msgspec.structs.replace(world.sources, policy=Policy())
-            else:
-                world.followed.plans.put(PLAN, "conversion")
-            await client.next("gone")
-
-    asyncio.run(follow())
+async def test_a_right_that_is_taken_away_is_gone_with_its_plans(all_of_it: bool) -> None:
+    world = World()
+    async with Client(world) as client:
+        await client.next("whole")
+        world.there.rights = ()
+        if all_of_it:
+            world.sources = msgspec.structs.replace(world.sources, policy=Policy())
+        else:
+            world.followed.plans.put(PLAN, "conversion")
+        await client.next("gone")
 
 
-def test_it_ends_when_the_token_does(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_ends_when_the_token_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhook.api.callers.TOKEN_SECONDS", 0.1)
-
-    async def follow() -> None:
-        world = World()
-        async with Client(world) as client:
-            await client.next("whole")
-            world.cluster.strangers = True
-            assert (await client.next("end"))["status"] == 401
-            await client.answered
-
-    asyncio.run(follow())
+    world = World()
+    async with Client(world) as client:
+        await client.next("whole")
+        world.cluster.strangers = True
+        assert (await client.next("end"))["status"] == 401
+        await client.answered
 
 
-def test_it_ends_with_the_server() -> None:
-    async def follow() -> None:
-        world = World()
-        async with Client(world) as client:
-            await client.next("whole")
-            world.ending = True
-            told = await client.next("end")
-            assert (told["status"], "connect again" in told["detail"]) == (503, True)
-            await client.answered
-
-    asyncio.run(follow())
+async def test_it_ends_with_the_server() -> None:
+    world = World()
+    async with Client(world) as client:
+        await client.next("whole")
+        world.ending = True
+        told = await client.next("end")
+        assert (told["status"], "connect again" in told["detail"]) == (503, True)
+        await client.answered
 
 
-def test_who_leaves_a_line_unread_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_leaves_a_line_unread_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhook.api.stream._PATIENCE", 0.1)
 
     class Idle(Client):
@@ -258,16 +238,13 @@ def test_who_leaves_a_line_unread_is_let_go(monkeypatch: pytest.MonkeyPatch) -> 
             if message["type"] == "http.response.body":
                 await asyncio.Event().wait()
 
-    async def follow() -> None:
-        world = World()
-        clients = [Idle(world) for _ in range(STREAMS_OF_ONE)]
-        for client in clients:
-            await client.__aenter__()
-        await asyncio.wait_for(asyncio.gather(*(one.answered for one in clients)), _MOMENT)
-        async with Client(world) as another:
-            await another.next("whole")
-
-    asyncio.run(follow())
+    world = World()
+    clients = [Idle(world) for _ in range(STREAMS_OF_ONE)]
+    for client in clients:
+        await client.__aenter__()
+    await asyncio.wait_for(asyncio.gather(*(one.answered for one in clients)), _MOMENT)
+    async with Client(world) as another:
+        await another.next("whole")
 
 
 def test_a_server_that_is_told_to_end_loses_no_time_over_streams(tmp_path: Path) -> None:
@@ -296,23 +273,20 @@ def test_a_server_that_is_told_to_end_loses_no_time_over_streams(tmp_path: Path)
             assert "Traceback" not in guard.log
 
 
-def test_one_user_has_so_many_streams_and_one_that_has_gone_counts_no_more() -> None:
-    async def follow() -> None:
-        world = World()
-        async with asyncio.TaskGroup() as all_of_them:
-            clients = [Client(world) for _ in range(STREAMS_OF_ONE)]
-            for client in clients:
-                await client.__aenter__()
-                await client.next("whole")
-            async with Client(world) as refused:
-                told = await asyncio.wait_for(refused.lines.get(), _MOMENT)
-                assert (refused.status, "close one" in told["detail"]) == (429, True)
-            async with Client(world, token="other") as other:
-                await other.next("whole")
-            await clients.pop().__aexit__()
-            async with Client(world) as again:
-                await again.next("whole")
-            for client in clients:
-                all_of_them.create_task(client.__aexit__())
-
-    asyncio.run(follow())
+async def test_one_user_has_so_many_streams_and_one_that_has_gone_counts_no_more() -> None:
+    world = World()
+    async with asyncio.TaskGroup() as all_of_them:
+        clients = [Client(world) for _ in range(STREAMS_OF_ONE)]
+        for client in clients:
+            await client.__aenter__()
+            await client.next("whole")
+        async with Client(world) as refused:
+            told = await asyncio.wait_for(refused.lines.get(), _MOMENT)
+            assert (refused.status, "close one" in told["detail"]) == (429, True)
+        async with Client(world, token="other") as other:
+            await other.next("whole")
+        await clients.pop().__aexit__()
+        async with Client(world) as again:
+            await again.next("whole")
+        for client in clients:
+            all_of_them.create_task(client.__aexit__())

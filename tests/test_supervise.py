@@ -13,11 +13,6 @@ from webhook.runtime.supervise import PARTS, REPEATED, STEADY, Run, Supervisor
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Kept:
     """A supervisor without pauses, and what it tells."""
 

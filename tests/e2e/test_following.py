@@ -27,11 +27,6 @@ SILENCE = 3.0
 UUID = "11111111-2222-3333-4444-555555555555"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module", autouse=True)
 def unguarded(world: World) -> None:
     """The guards of other tests are gone, and would be asked."""

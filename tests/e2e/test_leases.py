@@ -18,11 +18,6 @@ from webhook.errors import ClusterUnreachable
 pytestmark = [pytest.mark.e2e, pytest.mark.anyio]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Clock:
     at: float = 1000.0

@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ import pytest
 
 from tests.balancer import UNVERIFIED, Balancer, Probe, balancing
 from tests.cases import NAMESPACE, review_of
-from tests.command import run
+from tests.command import COMMAND, run
 from tests.e2e.bed import GUARD, PLAIN, Bed, eventually, path_of
 from tests.e2e.parts import Parts
 from tests.e2e.test_certificates import SNAPSHOT, Api
@@ -47,8 +46,7 @@ WRONG = pvc(
     {DISK_SOURCE: "[vendor-ds] production-database/vm-disk-001.vmdk"},
 )
 CLAIMS = path_of(WRONG)
-GUARD_PROGRAM = (sys.executable, "-W", "error", "-m", "webhook")
-FEW_FILES = ("bash", "-c", 'ulimit -n 192 && exec "$@"', "bash", *GUARD_PROGRAM)
+FEW_FILES = ("bash", "-c", 'ulimit -n 192 && exec "$@"', "bash", *COMMAND)
 """So few that there is room for 64 connections."""
 ADMIN = {"username": "admin", "groups": ["system:masters", "system:authenticated"]}
 
@@ -78,7 +76,7 @@ class Install:
             "snapshots": [str(SNAPSHOT)],
             "logLevel": "debug",
         }
-        guard = self.stack.enter_context(running(folder, settings, program or GUARD_PROGRAM))
+        guard = self.stack.enter_context(running(folder, settings, program or COMMAND))
         self.balancer.add(guard.port)
         self.guards.append(guard)
         return guard

@@ -26,11 +26,6 @@ pytestmark = pytest.mark.anyio
 SECRET = {"user": "administrator@vsphere.local", "password": "one", "ca.crt": "PEM"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def clean(world: World) -> Iterator[None]:
     yield

@@ -5,7 +5,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cases import NAMESPACE
-from tests.command import run
+from tests.command import COMMAND, run
 from tests.e2e.bed import eventually
 from tests.e2e.parts import Parts
 from tests.e2e.vendors import FORKLIFT, SNAPSHOT, Api, account, plan, pvc, serving
@@ -160,7 +159,7 @@ def test_only_plans_that_one_may_get_are_listed(api: Api) -> None:
 
 
 def _start(*args: str | Path, stdout: int = subprocess.PIPE) -> "subprocess.Popen[str]":
-    program = [sys.executable, "-W", "error", "-m", "webhook", "readiness", *args]
+    program = [*COMMAND, "readiness", *args]
     return subprocess.Popen(program, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 

@@ -43,6 +43,7 @@ OWN = "conversion-guard"
 KIND = "policyreports.wgpolicyk8s.io"
 PVC_REPORT = "conversion-guard-persistentvolumeclaim"
 PLANS = f"{NAMESPACE}/conversion-guard-plan"
+MIGRATIONS = f"{NAMESPACE}/conversion-guard-migration"
 
 
 @pytest.fixture(scope="module")
@@ -271,18 +272,29 @@ def test_right_again_is_told_too_and_each_once(world: World, vcsim: Vcsim, guard
     assert "ConversionRight" in described
 
 
+def migrating(world: World, vm: Vm) -> None:
+    """A Migration of it has begun, and nothing is wrong with it."""
+    planned(world, vm)
+    apply(world, migration())
+    eventually(lambda: right(world, MIGRATIONS), 60, "the Migration's report")
+
+
+def converting(world: World, vm: Vm) -> None:
+    """Forklift has come past its shutdown."""
+    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest", "pipeline": []}]}
+    with world.bed.api.client() as client:
+        set_status(client, plan_of(vm), {"migration": progress})
+
+
 def test_a_migration_is_followed_until_its_vm_is_shut_down(
     world: World, vcsim: Vcsim, guard: Guard
 ) -> None:
     vm = world.vm("DC0_H0_VM9", vcsim)
-    planned(world, vm)
-    apply(world, migration())
-    started = f"{NAMESPACE}/conversion-guard-migration"
-    eventually(lambda: right(world, started), 60, "the Migration's report")
+    migrating(world, vm)
     with vcsim.connect() as instance:
         move(find_vm(instance, vm.name))
-    eventually(lambda: not right(world, started), 60, "it is wrong")
-    (wrong, *_) = report(world, started)["results"]
+    eventually(lambda: not right(world, MIGRATIONS), 60, "it is wrong")
+    (wrong, *_) = report(world, MIGRATIONS)["results"]
     assert wrong["severity"] == "critical"
     another = merged(migration(), {"metadata": {"name": "another"}})
     refused = world.create(another, user="vendor")
@@ -291,28 +303,21 @@ def test_a_migration_is_followed_until_its_vm_is_shut_down(
         eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
     notes = [one["note"] for one in all_events(world, NAMESPACE) if "note" in one]
     assert any(note.startswith("Cancel it, which costs nothing now") for note in notes)
-    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest", "pipeline": []}]}
-    with world.bed.api.client() as client:
-        set_status(client, plan_of(vm), {"migration": progress})
-    eventually(lambda: right(world, started), 60, "what is shut down is proved no more")
+    converting(world, vm)
+    eventually(lambda: right(world, MIGRATIONS), 60, "what is shut down is proved no more")
 
 
 def test_a_pod_that_stays_pending_with_the_vm_off_is_told(
     world: World, vcsim: Vcsim, guard: Guard
 ) -> None:
     vm = world.vm("DC0_H0_VM12", vcsim)
-    planned(world, vm)
-    apply(world, migration())
-    started = f"{NAMESPACE}/conversion-guard-migration"
-    eventually(lambda: right(world, started), 60, "the Migration's report")
+    migrating(world, vm)
     with vcsim.connect() as instance:
         power_off(find_vm(instance, vm.name))
-    progress = {"vms": [{"id": vm.moref, "name": vm.name, "phase": "ConvertGuest", "pipeline": []}]}
-    with world.bed.api.client() as client:
-        set_status(client, plan_of(vm), {"migration": progress})
+    converting(world, vm)
     world.bed.add_pod(waiting_pod("young"), timedelta(minutes=4))
     world.bed.add_pod(waiting_pod("old"), timedelta(minutes=6))
-    eventually(lambda: says(world, started) == ["fail conversion-pod start"], 60, "it is wrong")
+    eventually(lambda: says(world, MIGRATIONS) == ["fail conversion-pod start"], 60, "it is wrong")
     assert value(guard, 'conversion_guard_objects{kind="Migration",state="fail"}') == 1
     for name in ("start", "gated"):
         eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
@@ -322,7 +327,7 @@ def test_a_pod_that_stays_pending_with_the_vm_off_is_told(
     assert f"Z: {WAITS_FOR}. Forklift waits for ever" in note
     assert "Cancel it, which costs nothing now" not in str(notes)
     world.bed.kubectl("delete", "pod", "old", "-n", TARGET, "--grace-period=0", check=True)
-    eventually(lambda: right(world, started), 60, "it waits no more")
+    eventually(lambda: right(world, MIGRATIONS), 60, "it waits no more")
     eventually(lambda: "ConversionRight" in events(world, NAMESPACE, "start"), 60, "its Event")
 
 
