@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.bed import Vcsim, eventually, find_vm
+from tests.e2e.bed import Vcsim, end_other_sessions, eventually, find_vm
 from tests.live import following, fresh, live_address
 from tests.middleman import Middleman, fault, middleman
 from tests.proxy import Proxy, proxy
@@ -128,9 +128,7 @@ def test_a_session_that_has_ended_costs_a_reader_no_answer(vcsim: Vcsim, tmp_pat
         eventually(lambda: inventory.synced, 60, "the first read")
         (vm, *_) = inventory.vms
         with vcsim.connect() as instance:
-            sessions = instance.RetrieveContent().sessionManager
-            own = sessions.currentSession.key
-            sessions.TerminateSession([one.key for one in sessions.sessionList if one.key != own])
+            end_other_sessions(instance)
         assert fresh(inventory, morefs=[vm.moref]) == (vm,)
 
 

@@ -575,6 +575,13 @@ def _merge(client: httpx.Client, path: str, change: Mapping[str, Any]) -> httpx.
     return client.patch(path, content=json.dumps(change), headers=headers)
 
 
+def end_other_sessions(instance: Any) -> None:
+    """All but this one: who has another must log in anew, and read everything."""
+    sessions = instance.RetrieveContent().sessionManager
+    own = sessions.currentSession.key
+    sessions.TerminateSession([one.key for one in sessions.sessionList if one.key != own])
+
+
 def find_vm(instance: Any, name: str) -> Any:
     """The VM of that name in all of the vCenter's inventory."""
     content = instance.RetrieveContent()

@@ -20,6 +20,7 @@ from tests.e2e.bed import (
     Vcsim,
     add_disk,
     destroy,
+    end_other_sessions,
     eventually,
     find_vm,
     power_off,
@@ -207,6 +208,12 @@ def snapshot(vm: Any) -> None:
     put(vm, ".vmdk", "-000001.vmdk")
 
 
+def identify(vm: Any) -> None:
+    """By another uuid. Of that this simulator sends no news, so all is to be read again."""
+    set_uuid(vm, "42000000-0000-4000-8000-0000000000ff")
+    end_other_sessions(vim.ServiceInstance("ServiceInstance", vm._stub))
+
+
 DRIFTS = {
     "moved": (move, "pvc-disk-source"),
     "resized": (grow, "pvc-capacity"),
@@ -215,9 +222,9 @@ DRIFTS = {
     "removed": (destroy, "pvc-vm"),
     "renamed": (lambda vm: rename(vm, "another name"), ""),
     "power": (power_off, ""),
+    "uuid": (identify, "pvc-vm"),
 }
-"""What becomes of a VM, and the rule that says so of its PVC, or of its Plan alone, if one does. Of
-a new uuid this simulator sends no news."""
+"""What becomes of a VM, and the rule that says so of its PVC, or of its Plan alone, if one does."""
 
 
 @pytest.mark.parametrize("what", DRIFTS)
