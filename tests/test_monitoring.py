@@ -141,3 +141,8 @@ def test_the_dashboards_panels_lie_side_by_side() -> None:
         cells |= mine
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    for panel in DASHBOARD["panels"]:
+        assert panel.get("description", "").endswith("."), panel["title"]
