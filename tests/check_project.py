@@ -44,7 +44,8 @@ def main() -> int:
         for page, made in _made():
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_bytes(made)
-    faults = [*_versions(), *_locks(), *_settings(), *_names(), *pages.faults(_targets())]
+    faults = [*_versions(), *_locks(), *_settings(), *_names(), *_lengths()]
+    faults.extend(pages.faults(_targets()))
     for page, made in _made():
         if not page.exists() or page.read_bytes() != made:
             faults.append(f"{page.relative_to(ROOT)}: is not what it is made of: make fix")
@@ -88,6 +89,25 @@ def _names() -> Iterator[str]:
         for name in re.findall(r"^class ([A-Za-z]\w*)", file.read_text(), re.MULTILINE):
             if (other := found.setdefault(name, file)) != file:
                 yield f"{file.relative_to(ROOT)}: {name} is a class of {other.relative_to(ROOT)}"
+
+
+def _lengths() -> Iterator[str]:
+    for file in sorted((ROOT / "webhook").rglob("*.py")):
+        name = file.relative_to(ROOT).as_posix()
+        lines = file.read_bytes().count(b"\n")
+        if lines > _LINES and name not in _LONGER:
+            yield f"{name}: has {lines} lines: split it, or say in {Path(__file__).name} why not"
+        if lines <= _LINES and name in _LONGER:
+            yield f"{name}: has {lines} lines only: it needs no reason"
+
+
+_LINES = 300
+_LONGER = {
+    "webhook/api/routes.py": "its calls, each with the words of its OpenAPI",
+    "webhook/metrics.py": "the one importer of prometheus_client, and the words of each metric",
+    "webhook/model/forklift.py": "the kinds of Forklift that are read, each field in words",
+}
+"""Files that are longer, and why: there is nothing in them that has a name of its own."""
 
 
 def _locks() -> Iterator[str]:

@@ -21,7 +21,7 @@ from webhook.api.callers import Callers
 from webhook.cluster import LiveReader
 from webhook.model.objects import PROVIDERS, User
 from webhook.server.bodies import LARGEST, ROOM
-from webhook.server.connection import MOST_CONNECTIONS
+from webhook.server.state import MOST_CONNECTIONS
 
 MOST = 256 * 2**20
 """Bytes: half of what the pod has."""

@@ -12,6 +12,7 @@ from tests.guard import Guard, running
 from tests.test_serving import closed
 from webhook.cli.demo import merged
 from webhook.server.bodies import SMALL
+from webhook.server.heads import Heads
 
 PVC = BASE["PersistentVolumeClaim"]
 WRONG = merged(PVC, {"metadata": {"labels": {"vmID": "vm-9"}}})
@@ -101,3 +102,60 @@ def test_a_client_that_goes_before_its_answer_harms_nobody(guard: Guard) -> None
     with guard.connected() as connection:
         connection.sendall(_post(PVC, "u-2"))
         assert _answers(connection, 1) == [("u-2", True)]
+
+
+def test_a_head_that_has_come_before_says_nothing_of_the_body(guard: Guard) -> None:
+    """The same head, byte for byte: with another body, in pieces, with more behind it."""
+    right, wrong = _post(PVC, "u-1"), _post(WRONG, "u-2")
+    wrong += b" " * (len(right) - len(wrong))  # blanks are no part of the review
+    head = right.partition(b"\r\n\r\n")[0]
+    wrong = head + wrong[wrong.index(b"\r\n\r\n") :]
+    assert len(right) == len(wrong)
+    with guard.connected() as connection:
+        for _ in range(2):
+            connection.sendall(right)
+            assert _answers(connection, 1) == [("u-1", True)]
+        connection.sendall(wrong)
+        assert _answers(connection, 1) == [("u-2", False)]
+        connection.sendall(right + wrong + right)
+        assert _answers(connection, 3) == [("u-1", True), ("u-2", False), ("u-1", True)]
+        connection.sendall(right[:-9])
+        with guard.client() as another:
+            assert another.get("/livez").status_code == 200
+        connection.sendall(right[-9:] + right)
+        assert _answers(connection, 2) == [("u-1", True), ("u-1", True)]
+
+
+BODY = b'{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"A\r\n\r\n" + BODY + b"A\r\n\r\n", [(b"content-length", b"8")]),
+        (b"A\r\n\r\n", [(b"content-length", b"8")]),
+        (b"A\r\n\r\n" + BODY, [(b"content-length", b"08")]),
+        (b"A\r\n\r\n" + BODY, [(b"content-length", b"8"), (b"content-length", b"8")]),
+        (b"A\r\n\r\n" + BODY, [(b"content-length", b"8"), (b"transfer-encoding", b"identity")]),
+        (b"A\r\n\r\n" + BODY, []),
+        (b"A" * 4096 + b"\r\n\r\n" + BODY, [(b"content-length", b"8")]),
+    ],
+    ids=["more behind", "body apart", "odd length", "twice", "framed", "no length", "large"],
+)
+def test_only_what_is_plain_is_kept(data: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    heads = Heads()
+    heads.keep(data, b"/validate", b"", headers, BODY)
+    assert heads.find(data[: data.index(b"\r\n\r\n")] + b"\r\n\r\n" + BODY) is None
+
+
+def test_heads_are_kept_and_forgotten() -> None:
+    heads = Heads()
+    plain = [(b"content-length", b"8")]
+    for number in range(1000):
+        heads.keep(b"%d\r\n\r\n" % number + BODY, b"/validate", b"timeout=5s", plain, BODY)
+    assert heads.find(b"0\r\n\r\n" + BODY) is None
+    found = heads.find(b"999\r\n\r\n" + BODY[::-1])
+    assert found is not None
+    assert (found[0].path, found[0].query, found[1]) == (b"/validate", b"timeout=5s", BODY[::-1])
+    assert heads.find(b"999\r\n\r\n" + BODY + b" ") is None
+    assert heads.find(BODY) is None

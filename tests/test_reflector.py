@@ -17,7 +17,8 @@ import uvloop
 from tests.guard import running
 from tests.proxy import proxy
 from webhook.cluster import Cluster
-from webhook.cluster.client import SILENCE, ClusterMissing
+from webhook.cluster.client import SILENCE
+from webhook.cluster.errors import ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.cluster.reflector import Reflector
 

@@ -1,15 +1,10 @@
-"""The calls of `/api/v1`, and their OpenAPI: FastAPI routes that answer with msgspec's bytes."""
+"""The calls of `/api/v1`: FastAPI routes that answer with msgspec's bytes."""
 
 import asyncio
-from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from webhook import __version__
 from webhook.api.answers import (
@@ -23,14 +18,17 @@ from webhook.api.answers import (
     vm_view,
 )
 from webhook.api.callers import demand
-from webhook.api.problems import MEDIA_TYPE, InvalidField, Problem, ProblemDetails, Right
+from webhook.api.handlers import add_handlers
+from webhook.api.incoming import decoded
+from webhook.api.openapi import BODY, answers, described, ref, takes, told
+from webhook.api.problems import InvalidField, Problem, Right
 from webhook.api.service import Service
 from webhook.api.stream import NEWS, NEWS_TYPE, NewsStream
 from webhook.engine.check import check, items, kind_of
 from webhook.engine.readiness import Plans, Readiness
 from webhook.engine.reference import Reference, reference
 from webhook.engine.results import Candidate, Results
-from webhook.errors import BodyRefused, RenderImpossible
+from webhook.errors import RenderImpossible
 from webhook.manifests import render
 from webhook.manifests.render import Rendered, RenderRequest
 from webhook.model.keys import MOREF, UUID, echoed
@@ -71,47 +69,6 @@ def _service(request: Request) -> Service:
 
 
 ByService = Annotated[Service, Depends(_service)]
-_TEXTS = {
-    400: "The body is not JSON, or `continue` is none of this list.",
-    401: "The token is missing, or not valid for this API.",
-    403: "The caller lacks a right; `missing` names it.",
-    404: "There is no such object.",
-    413: "The body is too large.",
-    415: "The body is not application/json.",
-    422: "A parameter or the body is not valid; `errors` names each fault.",
-    429: "Too many requests; Retry-After has the seconds to wait.",
-    503: "vSphere or the API server can't answer now.",
-}
-_BODY = (400, 413, 415)
-_RATED = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-
-
-def _told(answer: type, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
-    """The responses of a call, for its OpenAPI."""
-    return _answers(_ref(answer), description, *more)
-
-
-def _answers(
-    schema: dict[str, Any], description: str, *more: int, media_type: str = "application/json"
-) -> dict[int | str, dict[str, Any]]:
-    told: dict[int | str, dict[str, Any]] = {
-        200: {"description": description, "content": {media_type: {"schema": schema}}}
-    }
-    problem = {MEDIA_TYPE: {"schema": _ref(ProblemDetails)}}
-    for code in sorted({401, 422, 429, 503, *more}):
-        told[code] = {"description": _TEXTS[code], "content": problem}
-    told[429]["headers"] = _RATED
-    told["default"] = {"description": "Any other error.", "content": problem}
-    return told
-
-
-def _takes(schema: dict[str, Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _ref(answer: type) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{answer.__name__}"}
 
 
 def _json(answer: object) -> Response:
@@ -137,9 +94,7 @@ REST = FastAPI(
 )
 
 
-@REST.get(
-    f"{_BASE}/providers", responses=_told(Providers, "The Providers that the caller may get.")
-)
+@REST.get(f"{_BASE}/providers", responses=told(Providers, "The Providers that the caller may get."))
 async def list_providers(service: ByService) -> Response:
     """List the Providers.
 
@@ -150,7 +105,7 @@ async def list_providers(service: ByService) -> Response:
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
-    responses=_told(VmPage, "A page of VMs.", 400, 403, 404),
+    responses=told(VmPage, "A page of VMs.", 400, 403, 404),
 )
 async def list_vms(
     service: ByService,
@@ -209,7 +164,7 @@ async def list_vms(
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/disks",
-    responses=_told(VmDisks, "The VM and its disks.", 403, 404),
+    responses=told(VmDisks, "The VM and its disks.", 403, 404),
 )
 async def list_disks(
     service: ByService, namespace: Namespace, provider: Name, moref: Moref
@@ -226,8 +181,8 @@ async def list_disks(
 
 @REST.post(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/pvcs",
-    responses=_told(Rendered, "The manifests, and the disks without one.", 403, 404, *_BODY),
-    openapi_extra=_takes(_ref(RenderRequest)),
+    responses=told(Rendered, "The manifests, and the disks without one.", 403, 404, *BODY),
+    openapi_extra=takes(ref(RenderRequest)),
 )
 async def make_pvcs(
     service: ByService, request: Request, namespace: Namespace, provider: Name, moref: Moref
@@ -237,13 +192,7 @@ async def make_pvcs(
     Manifests with the right labels, annotation and size, ready to apply; nothing is created.
     Needs `get` on the Provider.
     """
-    body = await _body(request)
-    try:
-        wanted = msgspec.json.decode(body, type=RenderRequest)
-    except msgspec.ValidationError as error:
-        raise _misshapen(error) from None
-    except _UNREADABLE as error:
-        raise _no_json(error) from None
+    wanted = await decoded(request, RenderRequest)
     _, vm = await service.vm(namespace, provider, moref)
     try:
         return _json(render.pvcs(vm, wanted))
@@ -253,8 +202,8 @@ async def make_pvcs(
 
 @REST.post(
     f"{_BASE}/check",
-    responses=_told(Results, "A result for each object, in their order.", 403, *_BODY),
-    openapi_extra=_takes(
+    responses=told(Results, "A result for each object, in their order.", 403, *BODY),
+    openapi_extra=takes(
         {
             "anyOf": [
                 {"type": "object", "description": "A manifest, or a List of them."},
@@ -280,11 +229,7 @@ async def check_objects(
     of `api.ratePerUser` (100) a second: after 1,000 at once the next request is answered by 429
     for ten seconds, with Retry-After.
     """
-    body = await _body(request)
-    try:
-        content = msgspec.json.decode(body)
-    except _UNREADABLE as error:
-        raise _no_json(error) from None
+    content = await decoded(request)
     if not isinstance(content, dict | list):
         fault = InvalidField("body", "is neither an object nor an array")
         raise Problem(422, "body: send an object, a List or an array of objects", errors=(fault,))
@@ -313,7 +258,7 @@ async def check_objects(
 
 @REST.get(
     f"{_BASE}/plans",
-    responses=_told(Plans, "The conversion Plans that the caller may get."),
+    responses=told(Plans, "The conversion Plans that the caller may get."),
 )
 async def list_plans(service: ByService) -> Response:
     """List the conversion Plans.
@@ -325,7 +270,7 @@ async def list_plans(service: ByService) -> Response:
 
 @REST.get(
     f"{_BASE}/plans/{{namespace}}/{{plan}}/readiness",
-    responses=_told(Readiness, "Whether a Migration would start now.", 403, 404),
+    responses=told(Readiness, "Whether a Migration would start now.", 403, 404),
 )
 async def show_readiness(service: ByService, namespace: Namespace, plan: Name) -> Response:
     """Compare a Plan's disks with its PVCs.
@@ -339,8 +284,8 @@ async def show_readiness(service: ByService, namespace: Namespace, plan: Name) -
 
 @REST.get(
     f"{_BASE}/readiness",
-    responses=_answers(
-        {"anyOf": [_ref(news) for news in NEWS]},
+    responses=answers(
+        {"anyOf": [ref(news) for news in NEWS]},
         "Lines of JSON, until the caller ends it.",
         media_type=NEWS_TYPE,
     ),
@@ -358,7 +303,7 @@ async def watch_readiness(service: ByService) -> Response:
     return NewsStream(service)
 
 
-@REST.get(f"{_BASE}/rules", responses=_told(Reference, "All rules and defaults."))
+@REST.get(f"{_BASE}/rules", responses=told(Reference, "All rules and defaults."))
 async def list_rules(service: ByService) -> Response:
     """List what is checked and filled in: the rule reference, in the order of the rules."""
     return Response(_RULES, media_type="application/json")
@@ -366,7 +311,7 @@ async def list_rules(service: ByService) -> Response:
 
 @REST.get(
     f"{_BASE}/openapi.json",
-    responses=_answers({"type": "object"}, "OpenAPI 3.1."),
+    responses=answers({"type": "object"}, "OpenAPI 3.1."),
 )
 async def show_openapi(service: ByService) -> Response:
     """Show this description."""
@@ -374,37 +319,6 @@ async def show_openapi(service: ByService) -> Response:
 
 
 _RULES = msgspec.json.encode(reference())
-
-
-def openapi() -> bytes:
-    """The OpenAPI 3.1 document of this version, as docs/openapi.json has it."""
-    return _OPENAPI
-
-
-def _described() -> bytes:
-    described = REST.openapi()
-    answers = (
-        Providers,
-        Plans,
-        VmPage,
-        VmDisks,
-        Rendered,
-        RenderRequest,
-        Results,
-        Readiness,
-        Reference,
-        *NEWS,
-    )
-    _, schemas = msgspec.json.schema_components(
-        (*answers, ProblemDetails), ref_template="#/components/schemas/{name}"
-    )
-    bearer = {"type": "http", "scheme": "bearer", "description": "A token with the API's audience."}
-    described["components"] = {"schemas": schemas, "securitySchemes": {"bearer": bearer}}
-    described["security"] = [{"bearer": []}]
-    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=2) + b"\n"
-
-
-_OPENAPI = _described()
 
 
 def _creates(candidates: list[Candidate], namespace: str) -> list[Right]:
@@ -421,97 +335,22 @@ def _creates(candidates: list[Candidate], namespace: str) -> list[Right]:
     return list(rights)
 
 
-async def _body(request: Request) -> bytes:
-    """The request's. Raises Problem."""
-    headers = request.headers
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        detail = f"content-type is {echoed(content_type)}: send application/json"
-        raise Problem(415, detail)
-    if headers.get("content-encoding", "identity") != "identity":
-        raise Problem(415, "send the body without compression")
-    try:
-        body = b"".join([piece async for piece in request.stream()])
-    except ClientDisconnect:
-        raise Problem(400, "the body ended before its end") from None  # nobody hears it
-    except BodyRefused as error:
-        # The rest stays unread, so the connection is of no further use.
-        told = {"Connection": "close"} | ({"Retry-After": "1"} if error.code == 503 else {})
-        detail = f"{error}: split it" if error.code == 413 else str(error)
-        raise Problem(error.code, detail, headers=told) from None
-    if not body:
-        raise Problem(400, "the body is empty: send JSON")
-    return body
+add_handlers(REST)
+_SHOWN = (
+    Providers,
+    Plans,
+    VmPage,
+    VmDisks,
+    Rendered,
+    RenderRequest,
+    Results,
+    Readiness,
+    Reference,
+    *NEWS,
+)
+_OPENAPI = described(REST, _SHOWN)
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-def _no_json(error: Exception) -> Problem:
-    why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return Problem(400, f"the body is not valid JSON: {why}")
-
-
-def _misshapen(error: msgspec.ValidationError) -> Problem:
-    where, what = render.fault(error)
-    field = f"body.{where}" if where else "body"
-    return Problem(422, f"{field}: {what}", errors=(InvalidField(field, what),))
-
-
-async def _problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, Problem)  # noqa: S101  it is registered for that
-    body = problem.body(request.scope["service"].request_id)
-    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
-
-
-async def _http(request: Request, error: Exception) -> Response:
-    """Of Starlette's own: 404 and 405."""
-    assert isinstance(error, HTTPException)  # noqa: S101
-    details = {
-        404: "there is nothing at this path: /api/v1/openapi.json lists the paths",
-        405: f"{echoed(request.method, 16)} is not allowed here",
-    }
-    detail = details.get(error.status_code) or HTTPStatus(error.status_code).description
-    headers = dict(error.headers or {})
-    return await _problem(request, Problem(error.status_code, detail, headers=headers))
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    """Of FastAPI's own: parameters that are not as they must be."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101
-    faults = tuple(
-        InvalidField(
-            ".".join(map(str, one["loc"])), f"{_worded(one)} (there: {echoed(one['input'])})"
-        )
-        for one in error.errors()
-    )
-    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
-    return await _problem(request, Problem(422, detail, errors=faults))
-
-
-def _worded(one: Mapping[str, Any]) -> str:
-    """What FastAPI says, but a pattern in words."""
-    if one["type"] != "string_pattern_mismatch":
-        return str(one["msg"])
-    return _WORDS.get(one["loc"][-1], "Write a name of a-z, 0-9 and -")
-
-
-_WORDS = {
-    "moref": "Write a moref, such as vm-178",
-    "provider": "Write a name of a-z, 0-9, - and .",
-    "plan": "Write a name of a-z, 0-9, - and .",
-    "uuid": "Write a uuid, such as 4232f3d0-7c1b-9e55-0a44-5b6c7d8e9f01",
-}
-
-
-async def _fault(request: Request, error: Exception) -> Response:
-    """Of our own; it is raised again, for the gate to log."""
-    return await _problem(
-        request, Problem(500, "conversion-guard failed: search its log for the request id")
-    )
-
-
-REST.add_exception_handler(Problem, _problem)
-REST.add_exception_handler(Exception, _fault)
-REST.add_exception_handler(HTTPException, _http)
-REST.add_exception_handler(RequestValidationError, _invalid)
+def openapi() -> bytes:
+    """The OpenAPI 3.1 document of this version, as docs/openapi.json has it."""
+    return _OPENAPI

@@ -1,7 +1,8 @@
 """The Kubernetes cluster: the only importer of the kubernetes client."""
 
 from webhook.cluster.certificates import CertificateStore
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, Tried
+from webhook.cluster.client import Cluster, Tried
+from webhook.cluster.errors import ClusterForbidden, ClusterMissing
 from webhook.cluster.events import Events, Labels, ObjectEvent, ObjectEvents, mislabelled
 from webhook.cluster.leases import Lease
 from webhook.cluster.objects import migrations, reflectors

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterConflict, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterConflict, ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable
 from webhook.model import calls

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio import client, config
 
+from webhook.cluster.errors import ClusterBusy, check, told
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable, GuardError
 from webhook.model import calls
@@ -25,26 +26,6 @@ _PIECE = 2**16
 _PAGE = 500  # objects
 _LOOKS, _LOOK = 50, 0.01  # times, and seconds between two
 _BUSY_PAUSES = 0.2, 0.5, 1.0  # seconds; who asks has a deadline of its own
-
-
-class ClusterGone(ClusterUnreachable):
-    """410: the resource version is too old, or a page has expired. List again."""
-
-
-class ClusterMissing(ClusterUnreachable):
-    """404: there is no such object, or no such kind."""
-
-
-class ClusterForbidden(ClusterUnreachable):
-    """403: this account has no right to do that."""
-
-
-class ClusterBusy(ClusterUnreachable):
-    """429: too many requests, or a kind whose first objects are still being read."""
-
-
-class ClusterConflict(ClusterUnreachable):
-    """409: somebody else was quicker, to create it or to change it. Read again."""
 
 
 class Tried(NamedTuple):
@@ -225,13 +206,13 @@ class Cluster:
         """The answer to one GET, piece by piece; `silence` is this one's own."""
         request = _Request("GET", path.text, query, silence=silence)
         async with self._answered(request) as response:
-            _check(response.status, request)
+            check(response.status, request.method, request.path)
             yield _pieces(response)
 
     async def _whole(self, request: _Request) -> bytes:
         """The answer, if it is a good one."""
         async with self._answered(request) as response:
-            _check(response.status, request)
+            check(response.status, request.method, request.path)
             return await _joined(response)
 
     @asynccontextmanager
@@ -260,7 +241,7 @@ class Cluster:
         except TimeoutError:
             raise ClusterUnreachable("the API server did not answer in time") from None
         except Exception as error:  # noqa: BLE001  aiohttp's, ssl's and the kubernetes package's own
-            raise _told(error) from None
+            raise told(error) from None
         response = answer.response
         try:
             yield response
@@ -268,15 +249,6 @@ class Cluster:
             if response.connection is not None and response.connection.transport is not None:
                 response.connection.transport.abort()  # unread: nothing to wait for
             response.close()
-
-
-_ERRORS = {
-    403: ClusterForbidden,
-    404: ClusterMissing,
-    409: ClusterConflict,
-    410: ClusterGone,
-    429: ClusterBusy,
-}
 
 
 async def _ended(sockets: Collection[socket.socket]) -> None:
@@ -298,22 +270,8 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
     except TimeoutError:
         raise ClusterUnreachable("the API server stopped answering") from None
     except Exception as error:  # noqa: BLE001  see above
-        raise _told(error) from None
+        raise told(error) from None
 
 
 async def _joined(response: Any) -> bytes:
     return b"".join([piece async for piece in _pieces(response)])
-
-
-def _check(status: int, request: _Request) -> None:
-    if status in (200, 201):
-        return
-    what = f"the API server answers {status} to {request.method} {request.path}"
-    raise _ERRORS.get(status, ClusterUnreachable)(what)
-
-
-def _told(error: Exception) -> ClusterUnreachable:
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return _ERRORS.get(status, ClusterUnreachable)(f"the API server answers {status}")
-    return ClusterUnreachable(f"the API server can't be reached: {type(error).__name__}")

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterConflict, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterConflict, ClusterMissing
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable

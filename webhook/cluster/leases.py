@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterConflict, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterConflict, ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable
 

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterForbidden, ClusterMissing
 from webhook.cluster.objects import (
     CLASSES,
     NAMESPACES,

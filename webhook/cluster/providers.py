@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterMissing
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector
 from webhook.errors import ClusterUnreachable, GuardError, NameInvalid

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from cachetools import TTLCache
 
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterForbidden, ClusterMissing
 from webhook.cluster.objects import claim, migration_plan
 from webhook.cluster.paths import FORKLIFT, ApiPath, labelled
 from webhook.errors import ClusterUnreachable, NameInvalid

@@ -14,13 +14,8 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from webhook.cluster.client import (
-    Cluster,
-    ClusterForbidden,
-    ClusterGone,
-    ClusterMissing,
-    decoded,
-)
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterForbidden, ClusterGone, ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable, GuardError
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterForbidden, ClusterMissing
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed

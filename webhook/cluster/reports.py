@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from webhook.cluster.client import Cluster, ClusterForbidden, ClusterMissing, decoded
+from webhook.cluster.client import Cluster, decoded
+from webhook.cluster.errors import ClusterForbidden, ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.cluster.reflector import Reflector
 from webhook.errors import ClusterUnreachable

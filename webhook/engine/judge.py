@@ -7,22 +7,25 @@ verdict is undecided.
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from webhook.engine import doubt
+from webhook.engine.afresh import afresh, confirmed_live
 from webhook.engine.ask import Asked, Views
 from webhook.engine.books import Book, book_of
 from webhook.engine.opinion import Opinion, opine
 from webhook.engine.policy import Enforcement
 from webhook.engine.sources import Sources
-from webhook.errors import ClusterUnreachable, ObjectMalformed, TooManyReads, VsphereUnreachable
+from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.facts.facts import F
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.keys import MOREF
 from webhook.model.objects import User
-from webhook.model.review import Admitted, Cause, Denied, Review, Undecided, Verdict
+from webhook.model.review import VERDICTS, Admitted, Cause, Denied, Review, Undecided, Verdict
+
+T = TypeVar("T")
 
 Deciding = Coroutine[Any, Any, Verdict]
 """What a verdict is still to be had by."""
@@ -31,7 +34,7 @@ Deciding = Coroutine[Any, Any, Verdict]
 async def decide(review: Review, sources: Sources, deadline: float) -> Verdict:
     """Whether the object of `review` may pass. `deadline` is by the running loop's clock."""
     begun = begin(review, sources, deadline)
-    return begun if isinstance(begun, Admitted | Denied | Undecided) else await begun
+    return begun if isinstance(begun, VERDICTS) else await begun
 
 
 def begin(review: Review, sources: Sources, deadline: float) -> Verdict | Deciding:
@@ -67,7 +70,7 @@ async def _gathered(
         async with asyncio.timeout_at(deadline):
             asked = await book.ask.gather(subject, sources, user)
         said = _judged(book, asked, sources, user, deadline, since)
-        return said if isinstance(said, Admitted | Denied | Undecided) else await said
+        return said if isinstance(said, VERDICTS) else await said
     except ObjectMalformed as error:
         return _malformed(error)
     except ClusterUnreachable as error:
@@ -240,14 +243,14 @@ def _first(
                 fresh = True
                 vsphere = doubt.of_providers(asked, usable, unusable, sources)
                 if vsphere is None:
-                    read = await _afresh(asked, best, usable, since, user, deadline)
+                    read = await afresh(asked, best, usable, since, user, deadline)
                     if isinstance(read, Undecided):
                         vsphere = read
                     else:
                         views = read
             elif best.deny_cluster and not live:
                 live = True
-                asks = await _confirmed(asked, sources, deadline)
+                asks = await confirmed_live(asked, sources, deadline)
                 if isinstance(asks, Undecided):
                     cluster = asks
                 else:
@@ -284,59 +287,3 @@ def _best(
         first = first or said
     assert first is not None  # noqa: S101  one of them has the highest rank
     return first
-
-
-async def _afresh(
-    asked: Asked[F],
-    said: Opinion[F],
-    usable: list[ProviderInventory],
-    since: float,
-    user: User,
-    deadline: float,
-) -> Views | Undecided:
-    """The VMs of every provider as vSphere itself says now."""
-    fields = {cause.field for cause in (*said.deny_vsphere, *said.unknown)}
-    wanted = asked.wanted(said.facts, fields)
-
-    async def read(source: ProviderInventory) -> tuple[str, Any]:
-        if source.reader is None:
-            raise VsphereUnreachable(source.trouble)
-        fresh = await source.reader.read(
-            morefs=wanted.morefs,
-            uuids=wanted.uuids,
-            names=wanted.names,
-            user=user.username,
-            since=since,
-        )
-        return source.name, source.vms.with_fresh(wanted.morefs, fresh)
-
-    reads = [asyncio.ensure_future(read(source)) for source in usable]
-    try:
-        async with asyncio.timeout_at(deadline):
-            return dict(await asyncio.gather(*reads))
-    except TooManyReads as error:
-        return Undecided(str(error), "too-many-reads")
-    except VsphereUnreachable as error:
-        return Undecided(str(error), "unreachable")
-    except TimeoutError:
-        late = ", ".join(s.name for s, one in zip(usable, reads, strict=True) if not _ok(one))
-        return Undecided(f"{late} did not answer in time for this request", "deadline")
-    finally:
-        for one in reads:
-            one.cancel()
-        await asyncio.gather(*reads, return_exceptions=True)
-
-
-def _ok(one: "asyncio.Future[Any]") -> bool:
-    return one.done() and not one.cancelled() and one.exception() is None
-
-
-async def _confirmed(asked: Asked[F], sources: Sources, deadline: float) -> Asked[F] | Undecided:
-    """The same, as the API server itself says now."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await asked.confirmed(sources)
-    except ClusterUnreachable as error:
-        return Undecided(f"the API server can't be asked: {error}", "cluster")
-    except TimeoutError:
-        return Undecided("the API server did not answer in time for this request", "deadline")

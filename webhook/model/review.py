@@ -110,6 +110,8 @@ class Undecided(msgspec.Struct, frozen=True):
 
 
 Verdict = Admitted | Denied | Undecided
+VERDICTS = (Admitted, Denied, Undecided)
+"""For isinstance: the union would be made anew each time."""
 
 
 class Kind(msgspec.Struct, frozen=True):

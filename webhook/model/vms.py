@@ -159,7 +159,7 @@ class VirtualMachine(
         Source: Forklift's vsphere/builder.go, mapDisks: both sides trimmed, then compared.
         """
         wanted = trim_backing_file(source)
-        return tuple(disk for disk in self.disks if disk.listed and disk.source == wanted)
+        return tuple([disk for disk in self.disks if disk.source == wanted and disk.listed])
 
     def proven_by(self, uuid: str) -> bool:
         """Whether `uuid` is one that only somebody who knows this VM can know."""

@@ -16,7 +16,7 @@ from webhook.metrics import Metrics
 from webhook.model import calls
 from webhook.model.calls import Door
 from webhook.model.keys import echoed
-from webhook.model.review import JUDGED, Admitted, Denied, Doubt, Review, Skip, Undecided, Verdict
+from webhook.model.review import JUDGED, VERDICTS, Admitted, Doubt, Review, Skip, Undecided, Verdict
 from webhook.rules import DEFAULTS
 from webhook.server.answers import CLOSE, Answer, Headers, Refused
 from webhook.server.bodies import Receive, Scope, Send
@@ -85,7 +85,7 @@ class Admission:
             if scope["method"] != "POST":
                 message = f"{echoed(scope['method'], 16)} is not allowed: POST an AdmissionReview"
                 raise Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
-            _check_readable(scope["headers"])
+            _check_readable(tuple(scope["headers"]))
             body = await _body(receive, deadline)
         except Refused as refusal:
             answered = self._refused(entrance, refusal)
@@ -123,7 +123,7 @@ class Admission:
         """The answer to a whole POST, at once where nothing has to be waited for."""
         try:
             proven = self._proven(door, state)
-            _check_readable(headers)
+            _check_readable(tuple(headers))
             if not body:
                 raise Refused(400, "BadRequest", _EMPTY)
         except Refused as refusal:
@@ -165,7 +165,7 @@ class Admission:
         try:
             begin = repair.begin if door == "mutate" else judge.begin
             begun = begin(review, self._current(), deadline)
-            if isinstance(begun, Admitted | Denied | Undecided):
+            if isinstance(begun, VERDICTS):
                 return self._told(door, review, begun, since)
         except Exception:  # noqa: BLE001  see _fault
             return self._fault(door, review, since)
@@ -200,7 +200,8 @@ class _Disconnected(Exception):
     """The client went away before its body was whole."""
 
 
-def _check_readable(headers: Headers) -> None:
+@lru_cache(maxsize=64)  # who calls again sends the same ones
+def _check_readable(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     """Raises Refused where the body is anything but plain JSON."""
     content_type = b""
     for name, value in headers:

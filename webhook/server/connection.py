@@ -5,17 +5,16 @@ callbacks: its version is pinned, and tests/test_serving.py tries each.
 """
 
 import asyncio
-import contextlib
-import resource
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from webhook.server import bodies
-from webhook.server.answers import CLOSE, Answer, Prompt
+from webhook.server.answers import CLOSE, Answer, Headers, Prompt
+from webhook.server.heads import Head
+from webhook.server.state import State
 
 KEEP_ALIVE = 120
 """Seconds. The API server keeps idle connections for 90: whoever closes earlier fails its calls.
@@ -25,36 +24,7 @@ HEADERS_SECONDS = 5.0
 HEADERS_BYTES = 32 * 2**10
 BODY_SECONDS = bodies.SECONDS
 """From there to the end of its body."""
-MOST_CONNECTIONS = 2000
-"""Of all doors together, a few hundred kilobytes each at the worst. One more takes the place of the
-one that has been waiting longest for its client."""
 _HEAD = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
-_FILES = 128  # of the process, beside its connections
-
-
-class State(ServerState):
-    """What the connections of all doors share."""
-
-    connections: set[Any]
-
-    def __init__(self, crowded: Callable[[], None] = lambda: None) -> None:
-        super().__init__()
-        self._crowded = crowded
-        """Hears of each connection that has to go: a call may have been on its way."""
-        self.draining = False
-        self.silent: dict[Connection, None] = {}
-        """Those that have never sent a whole request, the oldest first."""
-        self.idle: dict[Connection, None] = {}
-        """Those that have, and wait for the next one."""
-        self._most = min(MOST_CONNECTIONS, _open_files() - _FILES)
-
-    def make_room(self, newcomer: "Connection") -> None:
-        """Strangers go before those that are known, and these before one that is answered now."""
-        if len(self.connections) > self._most:
-            longest = next(iter(self.silent or self.idle), newcomer)
-            longest.forget()
-            longest.transport.abort()
-            self._crowded()
 
 
 class _Exchange:
@@ -96,6 +66,8 @@ class Connection(HttpToolsProtocol):
         self._door: Any = None
         """Where what is coming may be answered promptly; its body so far is held back."""
         self._body = b""
+        self._data = b""
+        """What came last, where it began a request."""
         self._came_by: Any = None
         """Where the last request came in."""
         self._owed = False
@@ -130,6 +102,13 @@ class Connection(HttpToolsProtocol):
         self.server_state.idle.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
+        begins = self._seen == 0
+        if begins and self._prompt is not None and self._free():
+            known = self.server_state.heads.find(data)
+            if known is not None:
+                self._at_once(self._prompt, *known)
+                return
+        self._data = data if begins else b""
         self._whole = False
         self._seen += len(data)
         super().data_received(data)
@@ -145,27 +124,38 @@ class Connection(HttpToolsProtocol):
             if self._in_body:
                 self.flow.pause_reading()  # until the app asks for it: see webhook.server.bodies
 
+    def _at_once(self, prompt: Prompt, head: Head, body: bytes) -> None:
+        """A request that comes as one has come before: the parser need not see it."""
+        self._silent_since = None
+        self._came_by, self._owed = prompt.door(head.path), True
+        keep_alive = not self.server_state.draining
+        self._be_prompt(self._came_by, head.query, head.headers, body, keep_alive=keep_alive)
+
     def on_headers_complete(self) -> None:
         if self._seen > HEADERS_BYTES and _size(self.url, self.headers) > HEADERS_BYTES:
             raise ValueError("the headers are too large")  # httptools' answer to it is 400
         self._be_patient()
         self._in_body = True
-        path, _, self._query = self.url.partition(b"?")
+        path, _, _ = self.url.partition(b"?")
         self._door = self._prompt.door(path) if self._prompt is not None else None
         self._came_by, self._owed = self._door, True
         if self._door is None or not self._plain():
             self._begin()
 
     def _plain(self) -> bool:
-        """Whether it is a request as any, and the last one's answer is on its way."""
+        """Whether it is a request as any."""
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and not self.parser.should_upgrade()
             and not self.expect_100_continue
-            and not self.flow.write_paused
-            and (self.cycle is None or self.cycle.response_complete)  # type: ignore[redundant-expr]
+            and self._free()
         )
+
+    def _free(self) -> bool:
+        """Whether the last request's answer is on its way."""
+        done = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+        return done and not self.flow.write_paused and not self.transport.is_closing()
 
     def _begin(self) -> None:
         """Leave it to the app, with what has come of its body."""
@@ -187,20 +177,25 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._be_patient()
         self._in_body, self._whole, self._seen = False, True, 0
-        if self._door is not None:
-            self._be_prompt(self._door)
+        if (door := self._door) is not None:
+            keep_alive = self.parser.should_keep_alive() and not self.server_state.draining
+            self._door, body, self._body = None, self._body, b""
+            path, _, query = self.url.partition(b"?")
+            if self.parser.should_keep_alive():
+                self.server_state.heads.keep(self._data, path, query, self.headers, body)
+            self._be_prompt(door, query, self.headers, body, keep_alive=keep_alive)
             return
         if not self.cycle.response_complete:
             self.forget()
         super().on_message_complete()
 
-    def _be_prompt(self, door: Any) -> None:
+    def _be_prompt(
+        self, door: Any, query: bytes, headers: Headers, body: bytes, *, keep_alive: bool
+    ) -> None:
         assert self._prompt is not None  # noqa: S101  it has the door
-        self._door, body, self._body = None, self._body, b""
-        keep_alive = self.parser.should_keep_alive() and not self.server_state.draining
         self.cycle = exchange = _Exchange(keep_alive=keep_alive)  # type: ignore[assignment]
         self.forget()
-        answer = self._prompt.prompt(door, self._query, self.headers, self.app_state, body)
+        answer = self._prompt.prompt(door, query, headers, self.app_state, body)
         if isinstance(answer, Answer):
             self._send(exchange, answer)
         else:
@@ -296,12 +291,3 @@ def _client(certificate: dict[str, Any] | None, reused: bool | None) -> str:
     subject = (certificate or {}).get("subject", ())
     names = [value for part in subject for key, value in part if key == "commonName"]
     return names[0] if len(names) == 1 and not reused else ""
-
-
-def _open_files() -> int:
-    """As many as the process may have, from now on: a soft limit of 1,024 is soon used up."""
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        soft = most
-    return MOST_CONNECTIONS + _FILES if soft == resource.RLIM_INFINITY else soft

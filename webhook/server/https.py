@@ -27,7 +27,8 @@ import uvicorn
 
 from webhook.server.answers import Prompt
 from webhook.server.bodies import LARGEST, App, Bodies
-from webhook.server.connection import KEEP_ALIVE, Buffered, Connection, State
+from webhook.server.connection import KEEP_ALIVE, Buffered, Connection
+from webhook.server.state import State
 
 HANDSHAKE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from pyVmomi import vim
 
-from webhook.vsphere.session import Session, VsphereAddress, told
+from webhook.vsphere.failures import told
+from webhook.vsphere.session import Session, VsphereAddress
 
 NEEDED = "System.View", "System.Read"
 """The privileges that reading takes, on the root folder and all below it."""
@@ -25,7 +26,7 @@ def probe(address: VsphereAddress) -> Probe:
     """Log in, look, log out. Raises VsphereUnreachable."""
     session = Session(address)
     try:
-        with told(address):
+        with told(address.signer):
             content = session.content
             root = content.rootFolder
             (held,) = content.authorizationManager.HasPrivilegeOnEntities(

@@ -3,24 +3,24 @@
 import http.client
 import re
 import socket
-import ssl
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyVmomi import SoapStubAdapter, vim, vmodl
+from pyVmomi import SoapStubAdapter, vim
 from pyVmomi.VmomiSupport import GetServiceVersions, GetVersionNamespace
 
 from webhook.errors import VsphereUnreachable
-from webhook.vsphere.answers import Change, Fault, SoapAnswer
+from webhook.vsphere.answers import Change, SoapAnswer
 from webhook.vsphere.connection import CONNECT, Network, SoapConnection, trust
+from webhook.vsphere.failures import SessionEnded, told
 from webhook.vsphere.refusals import REFUSALS, Account, LoginRefused
 
 QUICK = 5.0
@@ -31,9 +31,6 @@ _TURN = 24 * 1024
 this thread's again before the other has woken."""
 _ANSWER_LIMIT = 2**30  # bytes, inflated: twenty times a vCenter of 5,000 VMs
 
-_NO_PERMISSION = (
-    "its account lacks a right: grant System.View and System.Read on the root folder, for all below"
-)
 _ENVELOPE = (
     '<?xml version="1.0" encoding="UTF-8"?>'
     '<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"'
@@ -59,6 +56,11 @@ class VsphereAddress:
     """Networks that are never connected to, whatever the host's name resolves to."""
 
     @property
+    def signer(self) -> str:
+        """Whose signature its certificate must have, in words; empty for the system's CAs."""
+        return str(self.ca_file) if self.ca_file else "the CA of its Secret" if self.ca else ""
+
+    @property
     def account(self) -> Account:
         """What is locked where a wrong password is tried too often."""
         parts = urlsplit(self.url)
@@ -82,10 +84,6 @@ Attempt = Callable[[str], AbstractContextManager[None]]
 """Of a password: what may hold the login back, and hears how it went."""
 
 
-class SessionEnded(VsphereUnreachable):
-    """vSphere doesn't know this session any more: log in again."""
-
-
 class SoapCall:
     """A call on its way."""
 
@@ -102,7 +100,7 @@ class SoapCall:
 
         Raises VsphereUnreachable (SessionEnded, Fault).
         """
-        with told(self._address):
+        with told(self._address.signer):
             try:
                 yield from _read(self._connection, answer)
             except BaseException:  # a caller that lost interest, too: the rest is still on its way
@@ -134,7 +132,7 @@ class Session:
         self._broken_off = False
         # pyVmomi forgets to close a connection whose answer broke off.
         self._pyvmomis: list[SoapConnection] = []
-        with told(address):
+        with told(address.signer):
             self._tls = trust(address.ca_file, address.ca, address.insecure)
             version = self._negotiate()
             self._stub = SoapStubAdapter(
@@ -177,7 +175,7 @@ class Session:
 
         `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable.
         """
-        with told(self._address):
+        with told(self._address.signer):
             connection = self._idle.pop() if self._idle else self._connection(timeout)
             try:
                 self._send(connection, call, timeout)
@@ -188,7 +186,7 @@ class Session:
 
     def wait(self, call: str, timeout: float, answer: SoapAnswer) -> Iterator[Change]:
         """Ask and read at once, over a connection that `break_off` ends."""
-        with told(self._address):
+        with told(self._address.signer):
             if self._waiting is None:
                 self._waiting = self._connection(timeout, repeats=False)
             try:
@@ -268,40 +266,6 @@ class Session:
         )
 
 
-@contextmanager
-def told(address: VsphereAddress) -> Iterator[None]:
-    """Whatever fails inside is raised as VsphereUnreachable, with a cause for a person to read."""
-    try:
-        yield
-    except Fault as fault:
-        if fault.kind == "NotAuthenticated":
-            raise SessionEnded("its session has ended") from None
-        if fault.kind == "NoPermission":
-            raise VsphereUnreachable(_NO_PERMISSION) from None
-        raise
-    except VsphereUnreachable:
-        raise
-    except vim.fault.NotAuthenticated:  # first: it is a NoPermission, too
-        raise SessionEnded("its session has ended") from None
-    except vim.fault.NoPermission:
-        raise VsphereUnreachable(_NO_PERMISSION) from None
-    except ssl.SSLCertVerificationError as error:
-        known = address.ca_file or ("the CA of its Secret" if address.ca else "")
-        fix = f"not signed by {known}" if known else "set its CA"
-        message = f"its certificate is not trusted: {error.verify_message}; {fix}"
-        raise VsphereUnreachable(message) from None
-    except TimeoutError:
-        raise VsphereUnreachable("it did not answer in time") from None
-    except (http.client.HTTPException, ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
-        raise VsphereUnreachable("its answer was cut off") from None
-    except ssl.SSLError as error:
-        raise VsphereUnreachable(f"TLS failed: {error.reason}") from None
-    except OSError as error:
-        raise VsphereUnreachable((error.strerror or _kind(error)).lower()) from None
-    except vmodl.MethodFault as fault:
-        raise VsphereUnreachable(f"it answered with a fault: {_kind(fault)}") from None
-
-
 def _read(connection: SoapConnection, answer: SoapAnswer) -> Iterator[Change]:
     with connection.getresponse() as response:  # left open, it would keep the connection so
         if response.status not in (200, 500):  # a fault comes with 500
@@ -333,7 +297,3 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
                 piece = inflate.decompress(inflate.unconsumed_tail, _PIECE) if zipped else b""
     except zlib.error:
         raise VsphereUnreachable("its answer is marked as gzip, but is not") from None
-
-
-def _kind(error: BaseException) -> str:
-    return type(error).__name__.rpartition(".")[2]

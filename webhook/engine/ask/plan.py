@@ -1,68 +1,30 @@
 """Is each entry of this Plan one VM of its source provider, and are its PVCs that VM's disks?"""
 
 import asyncio
-import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 import msgspec
 
-from webhook.engine.ask import Seen, ToRead, Views, changed, everything, judged_before
+from webhook.engine.ask.asked_plan import AskedPlan, PlanSubject, subject
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
-from webhook.facts import labels
 from webhook.facts.audience import Audience
-from webhook.facts.diskset import DiskSet
-from webhook.facts.facts import PlanFacts, PlanVmFacts
-from webhook.facts.lookup import Meant, look_up
-from webhook.inventory.index import Index, Vms
-from webhook.inventory.provider import ProviderInventory
-from webhook.model.forklift import Plan, PlanVm, Release
-from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
-from webhook.model.objects import Claim, KubeObject, Provider, StorageClass, Surroundings, User
-from webhook.model.review import Cause
+from webhook.facts.lookup import look_up
+from webhook.model.forklift import Plan
+from webhook.model.objects import Claim, Provider, Surroundings, User
 from webhook.model.vms import VirtualMachine
 
-_ENTRY = re.compile(rf"{re.escape(PLAN_VMS_FIELD)}\[(\d+)\]", re.ASCII)
-_NOTHING = Index()
+__all__ = ["AskedPlan", "PlanSubject", "gather", "subject"]
+
 _NEAR_MISSES = 3
 """Entries for which a VM of a similar name is looked for: each takes a millisecond."""
 
 
-class PlanSubject(msgspec.Struct, frozen=True):
-    """A Plan, and what it was before."""
-
-    plan: Plan
-    old: Plan | None
-    changed: frozenset[str]
-    new: tuple[bool, ...]
-    """Of each entry of spec.vms, whether this request adds or changes it."""
-
-    @property
-    def judged(self) -> bool:
-        return self.plan.judged
-
-
-def subject(obj: KubeObject, old: KubeObject | None) -> PlanSubject:
-    """See webhook.engine.ask.Asking."""
-    plan, before = Plan.of(obj), judged_before(Plan.of, old)
-    fields = changed(plan.fields, before.fields) if before else PLAN_FIELDS
-    return PlanSubject(plan, before, fields, tuple(_new(plan, before)))
-
-
-def _new(plan: Plan, before: Plan | None) -> Iterable[bool]:
-    """An entry is as it was only as often as it was there: one that is added twice is new."""
-    there = Counter(vm.meant for vm in before.vms) if before else Counter[PlanVm]()
-    for vm in plan.vms:
-        there[vm.meant] -= 1
-        yield there[vm.meant] < 0
-
-
 async def gather(
     subject: PlanSubject, sources: Sources, user: User, *, whole: bool = True
-) -> "AskedPlan":
+) -> AskedPlan:
     """See webhook.engine.ask.Asking. The target namespace's PVCs are asked live: Plans are rare,
     and what they say must be current."""
     plan = subject.plan
@@ -100,7 +62,7 @@ async def gather(
 
 
 async def _claims(
-    asked: "AskedPlan", sources: Sources
+    asked: AskedPlan, sources: Sources
 ) -> Mapping[tuple[str, str], tuple[Claim, ...]] | None:
     namespace = asked.subject.plan.target_namespace
     if sources.cluster is None or not namespace or asked.remote:
@@ -112,13 +74,13 @@ async def _claims(
     return found
 
 
-async def _named(asked: "AskedPlan", sources: Sources) -> Named:
+async def _named(asked: AskedPlan, sources: Sources) -> Named:
     if sources.cluster is None or asked.remote:
         return Named()
     return await Named.by(asked.subject.plan, sources.cluster)
 
 
-async def _surroundings(asked: "AskedPlan", sources: Sources) -> Surroundings:
+async def _surroundings(asked: AskedPlan, sources: Sources) -> Surroundings:
     namespace = asked.subject.plan.target_namespace
     if sources.cluster is None or not namespace or asked.remote:
         return Surroundings()
@@ -129,7 +91,7 @@ async def _started(plan: Plan, sources: Sources) -> bool:
     return sources.cluster is not None and await sources.cluster.started(plan.namespace, plan.name)
 
 
-async def _listed(asked: "AskedPlan", sources: Sources) -> bool:
+async def _listed(asked: AskedPlan, sources: Sources) -> bool:
     """Whether a source provider that isn't known isn't there. The API server is asked, for it may
     have been made a moment ago."""
     if asked.source is not None or sources.cluster is None or sources.inventory.unlisted:
@@ -147,7 +109,7 @@ async def _alike(plan: Plan, sources: Sources, user: User) -> tuple[Provider, ..
     return tuple(source.provider for source in close if source.name in told)
 
 
-async def _audience(asked: "AskedPlan", sources: Sources, user: User) -> Audience:
+async def _audience(asked: AskedPlan, sources: Sources, user: User) -> Audience:
     namespace = asked.subject.plan.target_namespace
     plan = asked.subject.plan
     providers, claims, secrets = await asyncio.gather(
@@ -158,7 +120,7 @@ async def _audience(asked: "AskedPlan", sources: Sources, user: User) -> Audienc
     return Audience(providers, claims, secrets=secrets)
 
 
-def _near(asked: "AskedPlan") -> Mapping[str, tuple[VirtualMachine, ...]]:
+def _near(asked: AskedPlan) -> Mapping[str, tuple[VirtualMachine, ...]]:
     """VMs of similar names, for the first entries that none has, where the caller may know them."""
     source = asked.source
     if source is None or not asked.audience.knows(source.name):
@@ -170,196 +132,3 @@ def _near(asked: "AskedPlan") -> Mapping[str, tuple[VirtualMachine, ...]]:
             if len(near) == _NEAR_MISSES:
                 break
     return near
-
-
-class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """See webhook.engine.ask.Asked."""
-
-    subject: PlanSubject
-    source: ProviderInventory | None
-    """The source Provider, of whatever type; None where it isn't known."""
-    remote: bool
-    classes: Mapping[str, StorageClass] | None
-    release: Release | None = None
-    audience: Audience = Audience()
-    claims: Mapping[tuple[str, str], tuple[Claim, ...]] | None = None
-    """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
-    cluster can't be asked for them."""
-    started: bool = False
-    listed: bool = False
-    alike: tuple[Provider, ...] = ()
-    """Providers that may be meant by one that isn't known."""
-    near: Mapping[str, tuple[VirtualMachine, ...]] = {}
-    mounted: Mapping[str, str] = {}
-    """Those of them that running pods mount."""
-    named: Named = Named()
-    surroundings: Surroundings = Surroundings()
-
-    at_most: Action = "deny"
-    gate = False
-    any_provider = False
-    veil: Cause | None = None
-    warnings: tuple[str, ...] = ()
-    names_plan: tuple[str, str] | None = None
-
-    @property
-    def judged(self) -> bool:
-        return self.subject.judged
-
-    @property
-    def created(self) -> bool:
-        return self.subject.old is None
-
-    @property
-    def changed(self) -> frozenset[str]:
-        return self.subject.changed
-
-    @property
-    def namespace(self) -> str:
-        return self.subject.plan.target_namespace
-
-    @property
-    def vms(self) -> Iterable[str]:
-        new = zip(self.subject.plan.vms, self.subject.new, strict=True)
-        return [entry.id or entry.name for entry, is_new in new if is_new]
-
-    @property
-    def providers(self) -> Sequence[ProviderInventory]:
-        source = self.source
-        return (source,) if source and source.provider.type == "vsphere" else ()
-
-    def about(self, subject: PlanSubject) -> "AskedPlan":
-        """The same for the Plan as a default has left it."""
-        return msgspec.structs.replace(self, subject=subject)
-
-    async def confirmed(self, sources: Sources) -> "AskedPlan":
-        """See Asked: it was asked live."""
-        return self
-
-    def facts_for(self, reads: frozenset[str], facts: PlanFacts) -> PlanFacts | None:
-        """See Asked."""
-        if self.created:
-            return facts
-        if not reads & self.changed:
-            return None
-        return facts.judging(everything=everything(reads, self.changed))
-
-    def seen(self, source: ProviderInventory | None, views: Views) -> Seen[PlanFacts]:
-        """See Asked."""
-        vms = views.get(source.name) if source else None
-        plan = self.subject.plan
-        return Seen(
-            PlanFacts(
-                plan=plan,
-                old=self.subject.old,
-                provider=self.source.provider if self.source else None,
-                listed=self.listed,
-                near=self.alike,
-                vms=tuple(self._entries(vms)),
-                remote=self.remote,
-                started=self.started,
-                target=self.named.target(plan),
-                release=self.release,
-                surroundings=self.surroundings if self.audience.claims else Surroundings(),
-            ),
-            0,
-            told=True,  # the Plan names it
-        )
-
-    def _entries(self, vms: Vms | None) -> Iterable[PlanVmFacts]:
-        """Each entry; nothing is found where no word counts, and the verdict is in doubt."""
-        plan, new, vms = self.subject.plan, self.subject.new, vms if vms is not None else _NOTHING
-        meant = [look_up(vm.id, vm.name, vms, plan.succeeded) for vm in plan.vms]
-        first: dict[str, int] = {}
-        for of_new in (False, True):  # what was there before has its place, wherever it stands
-            for index, one in enumerate(meant):
-                if one.outcome == "one" and new[index] is of_new:
-                    first.setdefault(one.vms[0].moref, index)
-        for index, (entry, one) in enumerate(zip(plan.vms, meant, strict=True)):
-            twin = first.get(one.vms[0].moref, index) if one.outcome == "one" else index
-            yield self._entry(entry, one, vms, new[index], twin if twin != index else None)
-
-    def _entry(
-        self, entry: PlanVm, meant: Meant, vms: Vms, is_new: bool, twin: int | None
-    ) -> PlanVmFacts:
-        source = self.source
-        told = source is not None and self.audience.knows(source.name)
-        vm = meant.vms[0] if meant.outcome == "one" else None
-        label = str(vm) if vm and told else quoted(entry.id or entry.name)
-        outcome = meant.outcome
-        if not told and outcome in ("several", "template"):
-            outcome = "none"
-        readable = vm is not None and not vm.trouble
-        return PlanVmFacts(
-            entry=entry,
-            outcome=outcome,
-            told=told,
-            judged=outcome != "done",
-            is_new=is_new,
-            label=label,
-            twin=twin,
-            vm=vm if told and readable else None,
-            back_on=vm is not None
-            and vm.power_state == "poweredOn"
-            and vm.moref in self.subject.plan.copied,
-            name_of_another=vm is not None and _is_another(entry, vm, vms),
-            unread=vm is not None and not readable,
-            trouble=(vm.trouble or "") if vm and told else "",
-            candidates=meant.vms if told and outcome == "several" else (),
-            near=self.near.get(entry.name, ()) if told and outcome == "none" else (),
-            namesakes=_namesakes(vm, vms) if vm and told else (),
-            disks=self._disks(vm, label) if vm and readable else None,
-            long_name=vm is not None and not entry.target_name and labels.is_long_name(vm.name),
-            no_instance_type=self.named.no_instance_type(self.subject.plan, entry),
-            no_luks=self.audience.secrets and self.named.no_luks(self.subject.plan, entry),
-        )
-
-    def _disks(self, vm: VirtualMachine, label: str) -> DiskSet | None:
-        if self.claims is None:
-            return None
-        return DiskSet.of(
-            vm,
-            self.claims.get((vm.moref, vm.uuid), ()),
-            provider=self.source.name if self.source else "",
-            audience=self.audience,
-            label=label,
-            namespace=self.namespace,
-            classes=self.classes,
-            mounted=self.mounted,
-        )
-
-    def wanted(self, facts: PlanFacts, fields: Collection[str]) -> ToRead:
-        """See Asked."""
-        flagged = {int(found[1]) for field in fields if (found := _ENTRY.match(field))}
-        return self.wanted_of(vm.entry for vm in facts.vms if vm.entry.index in flagged)
-
-    def wanted_of(self, entries: Iterable[PlanVm]) -> ToRead:
-        """What to read afresh to know these entries: the VMs that they mean now, and whatever
-        has their names meanwhile."""
-        vms = self.source.vms if self.source else None
-        morefs: set[str] = set()
-        names: set[str] = set()
-        for entry in entries:
-            if MOREF.fullmatch(entry.id):
-                morefs.add(entry.id)
-            elif not entry.id and entry.name:
-                names.add(entry.name)
-                if vms is not None:
-                    morefs.update(vm.moref for vm in look_up("", entry.name, vms).vms)
-        return ToRead(morefs, (), names)
-
-
-def _is_another(entry: PlanVm, vm: VirtualMachine, vms: Vms) -> bool:
-    """Whether the name beside an id is another VM's: Forklift shuts down the one of the id."""
-    if not (entry.id and entry.name) or entry.name == vm.name:
-        return False
-    named = look_up("", entry.name, vms)
-    return bool(named.vms) and vm not in named.vms
-
-
-def _namesakes(vm: VirtualMachine, vms: Vms) -> tuple[VirtualMachine, ...]:
-    others = [other for other in vms.named(vm.name) if other.moref != vm.moref]
-    if not others:
-        return ()
-    place = vms.datacenter(vm)
-    return tuple(other for other in others if vms.datacenter(other) == place)

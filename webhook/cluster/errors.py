@@ -1,0 +1,48 @@
+"""What the API server refuses, and what failed on the way to it: each a ClusterUnreachable."""
+
+from webhook.errors import ClusterUnreachable
+
+
+class ClusterGone(ClusterUnreachable):
+    """410: the resource version is too old, or a page has expired. List again."""
+
+
+class ClusterMissing(ClusterUnreachable):
+    """404: there is no such object, or no such kind."""
+
+
+class ClusterForbidden(ClusterUnreachable):
+    """403: this account has no right to do that."""
+
+
+class ClusterBusy(ClusterUnreachable):
+    """429: too many requests, or a kind whose first objects are still being read."""
+
+
+class ClusterConflict(ClusterUnreachable):
+    """409: somebody else was quicker, to create it or to change it. Read again."""
+
+
+_ERRORS = {
+    403: ClusterForbidden,
+    404: ClusterMissing,
+    409: ClusterConflict,
+    410: ClusterGone,
+    429: ClusterBusy,
+}
+
+
+def check(status: int, method: str, path: str) -> None:
+    """Raises what an answer with this status means, unless it is a good one."""
+    if status in (200, 201):
+        return
+    what = f"the API server answers {status} to {method} {path}"
+    raise _ERRORS.get(status, ClusterUnreachable)(what)
+
+
+def told(error: Exception) -> ClusterUnreachable:
+    """What is to be raised for one of aiohttp's, of ssl's or of the kubernetes package's."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return _ERRORS.get(status, ClusterUnreachable)(f"the API server answers {status}")
+    return ClusterUnreachable(f"the API server can't be reached: {type(error).__name__}")

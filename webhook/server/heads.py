@@ -1,0 +1,58 @@
+"""The heads of requests that have been read before: who calls again and again sends the same ones.
+
+A parser calls back for every header. What it has made of a head once holds for the next one that is
+the same byte for byte, and only then. What depends on the time, such as whether a path proves its
+caller, is never kept.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_END = b"\r\n\r\n"
+_MOST = 256  # heads: they differ in the length of the body, and there are few of those
+_LARGEST = 2048  # bytes of one
+
+
+class Head(NamedTuple):
+    """What there is before a body, whose connection is to be kept."""
+
+    path: bytes
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Names in lower case."""
+    length: int
+    """Bytes of the body, as content-length says."""
+
+
+class Heads:
+    """Of all connections of a server."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+        """A whole request's head and body; None where the parser has to look at it."""
+        size = data.find(_END) + len(_END)
+        head = self._known.get(data[:size])
+        if head is None or len(data) - size != head.length:
+            return None
+        return head, data[size:]
+
+    def keep(
+        self,
+        data: bytes,
+        path: bytes,
+        query: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """What the parser made of `data`, if that is one request, whole and nothing besides, with
+        its body's length in plain sight."""
+        size = data.find(_END) + len(_END)
+        lengths = [value for name, value in headers if name == b"content-length"]
+        framed = any(name == b"transfer-encoding" for name, _ in headers)
+        if framed or lengths != [b"%d" % len(body)] or data[size:] != body or size > _LARGEST:
+            return
+        if len(self._known) >= _MOST:
+            del self._known[next(iter(self._known))]
+        self._known[data[:size]] = Head(path, query, tuple(headers), len(body))
