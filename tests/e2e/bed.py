@@ -494,12 +494,13 @@ class Bed:
         self.kubectl("wait", "--for=condition=Established", "-f", str(folder), check=True)
 
     def apply_shipped_manifests(
-        self, folder: Path, base_url: str, ca_pem: bytes | None = None
+        self, folder: Path, base_url: str, ca_pem: bytes | None = None, patience: int | None = None
     ) -> Kubectl:
         """Apply a kustomization as it is shipped, but with its webhooks at `base_url`.
 
         This API server can't reach a Service, so `clientConfig` gets a url and the CA of the server
-        that listens there, unless that writes it itself. Nothing else is changed.
+        that listens there, unless that writes it itself. `patience`: seconds that it waits for a
+        webhook's answer, where that isn't as shipped. Nothing else is changed.
         """
         objects = self.shipped(folder)
         for item in objects:
@@ -509,6 +510,8 @@ class Bed:
                     # A self-managed guard writes its path itself; another one has none yet.
                     service = client.pop("service")
                     client["url"] = base_url + service.get("path", PLAIN[item["kind"]])
+                    if patience is not None:
+                        webhook["timeoutSeconds"] = patience
                     if ca_pem is not None:
                         client["caBundle"] = _base64(ca_pem)
         stream = "\n---\n".join(json.dumps(item) for item in objects)

@@ -178,12 +178,15 @@ def put(vm: Any, old: str, new: str) -> None:
     disk.backing.fileName = source.replace(old, new)
     names = (source, datacenter, disk.backing.fileName, datacenter)
     content.virtualDiskManager.CopyVirtualDisk_Task(*names)  # pyVmomi can't read how it goes
+    folder, _, file = disk.backing.fileName.rpartition("/")
+    spec = vim.host.DatastoreBrowser.SearchSpec(matchPattern=[file])
+    browser = disk.backing.datastore.browser
 
-    def attached() -> bool:
-        edit(vm, disk)
-        return True
+    def copied() -> bool:
+        return bool(wait_for(browser.SearchDatastore_Task(folder, spec)).file)
 
-    eventually(attached, 30, "the file is there")
+    eventually(copied, 60, "the file is there")  # a disk without its file would be lost
+    edit(vm, disk)
 
 
 def move(vm: Any) -> None:

@@ -60,6 +60,11 @@ def forklifts_crds() -> Path:
     return Path(given).absolute()
 
 
+PATIENCE = 25
+"""Seconds that the API server waits for a guard. As shipped it waits for 2 to 5, which a busy
+machine may need for one answer: a call is lost then, and a Migration passes without a word."""
+
+
 @dataclass
 class Vm:
     """A VM of the simulator, as vSphere shows it."""
@@ -95,7 +100,7 @@ class World:
             with guard.client() as client:
                 eventually(lambda: client.get("/readyz").status_code == 200, 120, "a first read")
             ca = (folder / "ca.crt").read_bytes()
-            self.bed.apply_shipped_manifests(MANIFESTS, guard.url, ca)
+            self.bed.apply_shipped_manifests(MANIFESTS, guard.url, ca, PATIENCE)
             eventually(lambda: self._arrives(guard), 120, "the API server calls this guard")
             yield guard
             assert "Traceback" not in guard.log, guard.log
