@@ -143,6 +143,23 @@ def test_the_dashboards_panels_lie_side_by_side() -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_a_single_number_is_red_where_it_is_bad() -> None:
+    """Grafana's own thresholds know nothing of it: green, and red from 80 on."""
+    for panel in DASHBOARD["panels"]:
+        if panel["type"] == "stat":
+            steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+            assert {"green", "red"} <= {step["color"] for step in steps}, panel["title"]
+
+
+def test_rates_are_over_more_than_one_scrape() -> None:
+    """$__rate_interval is four times the interval of its target, which Grafana takes for 15 s."""
+    monitor = msgspec.yaml.decode((MONITORING / "pod-monitor.yaml").read_bytes())["spec"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            assert target["interval"] == endpoint["interval"], panel["title"]
+
+
 def test_every_panel_says_what_it_shows() -> None:
     for panel in DASHBOARD["panels"]:
         assert panel.get("description", "").endswith("."), panel["title"]
