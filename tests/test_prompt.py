@@ -126,6 +126,25 @@ def test_a_head_that_has_come_before_says_nothing_of_the_body(guard: Guard) -> N
         assert _answers(connection, 2) == [("u-1", True), ("u-1", True)]
 
 
+def test_a_request_that_has_begun_goes_on_however_its_rest_looks(guard: Guard) -> None:
+    """Its header here is the first line of a request whose head has come before."""
+    right = _post(PVC, "u-1")
+    with guard.connected() as connection:
+        connection.sendall(right)
+        assert _answers(connection, 1) == [("u-1", True)]
+        connection.sendall(right + b"PUT /validate HTTP/1.1\r\nx: ")
+        assert _answers(connection, 1) == [("u-1", True)]
+        connection.sendall(right)
+        assert connection.recv(64).startswith(b"HTTP/1.1 405 ")
+
+
+def test_what_begins_behind_a_whole_request_must_end_in_time(guard: Guard) -> None:
+    with guard.connected() as connection:
+        connection.sendall(_post(PVC, "u-1") + b"POST /validate HTTP/1.1\r\nx: ")
+        assert _answers(connection, 1) == [("u-1", True)]
+        assert closed(connection)
+
+
 BODY = b'{"a": 1}'
 
 

@@ -59,7 +59,9 @@ class Connection(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._in_body = False
         self._whole = False
-        """Whether the last bytes ended a request."""
+        """Whether the last bytes ended a request, and began no other."""
+        self._between = True
+        """Whether no request has begun that isn't whole yet."""
         self._seen = 0
         """Bytes since the end of the last request."""
         self._prompt = prompt
@@ -67,7 +69,7 @@ class Connection(HttpToolsProtocol):
         """Where what is coming may be answered promptly; its body so far is held back."""
         self._body = b""
         self._data = b""
-        """What came last, where it began a request."""
+        """What is being parsed, where it began a request."""
         self._came_by: Any = None
         """Where the last request came in."""
         self._owed = False
@@ -102,16 +104,16 @@ class Connection(HttpToolsProtocol):
         self.server_state.idle.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
-        begins = self._seen == 0
-        if begins and self._prompt is not None and self._free():
+        if self._between and self._prompt is not None and self._free():
             known = self.server_state.heads.find(data)
             if known is not None:
                 self._at_once(self._prompt, *known)
                 return
-        self._data = data if begins else b""
+        self._data = data if self._between else b""
         self._whole = False
         self._seen += len(data)
         super().data_received(data)
+        self._data = b""  # thousands of connections may be idle
         if self._door is not None and not self.transport.is_closing():
             self._begin()  # more of it is to come
         if self._whole or self.transport.is_closing():
@@ -130,6 +132,10 @@ class Connection(HttpToolsProtocol):
         self._came_by, self._owed = prompt.door(head.path), True
         keep_alive = not self.server_state.draining
         self._be_prompt(self._came_by, head.query, head.headers, body, keep_alive=keep_alive)
+
+    def on_message_begin(self) -> None:
+        self._whole = self._between = False
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._seen > HEADERS_BYTES and _size(self.url, self.headers) > HEADERS_BYTES:
@@ -176,7 +182,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._be_patient()
-        self._in_body, self._whole, self._seen = False, True, 0
+        self._in_body, self._whole, self._between, self._seen = False, True, True, 0
         if (door := self._door) is not None:
             keep_alive = self.parser.should_keep_alive() and not self.server_state.draining
             self._door, body, self._body = None, self._body, b""
