@@ -24,12 +24,12 @@ BODY = (400, 413, 415)
 _RATED = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 
 
-def told(answer: type, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
+def answering(answer: type, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
     """The responses of a call that answers with `answer`, and may fail with `more`."""
-    return answers(ref(answer), description, *more)
+    return responses(ref(answer), description, *more)
 
 
-def answers(
+def responses(
     schema: dict[str, Any], description: str, *more: int, media_type: str = "application/json"
 ) -> dict[int | str, dict[str, Any]]:
     """The same, by the schema of the answer."""

@@ -20,7 +20,7 @@ from webhook.api.answers import (
 from webhook.api.callers import demand
 from webhook.api.handlers import add_handlers
 from webhook.api.incoming import decoded
-from webhook.api.openapi import BODY, answers, described, ref, takes, told
+from webhook.api.openapi import BODY, answering, described, ref, responses, takes
 from webhook.api.problems import InvalidField, Problem, Right
 from webhook.api.service import Service
 from webhook.api.stream import NEWS, NEWS_TYPE, NewsStream
@@ -94,7 +94,9 @@ REST = FastAPI(
 )
 
 
-@REST.get(f"{_BASE}/providers", responses=told(Providers, "The Providers that the caller may get."))
+@REST.get(
+    f"{_BASE}/providers", responses=answering(Providers, "The Providers that the caller may get.")
+)
 async def list_providers(service: ByService) -> Response:
     """List the Providers.
 
@@ -105,7 +107,7 @@ async def list_providers(service: ByService) -> Response:
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms",
-    responses=told(VmPage, "A page of VMs.", 400, 403, 404),
+    responses=answering(VmPage, "A page of VMs.", 400, 403, 404),
 )
 async def list_vms(
     service: ByService,
@@ -164,7 +166,7 @@ async def list_vms(
 
 @REST.get(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/disks",
-    responses=told(VmDisks, "The VM and its disks.", 403, 404),
+    responses=answering(VmDisks, "The VM and its disks.", 403, 404),
 )
 async def list_disks(
     service: ByService, namespace: Namespace, provider: Name, moref: Moref
@@ -181,7 +183,7 @@ async def list_disks(
 
 @REST.post(
     f"{_BASE}/providers/{{namespace}}/{{provider}}/vms/{{moref}}/pvcs",
-    responses=told(Rendered, "The manifests, and the disks without one.", 403, 404, *BODY),
+    responses=answering(Rendered, "The manifests, and the disks without one.", 403, 404, *BODY),
     openapi_extra=takes(ref(RenderRequest)),
 )
 async def make_pvcs(
@@ -202,7 +204,7 @@ async def make_pvcs(
 
 @REST.post(
     f"{_BASE}/check",
-    responses=told(Results, "A result for each object, in their order.", 403, *BODY),
+    responses=answering(Results, "A result for each object, in their order.", 403, *BODY),
     openapi_extra=takes(
         {
             "anyOf": [
@@ -258,7 +260,7 @@ async def check_objects(
 
 @REST.get(
     f"{_BASE}/plans",
-    responses=told(Plans, "The conversion Plans that the caller may get."),
+    responses=answering(Plans, "The conversion Plans that the caller may get."),
 )
 async def list_plans(service: ByService) -> Response:
     """List the conversion Plans.
@@ -270,7 +272,7 @@ async def list_plans(service: ByService) -> Response:
 
 @REST.get(
     f"{_BASE}/plans/{{namespace}}/{{plan}}/readiness",
-    responses=told(Readiness, "Whether a Migration would start now.", 403, 404),
+    responses=answering(Readiness, "Whether a Migration would start now.", 403, 404),
 )
 async def show_readiness(service: ByService, namespace: Namespace, plan: Name) -> Response:
     """Compare a Plan's disks with its PVCs.
@@ -284,7 +286,7 @@ async def show_readiness(service: ByService, namespace: Namespace, plan: Name) -
 
 @REST.get(
     f"{_BASE}/readiness",
-    responses=answers(
+    responses=responses(
         {"anyOf": [ref(news) for news in NEWS]},
         "Lines of JSON, until the caller ends it.",
         media_type=NEWS_TYPE,
@@ -303,7 +305,7 @@ async def watch_readiness(service: ByService) -> Response:
     return NewsStream(service)
 
 
-@REST.get(f"{_BASE}/rules", responses=told(Reference, "All rules and defaults."))
+@REST.get(f"{_BASE}/rules", responses=answering(Reference, "All rules and defaults."))
 async def list_rules(service: ByService) -> Response:
     """List what is checked and filled in: the rule reference, in the order of the rules."""
     return Response(_RULES, media_type="application/json")
@@ -311,7 +313,7 @@ async def list_rules(service: ByService) -> Response:
 
 @REST.get(
     f"{_BASE}/openapi.json",
-    responses=answers({"type": "object"}, "OpenAPI 3.1."),
+    responses=responses({"type": "object"}, "OpenAPI 3.1."),
 )
 async def show_openapi(service: ByService) -> Response:
     """Show this description."""

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio import client, config
 
-from webhook.cluster.errors import ClusterBusy, check, told
+from webhook.cluster.errors import ClusterBusy, check, unreachable
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable, GuardError
 from webhook.model import calls
@@ -241,7 +241,7 @@ class Cluster:
         except TimeoutError:
             raise ClusterUnreachable("the API server did not answer in time") from None
         except Exception as error:  # noqa: BLE001  aiohttp's, ssl's and the kubernetes package's own
-            raise told(error) from None
+            raise unreachable(error) from None
         response = answer.response
         try:
             yield response
@@ -270,7 +270,7 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
     except TimeoutError:
         raise ClusterUnreachable("the API server stopped answering") from None
     except Exception as error:  # noqa: BLE001  see above
-        raise told(error) from None
+        raise unreachable(error) from None
 
 
 async def _joined(response: Any) -> bytes:

@@ -40,7 +40,7 @@ def check(status: int, method: str, path: str) -> None:
     raise _ERRORS.get(status, ClusterUnreachable)(what)
 
 
-def told(error: Exception) -> ClusterUnreachable:
+def unreachable(error: Exception) -> ClusterUnreachable:
     """What is to be raised for one of aiohttp's, of ssl's or of the kubernetes package's."""
     status = getattr(error, "status", None)
     if isinstance(status, int):

@@ -20,7 +20,7 @@ class SessionEnded(VsphereUnreachable):
 
 
 @contextmanager
-def told(ca: str) -> Iterator[None]:
+def explained(ca: str) -> Iterator[None]:
     """Whatever fails inside is raised as VsphereUnreachable, with a cause for a person to read.
 
     `ca`: whose signature is asked for, in words; empty where that is the system's.

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pyVmomi import vim
 
-from webhook.vsphere.failures import told
+from webhook.vsphere.failures import explained
 from webhook.vsphere.session import Session, VsphereAddress
 
 NEEDED = "System.View", "System.Read"
@@ -26,7 +26,7 @@ def probe(address: VsphereAddress) -> Probe:
     """Log in, look, log out. Raises VsphereUnreachable."""
     session = Session(address)
     try:
-        with told(address.signer):
+        with explained(address.signer):
             content = session.content
             root = content.rootFolder
             (held,) = content.authorizationManager.HasPrivilegeOnEntities(

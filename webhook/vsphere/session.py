@@ -20,7 +20,7 @@ from pyVmomi.VmomiSupport import GetServiceVersions, GetVersionNamespace
 from webhook.errors import VsphereUnreachable
 from webhook.vsphere.answers import Change, SoapAnswer
 from webhook.vsphere.connection import CONNECT, Network, SoapConnection, trust
-from webhook.vsphere.failures import SessionEnded, told
+from webhook.vsphere.failures import SessionEnded, explained
 from webhook.vsphere.refusals import REFUSALS, Account, LoginRefused
 
 QUICK = 5.0
@@ -100,7 +100,7 @@ class SoapCall:
 
         Raises VsphereUnreachable (SessionEnded, Fault).
         """
-        with told(self._address.signer):
+        with explained(self._address.signer):
             try:
                 yield from _read(self._connection, answer)
             except BaseException:  # a caller that lost interest, too: the rest is still on its way
@@ -132,7 +132,7 @@ class Session:
         self._broken_off = False
         # pyVmomi forgets to close a connection whose answer broke off.
         self._pyvmomis: list[SoapConnection] = []
-        with told(address.signer):
+        with explained(address.signer):
             self._tls = trust(address.ca_file, address.ca, address.insecure)
             version = self._negotiate()
             self._stub = SoapStubAdapter(
@@ -175,7 +175,7 @@ class Session:
 
         `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable.
         """
-        with told(self._address.signer):
+        with explained(self._address.signer):
             connection = self._idle.pop() if self._idle else self._connection(timeout)
             try:
                 self._send(connection, call, timeout)
@@ -186,7 +186,7 @@ class Session:
 
     def wait(self, call: str, timeout: float, answer: SoapAnswer) -> Iterator[Change]:
         """Ask and read at once, over a connection that `break_off` ends."""
-        with told(self._address.signer):
+        with explained(self._address.signer):
             if self._waiting is None:
                 self._waiting = self._connection(timeout, repeats=False)
             try:

@@ -22,7 +22,7 @@ from webhook.model.keys import MOREF
 from webhook.shared import shared
 from webhook.vsphere.answers import Fault
 from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
-from webhook.vsphere.failures import SessionEnded, told
+from webhook.vsphere.failures import SessionEnded, explained
 from webhook.vsphere.mirror import Mirror, apply
 from webhook.vsphere.refusals import REFUSALS, LoginRefused, Refusals, Turn
 from webhook.vsphere.session import Session, VsphereAddress
@@ -177,7 +177,7 @@ class LiveSource:
             address, partial(self._refusals.attempt, address.account, turn=self._turn)
         )
         try:
-            with told(address.signer):
+            with explained(address.signer):
                 self._mirror = Mirror(session, self._inventory, self._stopping)
             self._use(session)
             self._mirror.keep(self._alive)
@@ -231,7 +231,7 @@ class LiveSource:
         uuids: Collection[str],
         names: Collection[str],
     ) -> Fresh:
-        with told(self._address.signer):
+        with explained(self._address.signer):
             wanted = {moref for moref in morefs if MOREF.fullmatch(moref)}
             wanted.update(morefs_of_uuids(session, uuids))
             wanted.update(morefs_of_names(session, last_names(names)))
