@@ -85,6 +85,11 @@ bench: install ## Reviews per CPU second, latency and memory beside a Go webhook
 	@$(PARTS) go-webhook load
 	$(BIN)/python -m tests.bench_server
 
+.PHONY: bench-creations
+bench-creations: parts ## Creations through a real API server beside a Go webhook; 1 if a figure falls short
+	@$(PARTS) go-webhook load
+	$(BIN)/python -m tests.bench_creations
+
 .PHONY: bench-api
 bench-api: parts ## POST /check per CPU second beside the admission path; 1 if it falls short
 	@$(PARTS) load

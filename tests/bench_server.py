@@ -92,7 +92,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "snapshot.yaml").write_bytes(snapshot(VMS))
-        (folder / "right.json").write_bytes(_review(_PVC))
+        (folder / "right.json").write_bytes(_review(PVC))
         (folder / "wrong.json").write_bytes(_review(_WRONG))
         settings = {"snapshots": [str(folder / "snapshot.yaml")]}
         program = [*_ON_SERVER, sys.executable, "-m", "webhook"]
@@ -100,7 +100,7 @@ def main() -> int:
         with guard.client() as client:
             eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")
         at = Server(guard.process.pid, f"{guard.url}/validate?timeout=5s", guard.ca_file)
-        go = stack.enter_context(_go(folder))
+        go = stack.enter_context(go_webhook(folder))
         floor = stack.enter_context(_floor(folder))
         while guard.reviews() < _FIRST:  # what is made once is made by then
             load(at, folder / "right.json", seconds=1)
@@ -237,7 +237,7 @@ def _tell(rounds: list[dict[str, float]], memory: list[float], reviews: int, fil
 _FIRST = 25_000  # reviews
 _MOST_GROWTH = 5  # MiB. How much there is at all tells `make bench-inventory`, of a live vCenter
 
-_PVC = merged(
+PVC = merged(
     BASE["PersistentVolumeClaim"],
     {
         "metadata": {
@@ -260,7 +260,7 @@ _PVC = merged(
     },
 )
 _WRONG = merged(
-    _PVC,
+    PVC,
     {"metadata": {"annotations": {"forklift.konveyor.io/disk-source": "[datastore1] a/b.vmdk"}}},
 )
 
@@ -292,7 +292,7 @@ def _vm(number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _go(folder: Path) -> Iterator[Server]:
+def go_webhook(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [str(part("go-webhook")), "-port", str(port), "-cert-dir", str(folder)]
     with subprocess.Popen(

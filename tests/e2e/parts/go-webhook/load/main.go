@@ -1,5 +1,5 @@
-// load posts one body over TLS again and again, and prints what came of it as JSON: how many answers, and
-// how long the median and the slowest hundredth took.
+// load posts one body over TLS again and again, to a webhook or to an API server, and prints what came of it as
+// JSON: how many answers, and how long the median and the slowest hundredth took.
 //
 // Its requests are written and its answers read by hand, so that it takes less than what it measures.
 package main
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"slices"
@@ -60,10 +61,10 @@ func (c *client) post() error {
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200")) {
+	if !bytes.HasPrefix(status, []byte("HTTP/1.1 20")) {
 		return fmt.Errorf("%s", status)
 	}
-	length := 0
+	length, chunked := 0, false
 	for {
 		line, err := c.reader.ReadSlice('\n')
 		if err != nil {
@@ -79,15 +80,24 @@ func (c *client) post() error {
 				return err
 			}
 		}
+		chunked = chunked || bytes.EqualFold(name, []byte("transfer-encoding"))
 	}
 	if length > len(c.buffer) {
 		c.buffer = make([]byte, length)
 	}
-	if _, err := io.ReadFull(c.reader, c.buffer[:length]); err != nil {
+	answer := c.buffer[:length]
+	if chunked { // as an API server answers
+		if answer, err = io.ReadAll(httputil.NewChunkedReader(c.reader)); err == nil {
+			_, err = c.reader.Discard(2)
+		}
+	} else {
+		_, err = io.ReadFull(c.reader, answer)
+	}
+	if err != nil {
 		return err
 	}
-	if !bytes.Contains(c.buffer[:length], []byte(*expect)) {
-		return fmt.Errorf("the answer is %s", c.buffer[:length])
+	if !bytes.Contains(answer, []byte(*expect)) {
+		return fmt.Errorf("the answer is %s", answer)
 	}
 	return nil
 }
@@ -144,7 +154,7 @@ func main() {
 	}
 	clients := make([]*client, *connections)
 	for i := range clients {
-		config := &tls.Config{RootCAs: pool, ServerName: "localhost", NextProtos: []string{"http/1.1"}}
+		config := &tls.Config{RootCAs: pool, ServerName: target.Hostname(), NextProtos: []string{"http/1.1"}}
 		clients[i] = &client{host: target.Host, config: config, request: append([]byte(head+"\r\n"), content...)}
 		if !*fresh {
 			if err := clients[i].connect(); err != nil {
