@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from webhook.engine.ask import Asked
+from webhook.engine.ask import Asked, Views
 from webhook.engine.sources import Sources
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.review import Doubt, Undecided
@@ -25,6 +25,15 @@ def believed(
         elif not asked.any_provider or source.name not in policy.ignore_providers:
             unusable.append(source)
     return usable, unusable
+
+
+def knowing(
+    asked: Asked[Any], usable: Sequence[ProviderInventory], views: Views
+) -> list[ProviderInventory]:
+    """Of those whose word counts the ones that know the VM best: only they can speak for it."""
+    ranks = [asked.rank(source, views) for source in usable]
+    highest = max(ranks, default=0)
+    return [source for source, rank in zip(usable, ranks, strict=True) if rank == highest]
 
 
 def of_providers(

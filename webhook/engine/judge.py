@@ -270,20 +270,13 @@ def _best(
     views: Views,
 ) -> Opinion[F]:
     """The opinion that counts: of the providers that know the VM best, the one that allows it."""
-    if len(usable) < 2:
-        source = usable[0] if usable else None
-        return opine(asked, book.running(enforcement), source, asked.seen(source, views))
-    seen = [(source, asked.seen(source, views)) for source in usable]
-    highest = max(one.rank for _, one in seen)
-    opinions = (
-        opine(asked, book.running(enforcement), source, one)
-        for source, one in seen
-        if one.rank == highest
-    )
+    knowing = doubt.knowing(asked, usable, views) if len(usable) > 1 else usable
+    rules = book.running(enforcement)
     first: Opinion[F] | None = None
-    for said in opinions:
+    for source in knowing or (None,):
+        said = opine(asked, rules, source, asked.seen(source, views))
         if said.clean:
             return said
         first = first or said
-    assert first is not None  # noqa: S101  one of them has the highest rank
+    assert first is not None  # noqa: S101  there is one at least
     return first

@@ -83,9 +83,8 @@ def _seen(asked: Asked[F], sources: Sources) -> list[F]:
     """What the providers say that know the VM best."""
     usable, _ = doubt.believed(asked, sources)
     views = {source.name: source.vms for source in usable}
-    seen = [asked.seen(source, views) for source in usable]
-    best = max((one.rank for one in seen), default=0)
-    return [one.facts for one in seen if best and one.rank == best]
+    knowing = doubt.knowing(asked, usable, views)
+    return [asked.seen(one, views).facts for one in knowing if asked.rank(one, views)]
 
 
 def _agreed(asked: Asked[F], default: Default[F], seen: Sequence[F]) -> tuple[PatchOp, ...]:

@@ -104,6 +104,8 @@ class Vms:
     def _records(self, table: Literal["_uuids", "_names"], key: str) -> tuple[VirtualMachine, ...]:
         """What may be found under a key of one of the tables, to be looked at itself."""
         morefs: tuple[str, ...] = getattr(self, table).get(key, ())
+        if not morefs and self._below is None:
+            return ()
         own = tuple(vm for moref in morefs if (vm := self._vms.get(moref)) is not None)
         if self._below is None:
             return own

@@ -33,8 +33,6 @@ class Seen(NamedTuple, Generic[F]):
     """What one provider says."""
 
     facts: F
-    rank: int
-    """How well it knows the VM: only those of the highest rank can speak for it."""
     told: bool
     """Whether the provider's name may be told."""
 
@@ -110,6 +108,10 @@ class Asked(Protocol, Generic[F]):
     @property
     def providers(self) -> Sequence[ProviderInventory]:
         """The vSphere providers that may answer: every one for a PVC, a Plan's own for a Plan."""
+        ...
+
+    def rank(self, source: ProviderInventory, views: Views) -> int:
+        """How well `source` knows the VM: only those of the highest rank can speak for it."""
         ...
 
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[F]:

@@ -127,6 +127,10 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return facts.judging(everything=everything(reads, self.changed))
 
+    def rank(self, source: ProviderInventory, views: Views) -> int:
+        """See Asked: the Plan names its provider."""
+        return 0
+
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[PlanFacts]:
         """See Asked."""
         vms = views.get(source.name) if source else None
@@ -145,7 +149,6 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 release=self.release,
                 surroundings=self.surroundings if self.audience.claims else Surroundings(),
             ),
-            0,
             told=True,  # the Plan names it
         )
 

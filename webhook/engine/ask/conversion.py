@@ -161,6 +161,12 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
         """See Asked."""
         return facts if self.created or reads & self.changed else None
 
+    def rank(self, source: ProviderInventory, views: Views) -> int:
+        """See Asked."""
+        first = self._first
+        vm = views[source.name].by_moref(first.vm_id) if first else None
+        return 0 if vm is None or first is None else 2 if vm.uuid == first.vm_uuid else 1
+
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[ConversionFacts]:
         """See Asked."""
         first = self._first
@@ -182,7 +188,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
             trouble=(vm.trouble or "") if vm else "",
             disks=disks,
         )
-        return Seen(facts, (2 if same else 1) if vm else 0, told)
+        return Seen(facts, told)
 
     def _disks(self, vm: VirtualMachine, source: ProviderInventory, *, told: bool) -> DiskSet:
         return DiskSet.of(

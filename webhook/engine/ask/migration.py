@@ -194,12 +194,16 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
         # Whether it resumes decides what is proven: with it, all rules begin anew.
         return facts if self.created or (reads | {RESUME_FIELD}) & self.changed else None
 
+    def rank(self, source: ProviderInventory, views: Views) -> int:
+        """See Asked: the Plan names its provider."""
+        return 0
+
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[MigrationFacts]:
         """See Asked."""
         assert self.plan is not None  # noqa: S101  there is nothing to judge without
         seen = self.plan.seen(source, views)
         facts = MigrationFacts(plan=seen.facts, resumes=self.subject.migration.resumes)
-        return Seen(facts, seen.rank, told=self.audience.plan)
+        return Seen(facts, told=self.audience.plan)
 
     def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> ToRead:
         """See Asked: every VM that will run, in one read."""

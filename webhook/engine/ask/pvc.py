@@ -187,6 +187,15 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         """See Asked."""
         return facts if self.subject.old is None or reads & self.subject.changed else None
 
+    def rank(self, source: ProviderInventory, views: Views) -> int:
+        """See Asked."""
+        pvc, vms = self.subject.pvc, views[source.name]
+        uuid = (pvc.vm_uuid or "").strip()
+        vm = vms.by_moref(forms.moref(pvc.vm_id)) if pvc.vm_id else None
+        if vm is not None:
+            return 3 if forms.meant(vm, uuid) else 2
+        return 1 if uuid and vms.by_uuid(uuid) else 0
+
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[PvcFacts]:
         """See Asked. The VM is told to who has proven it, or may know the provider."""
         pvc = self.subject.pvc
@@ -196,7 +205,6 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         identity = _identity(pvc, uuid, vm)
         proven = vm is not None and bool(forms.meant(vm, uuid))
         told = source is not None and self.audience.knows(source.name)
-        rank = 3 if proven else 2 if vm else 1 if uuid and vms and vms.by_uuid(uuid) else 0
         same_moref = same_uuid = _NOBODY
         if not proven and self._all_told(views):  # whose they are matters only there
             same_moref = self._owners(views, pvc.vm_id, None)
@@ -219,7 +227,6 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
                 classes=self.classes,
                 storage=self.subject.storage,
             ),
-            rank,
             told=proven or told,
         )
 
