@@ -103,6 +103,10 @@ bench-slow: install ## Latency beside slow and idle clients, and their limits, a
 bench-loop: install ## The longest stretch on the event loop with 100,000 VMs; 1 if one is too long
 	$(BIN)/python -m tests.bench_loop
 
+.PHONY: bench-size
+bench-size: install ## What a review costs by how much there is, 100,000 VMs among it; 1 if one is not flat
+	$(BIN)/python -m tests.bench_size
+
 .PHONY: bench-inventory
 bench-inventory: install ## Reading 5,000 VMs: time, memory, latency meanwhile; 1 if a figure falls short
 	@$(PARTS) vcsim govmomi-read

@@ -5,6 +5,7 @@ Each is recognised by its form alone, whatever vSphere says: what may be meant, 
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -12,6 +13,7 @@ from webhook.model.keys import UUID
 from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
 
 _POWERCLI = "VirtualMachine-"
+_LONGEST = 64  # characters of a uuid in any form that is known here
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
 _NO_DIGITS = re.compile(r"[\s{}-]", re.ASCII)
 # The files behind a disk's descriptor: its data, and the list of its changed blocks.
@@ -46,11 +48,21 @@ def uuids(text: str) -> Iterator[Reading]:
     yield Reading("with its first bytes swapped, as a guest shows it", _dashed(swapped))
 
 
+def meanings(uuid: str) -> tuple[str, ...]:
+    """What `uuid` may mean, in lower case: itself, and those that it is another form of."""
+    return _meanings(uuid) if len(uuid) <= _LONGEST else (uuid.lower(),)
+
+
+@lru_cache(maxsize=256)  # each vCenter is asked for the same one
+def _meanings(uuid: str) -> tuple[str, ...]:
+    return (uuid.lower(), *(one.value for one in uuids(uuid))) if uuid else ()
+
+
 def meant(vm: VirtualMachine, uuid: str) -> str:
     """What proves `vm` of `uuid`: itself, or the one that it is another form of; empty for none."""
-    if vm.proven_by(uuid):
+    if vm.proven_by((uuid.lower(),)):
         return uuid
-    return next((one.value for one in uuids(uuid) if vm.proven_by(one.value)), "")
+    return next((value for value in meanings(uuid) if vm.proven_by((value,))), "")
 
 
 def _reversed(digits: str) -> str:

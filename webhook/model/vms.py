@@ -1,6 +1,7 @@
 """What vSphere says: a VM, its disks, the folders that it is in."""
 
 import re
+from collections.abc import Collection
 
 import msgspec
 
@@ -161,11 +162,10 @@ class VirtualMachine(
         wanted = trim_backing_file(source)
         return tuple([disk for disk in self.disks if disk.source == wanted and disk.listed])
 
-    def proven_by(self, uuid: str) -> bool:
-        """Whether `uuid` is one that only somebody who knows this VM can know."""
-        if uuid == self.uuid:
-            return uuid != ""
-        return uuid != "" and uuid.lower() in (self.uuid.lower(), self.instance_uuid.lower())
+    def proven_by(self, uuids: Collection[str]) -> bool:
+        """Whether one of `uuids`, in lower case, is one that only who knows this VM can know."""
+        own, instance = self.uuid, self.instance_uuid
+        return bool(own and own.lower() in uuids) or bool(instance and instance.lower() in uuids)
 
     def __str__(self) -> str:
         return f"{self.moref} ({quoted(self.name)})"

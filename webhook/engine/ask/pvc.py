@@ -193,7 +193,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         uuid = (pvc.vm_uuid or "").strip()
         vm = vms.by_moref(forms.moref(pvc.vm_id)) if pvc.vm_id else None
         if vm is not None:
-            return 3 if forms.meant(vm, uuid) else 2
+            return 3 if vm.proven_by(forms.meanings(uuid)) else 2
         return 1 if uuid and vms.by_uuid(uuid) else 0
 
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[PvcFacts]:
@@ -203,7 +203,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
         vms = views.get(source.name) if source else None
         vm = vms.by_moref(forms.moref(pvc.vm_id)) if vms and pvc.vm_id else None
         identity = _identity(pvc, uuid, vm)
-        proven = vm is not None and bool(forms.meant(vm, uuid))
+        proven = vm is not None and vm.proven_by(forms.meanings(uuid))
         told = source is not None and self.audience.knows(source.name)
         same_moref = same_uuid = _NOBODY
         if not proven and self._all_told(views):  # whose they are matters only there
@@ -271,7 +271,7 @@ def _identity(pvc: Pvc, uuid: str, vm: VirtualMachine | None) -> Identity:
         return "incomplete"
     if vm is None or pvc.vm_id != vm.moref:
         return "unknown"
-    if vm.trouble and (vm.proven_by(uuid) or not vm.uuid):
+    if vm.trouble and (vm.proven_by((uuid.lower(),)) or not vm.uuid):
         return "unread"
     if pvc.vm_uuid == vm.uuid:
         return "same"
