@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.guard import Guard, running
 from tests.test_serving import closed
 from webhook.cli.demo import merged
 from webhook.server.bodies import SMALL
+from webhook.server.connection import HEADERS_SECONDS
 from webhook.server.heads import Heads
 
 PVC = BASE["PersistentVolumeClaim"]
@@ -138,6 +140,20 @@ def test_a_request_that_has_begun_goes_on_however_its_rest_looks(guard: Guard) -
         assert connection.recv(64).startswith(b"HTTP/1.1 405 ")
 
 
+def test_a_blank_line_between_two_requests_ends_nothing(guard: Guard) -> None:
+    """It counts as the beginning of a request, whose rest must come within a time."""
+    right = _post(PVC, "u-1")
+    with guard.connected() as connection:
+        for ending in (b"\r\n", b"", b"\n"):
+            connection.sendall(right)
+            assert _answers(connection, 1) == [("u-1", True)]
+            connection.sendall(ending)
+        until = time.monotonic() + HEADERS_SECONDS + 1
+        while time.monotonic() < until:
+            connection.sendall(right)
+            assert _answers(connection, 1) == [("u-1", True)]
+
+
 def test_what_begins_behind_a_whole_request_must_end_in_time(guard: Guard) -> None:
     with guard.connected() as connection:
         connection.sendall(_post(PVC, "u-1") + b"POST /validate HTTP/1.1\r\nx: ")
@@ -177,4 +193,7 @@ def test_heads_are_kept_and_forgotten() -> None:
     assert found is not None
     assert (found[0].path, found[0].query, found[1]) == (b"/validate", b"timeout=5s", BODY[::-1])
     assert heads.find(b"999\r\n\r\n" + BODY + b" ") is None
+    for number in range(255):  # what has been found last is forgotten last
+        heads.keep(b"more-%d\r\n\r\n" % number + BODY, b"/validate", b"", plain, BODY)
+    assert heads.find(b"999\r\n\r\n" + BODY) is not None
     assert heads.find(BODY) is None

@@ -45,8 +45,7 @@ async def afresh(
         return source.name, source.vms.with_fresh(wanted.morefs, fresh)
 
     try:
-        async with asyncio.timeout_at(deadline):
-            return dict(await _together([read(source) for source in usable]))
+        return dict(await _together([read(source) for source in usable], deadline))
     except TooManyReads as error:
         return Undecided(str(error), "too-many-reads")
     except VsphereUnreachable as error:
@@ -55,13 +54,15 @@ async def afresh(
         return Undecided(f"{', '.join(late)} did not answer in time for this request", "deadline")
 
 
-async def _together(reads: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T]:
+async def _together(reads: Sequence[Coroutine[Any, Any, T]], deadline: float) -> Sequence[T]:
     """What they return; the first that fails ends the others. One alone needs no task."""
     if len(reads) == 1:
-        return [await reads[0]]
+        async with asyncio.timeout_at(deadline):
+            return [await reads[0]]
     tasks = [asyncio.ensure_future(read) for read in reads]
     try:
-        return await asyncio.gather(*tasks)
+        async with asyncio.timeout_at(deadline):
+            return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

@@ -7,7 +7,7 @@ verdict is undecided.
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import msgspec
 
@@ -24,8 +24,6 @@ from webhook.inventory.provider import ProviderInventory
 from webhook.model.keys import MOREF
 from webhook.model.objects import User
 from webhook.model.review import VERDICTS, Admitted, Cause, Denied, Review, Undecided, Verdict
-
-T = TypeVar("T")
 
 Deciding = Coroutine[Any, Any, Verdict]
 """What a verdict is still to be had by."""

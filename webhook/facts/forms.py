@@ -13,7 +13,7 @@ from webhook.model.keys import UUID
 from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
 
 _POWERCLI = "VirtualMachine-"
-_LONGEST = 64  # characters of a uuid in any form that is known here
+_LABEL = 63  # characters: what is longer is never stored, and not worth keeping
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
 _NO_DIGITS = re.compile(r"[\s{}-]", re.ASCII)
 # The files behind a disk's descriptor: its data, and the list of its changed blocks.
@@ -50,12 +50,14 @@ def uuids(text: str) -> Iterator[Reading]:
 
 def meanings(uuid: str) -> tuple[str, ...]:
     """What `uuid` may mean, in lower case: itself, and those that it is another form of."""
-    return _meanings(uuid) if len(uuid) <= _LONGEST else (uuid.lower(),)
+    return _kept(uuid) if len(uuid) <= _LABEL else _meanings(uuid)
 
 
-@lru_cache(maxsize=256)  # each vCenter is asked for the same one
 def _meanings(uuid: str) -> tuple[str, ...]:
     return (uuid.lower(), *(one.value for one in uuids(uuid))) if uuid else ()
+
+
+_kept = lru_cache(maxsize=256)(_meanings)  # each vCenter is asked for the same one
 
 
 def meant(vm: VirtualMachine, uuid: str) -> str:

@@ -1,7 +1,6 @@
 """By which paths the API server calls the guard, in its configurations and on the wire."""
 
 import re
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Door = Literal["validate", "mutate"]
@@ -26,7 +25,6 @@ def path(door: Door, end: str = "") -> str:
     return f"/{door}/{end}" if end else f"/{door}"
 
 
-@lru_cache(maxsize=64)  # nearly all come by two
 def split(path: str) -> tuple[Door, str] | None:
     """Where a path leads, and what its end is; None where it leads nowhere."""
     found = _PATH.fullmatch(path)

@@ -85,7 +85,7 @@ class Admission:
             if scope["method"] != "POST":
                 message = f"{echoed(scope['method'], 16)} is not allowed: POST an AdmissionReview"
                 raise Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
-            _check_readable(tuple(scope["headers"]))
+            _check_readable(scope["headers"])
             body = await _body(receive, deadline)
         except Refused as refusal:
             answered = self._refused(entrance, refusal)
@@ -123,7 +123,7 @@ class Admission:
         """The answer to a whole POST, at once where nothing has to be waited for."""
         try:
             proven = self._proven(door, state)
-            _check_readable(tuple(headers))
+            _check_readable(headers)
             if not body:
                 raise Refused(400, "BadRequest", _EMPTY)
         except Refused as refusal:
@@ -200,8 +200,7 @@ class _Disconnected(Exception):
     """The client went away before its body was whole."""
 
 
-@lru_cache(maxsize=64)  # who calls again sends the same ones
-def _check_readable(headers: tuple[tuple[bytes, bytes], ...]) -> None:
+def _check_readable(headers: Headers) -> None:
     """Raises Refused where the body is anything but plain JSON."""
     content_type = b""
     for name, value in headers:

@@ -121,14 +121,21 @@ class Connection(HttpToolsProtocol):
         if not self._in_body and self._seen > HEADERS_BYTES:
             self.send_400_response(f"the headers are larger than {HEADERS_BYTES} bytes")
         elif self._patience is None:
-            seconds = BODY_SECONDS if self._in_body else HEADERS_SECONDS
-            self._patience = self.loop.call_later(seconds, self.transport.close)
+            if self._answered():
+                self._limit()
             if self._in_body:
                 self.flow.pause_reading()  # until the app asks for it: see webhook.server.bodies
 
+    def _limit(self) -> None:
+        """Wait so long for the rest of what has begun: not before the last request's answer, for
+        nothing more may be read until then."""
+        seconds = BODY_SECONDS if self._in_body else HEADERS_SECONDS
+        self._patience = self.loop.call_later(seconds, self.transport.close)
+
     def _at_once(self, prompt: Prompt, head: Head, body: bytes) -> None:
         """A request that comes as one has come before: the parser need not see it."""
-        self._silent_since = None
+        self._be_patient()  # a blank line may have come before
+        self._seen, self._silent_since = 0, None
         self._came_by, self._owed = prompt.door(head.path), True
         keep_alive = not self.server_state.draining
         self._be_prompt(self._came_by, head.query, head.headers, body, keep_alive=keep_alive)
@@ -159,9 +166,13 @@ class Connection(HttpToolsProtocol):
         )
 
     def _free(self) -> bool:
+        """Whether another one may be answered at once."""
+        paused = self.flow.write_paused or self.transport.is_closing()
+        return self._answered() and not paused
+
+    def _answered(self) -> bool:
         """Whether the last request's answer is on its way."""
-        done = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
-        return done and not self.flow.write_paused and not self.transport.is_closing()
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
 
     def _begin(self) -> None:
         """Leave it to the app, with what has come of its body."""
@@ -236,6 +247,8 @@ class Connection(HttpToolsProtocol):
         closing = self.transport.is_closing()
         if not closing:
             self.flow.resume_reading()
+            if not self._between and self._patience is None:
+                self._limit()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
                 return
@@ -261,28 +274,6 @@ class Connection(HttpToolsProtocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-
-
-_RECEIVED = memoryview(bytearray(bodies.SMALL))
-"""Where what comes is put, of whichever connection: it is taken out before any other's comes."""
-
-
-class Buffered(asyncio.BufferedProtocol):
-    """Hands a Connection what comes. uvloop would make 256 KiB of room anew for each read, and give
-    it back to the system: two calls of the system, and as many pages to be filled with zeros."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._data_received = connection.data_received
-        for heard in ("connection_made", "connection_lost", "eof_received"):
-            setattr(self, heard, getattr(connection, heard))
-        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return _RECEIVED
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._data_received(_RECEIVED[:nbytes].tobytes())
 
 
 def _size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:

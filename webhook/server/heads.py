@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 _END = b"\r\n\r\n"
-_MOST = 256  # heads: they differ in the length of the body, and there are few of those
+_MOST = 256  # heads of one client differ in the length of the body
 _LARGEST = 2048  # bytes of one
+_HEADERS = 32
 
 
 class Head(NamedTuple):
@@ -36,6 +37,7 @@ class Heads:
         head = self._known.get(data[:size])
         if head is None or len(data) - size != head.length:
             return None
+        self._known[data[:size]] = self._known.pop(data[:size])  # the last that is forgotten
         return head, data[size:]
 
     def keep(
@@ -51,7 +53,9 @@ class Heads:
         size = data.find(_END) + len(_END)
         lengths = [value for name, value in headers if name == b"content-length"]
         framed = any(name == b"transfer-encoding" for name, _ in headers)
-        if framed or lengths != [b"%d" % len(body)] or data[size:] != body or size > _LARGEST:
+        if framed or lengths != [b"%d" % len(body)] or data[size:] != body or not data:
+            return
+        if size > _LARGEST or len(headers) > _HEADERS:
             return
         if len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]

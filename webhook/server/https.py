@@ -27,7 +27,8 @@ import uvicorn
 
 from webhook.server.answers import Prompt
 from webhook.server.bodies import LARGEST, App, Bodies
-from webhook.server.connection import KEEP_ALIVE, Buffered, Connection
+from webhook.server.buffered import Buffered
+from webhook.server.connection import KEEP_ALIVE, Connection
 from webhook.server.state import State
 
 HANDSHAKE_SECONDS = 5.0
