@@ -132,7 +132,11 @@ def _kubeconfig(cluster: dict[str, str]) -> str:
 
 @asynccontextmanager
 async def reflected(
-    folder: Path, *script: tuple[int, list[Any]], silence: float = SILENCE, unread: int = 0
+    folder: Path,
+    *script: tuple[int, list[Any]],
+    silence: float = SILENCE,
+    unread: int = 0,
+    optional: bool = False,
 ) -> AsyncIterator[tuple[Store, ApiServer, Reflector[str]]]:
     """What a reflector holds once the script is at its end."""
     api, store = ApiServer(script), Store()
@@ -143,7 +147,8 @@ async def reflected(
         kubeconfig.write_text(_kubeconfig({"server": f"http://127.0.0.1:{port}"}))
         async with Cluster.open(kubeconfig, silence=silence) as opened:
             opened._api.configuration.refresh_api_key_hook = api.token
-            reflector = Reflector(opened, PATH, decode, store, labelSelector="vmID,vmUUID")
+            labels = {"labelSelector": "vmID,vmUUID"}
+            reflector = Reflector(opened, PATH, decode, store, optional=optional, **labels)
             task = asyncio.create_task(reflector.run())
             async with asyncio.timeout(30):
                 await api.holds.wait()
@@ -280,6 +285,23 @@ async def test_whether_waiting_helps(tmp_path: Path, status: int, passing: bool)
     async with reflected(tmp_path, (status, []), listed(7)) as (_, _, reflector):
         assert reflector.passing
         assert reflector.why() == ""
+
+
+async def test_a_kind_that_is_not_there_has_no_objects_where_it_may_be_missing(
+    tmp_path: Path,
+) -> None:
+    missing: tuple[int, list[Any]] = 404, []
+    async with reflected(tmp_path, missing) as (store, _, reflector):
+        assert (store.heard_at, reflector.synced.is_set()) == ([], False)
+    async with reflected(tmp_path, missing, optional=True) as (store, _, reflector):
+        assert reflector.synced.is_set()
+        assert (len(store.heard_at) > 0, store.keys()) == (True, set())
+        assert "404" in reflector.why(), "as long as it is so"
+    gone: tuple[int, list[Any]] = 410, []
+    async with reflected(tmp_path, listed(7, "a"), gone, missing, optional=True) as (store, _, _):
+        assert store.keys() == set(), "its definition has been taken away"
+    async with reflected(tmp_path, (403, []), optional=True) as (_, _, reflector):
+        assert not reflector.synced.is_set()
 
 
 async def test_a_page_that_has_expired_begins_the_list_again(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def reflectors(
         Reflector(cluster, PVCS, claim, followed.claims, labelSelector=labels),
         Reflector(cluster, CLASSES, storage_class, followed.classes),
         Reflector(cluster, NAMESPACES, enforced, enforcement, labelSelector=ENFORCE),
-        Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans),
+        Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans, optional=True),
     )
 
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -79,7 +79,8 @@ class Reflector(Generic[T]):
     """Copies what `path` lists, with `query` (such as a labelSelector), into `store`.
 
     `decode` makes the key and a value of an object's JSON; an object that it can't read is left
-    out. `synced` is set once the first list is whole; until then `why` says why it isn't.
+    out. `optional`: where there is no such kind, there are no objects of it. `synced` is set once
+    the first list is whole; until then `why` says why it isn't.
     """
 
     def __init__(
@@ -88,9 +89,12 @@ class Reflector(Generic[T]):
         path: ApiPath,
         decode: Callable[[bytes | msgspec.Raw], tuple[str, T]],
         store: Store[T],
+        *,
+        optional: bool = False,
         **query: str,
     ) -> None:
         self._cluster, self._path, self._query = cluster, path, query
+        self._optional = optional
         self._decode, self._store = decode, store
         self._version = ""
         self._failures = 0
@@ -125,6 +129,9 @@ class Reflector(Generic[T]):
                 self._version = ""
             except ClusterUnreachable as error:
                 passing = not isinstance(error, ClusterForbidden | ClusterMissing)
+                if self._optional and isinstance(error, ClusterMissing):
+                    self._are(frozenset(), time.monotonic())
+                    self._version = ""
                 self._failed(str(error), passing)
             except (
                 Exception
@@ -139,18 +146,21 @@ class Reflector(Generic[T]):
     async def _list(self) -> str:
         """Everything there is now, and nothing else. Returns the version to watch from."""
         began = time.monotonic()
-        gone = self._store.keys()
+        there = set[str]()
         version = ""
         async for page in self._cluster.pages(self._path, **self._query):
-            for raw in page.items:
-                gone.discard(self._put(raw, _seen(raw)))
+            there.update(self._put(raw, _seen(raw)) for raw in page.items)
             version = page.version
-        for key in gone:
-            self._store.drop(key)
-        self._store.heard(began)
+        self._are(there, began)
         self._cause, self.passing = "", True
-        self.synced.set()
         return version
+
+    def _are(self, there: Set[str], at: float) -> None:
+        """These are all that there were at that time."""
+        for key in self._store.keys() - there:
+            self._store.drop(key)
+        self._store.heard(at)
+        self.synced.set()
 
     async def _watch(self) -> None:
         """Follow until the API server ends it, which must be in time."""

@@ -35,8 +35,9 @@ def health(
         """Ready once every vSphere provider has been read or is known to be unreachable, and the
         cluster's PVCs, storage classes and namespaces have been listed, and its Forklift looked at.
 
-        Or after a while: what is still not known then makes verdicts undecided, one by one. Not
-        while a part that verdicts rest on fails again and again. Never again once the end has been
+        Or after a while: what is still not known then makes verdicts undecided, one by one. But not
+        before the cluster's Plans have been listed: a Migration of a Plan that isn't known is
+        admitted. Not while a part that verdicts rest on fails again and again. Never again once the end has been
         asked for.
         """
         if draining():
@@ -45,12 +46,17 @@ def health(
             text = f"failing again and again, see the log: {', '.join(parts)}\n"
             return Response(text, 503, media_type="text/plain")
         waiting = _waiting(sources)
-        if waiting and sources.now() - started < _READY_WITHIN:
+        late = sources.now() - started >= _READY_WITHIN
+        if waiting and not (late and _knows_plans(sources)):
             # Names of providers are inventory, which health must not tell: only how many.
             return Response(f"{waiting} first reads not finished\n", 503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")
 
     return rest
+
+
+def _knows_plans(sources: Sources) -> bool:
+    return sources.followed is None or sources.followed.plans.synced
 
 
 def _waiting(sources: Sources) -> int:
