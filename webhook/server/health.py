@@ -37,8 +37,8 @@ def health(
 
         Or after a while: what is still not known then makes verdicts undecided, one by one. But not
         before the cluster's Plans have been listed: a Migration of a Plan that isn't known is
-        admitted. Not while a part that verdicts rest on fails again and again. Never again once the end has been
-        asked for.
+        admitted. Not while a part that verdicts rest on fails again and again. Never again once the
+        end has been asked for.
         """
         if draining():
             return Response("ending\n", 503, media_type="text/plain")
