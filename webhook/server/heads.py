@@ -34,10 +34,11 @@ class Heads:
     def find(self, data: bytes) -> tuple[Head, bytes] | None:
         """A whole request's head and body; None where the parser has to look at it."""
         size = data.find(_END) + len(_END)
-        head = self._known.get(data[:size])
+        key = data[:size]
+        head = self._known.get(key)
         if head is None or len(data) - size != head.length:
             return None
-        self._known[data[:size]] = self._known.pop(data[:size])  # the last that is forgotten
+        self._known[key] = self._known.pop(key)  # the last that is forgotten
         return head, data[size:]
 
     def keep(
