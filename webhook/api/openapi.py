@@ -57,11 +57,11 @@ def ref(answer: type) -> dict[str, str]:
 
 def described(app: FastAPI, shown: Sequence[type]) -> bytes:
     """The document of `app`, whose calls take and answer `shown`, as docs/openapi.json has it."""
-    described = app.openapi()
+    document = app.openapi()
     _, schemas = msgspec.json.schema_components(
         (*shown, ProblemDetails), ref_template="#/components/schemas/{name}"
     )
     bearer = {"type": "http", "scheme": "bearer", "description": "A token with the API's audience."}
-    described["components"] = {"schemas": schemas, "securitySchemes": {"bearer": bearer}}
-    described["security"] = [{"bearer": []}]
-    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=2) + b"\n"
+    document["components"] = {"schemas": schemas, "securitySchemes": {"bearer": bearer}}
+    document["security"] = [{"bearer": []}]
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2) + b"\n"

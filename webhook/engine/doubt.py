@@ -28,11 +28,14 @@ def believed(
 
 
 def knowing(
-    asked: Asked[Any], usable: Sequence[ProviderInventory], views: Views
+    asked: Asked[Any], usable: Sequence[ProviderInventory], views: Views, least: int = 0
 ) -> list[ProviderInventory]:
-    """Of those whose word counts the ones that know the VM best: only they can speak for it."""
+    """Of those whose word counts the ones that know the VM best: only they can speak for it. None
+    where the best is below `least`."""
     ranks = [asked.rank(source, views) for source in usable]
-    highest = max(ranks, default=0)
+    highest = max(ranks, default=least)
+    if highest < least:
+        return []
     return [source for source, rank in zip(usable, ranks, strict=True) if rank == highest]
 
 

@@ -83,8 +83,8 @@ def _seen(asked: Asked[F], sources: Sources) -> list[F]:
     """What the providers say that know the VM best."""
     usable, _ = doubt.believed(asked, sources)
     views = {source.name: source.vms for source in usable}
-    knowing = doubt.knowing(asked, usable, views)
-    return [asked.seen(one, views).facts for one in knowing if asked.rank(one, views)]
+    knowing = doubt.knowing(asked, usable, views, least=1)
+    return [asked.seen(one, views).facts for one in knowing]
 
 
 def _agreed(asked: Asked[F], default: Default[F], seen: Sequence[F]) -> tuple[PatchOp, ...]:

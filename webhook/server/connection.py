@@ -195,11 +195,12 @@ class Connection(HttpToolsProtocol):
         self._be_patient()
         self._in_body, self._whole, self._between, self._seen = False, True, True, 0
         if (door := self._door) is not None:
-            keep_alive = self.parser.should_keep_alive() and not self.server_state.draining
+            keep_alive = self.parser.should_keep_alive()
             self._door, body, self._body = None, self._body, b""
             path, _, query = self.url.partition(b"?")
-            if self.parser.should_keep_alive():
+            if keep_alive:
                 self.server_state.heads.keep(self._data, path, query, self.headers, body)
+            keep_alive = keep_alive and not self.server_state.draining
             self._be_prompt(door, query, self.headers, body, keep_alive=keep_alive)
             return
         if not self.cycle.response_complete:

@@ -70,9 +70,6 @@ class Asked(Protocol, Generic[F]):
         ...
 
     @property
-    def created(self) -> bool: ...
-
-    @property
     def changed(self) -> frozenset[str]:
         """The fields that this request sets or changes: all of them on CREATE."""
         ...

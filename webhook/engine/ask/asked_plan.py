@@ -90,10 +90,6 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.subject.judged
 
     @property
-    def created(self) -> bool:
-        return self.subject.old is None
-
-    @property
     def changed(self) -> frozenset[str]:
         return self.subject.changed
 
@@ -121,7 +117,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def facts_for(self, reads: frozenset[str], facts: PlanFacts) -> PlanFacts | None:
         """See Asked."""
-        if self.created:
+        if self.subject.old is None:
             return facts
         if not reads & self.changed:
             return None

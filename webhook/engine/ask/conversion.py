@@ -134,10 +134,6 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
         return unlabelled and UUID.fullmatch(self.subject.conversion.vm_id) is not None
 
     @property
-    def created(self) -> bool:
-        return self.subject.is_new
-
-    @property
     def changed(self) -> frozenset[str]:
         return self.subject.changed
 
@@ -159,7 +155,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     def facts_for(self, reads: frozenset[str], facts: ConversionFacts) -> ConversionFacts | None:
         """See Asked."""
-        return facts if self.created or reads & self.changed else None
+        return facts if self.subject.is_new or reads & self.changed else None
 
     def rank(self, source: ProviderInventory, views: Views) -> int:
         """See Asked."""

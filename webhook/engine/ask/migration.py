@@ -153,10 +153,6 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
         return self.plan is not None
 
     @property
-    def created(self) -> bool:
-        return self.subject.is_new
-
-    @property
     def changed(self) -> frozenset[str]:
         return self.subject.changed
 
@@ -192,7 +188,7 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
     def facts_for(self, reads: frozenset[str], facts: MigrationFacts) -> MigrationFacts | None:
         """See Asked."""
         # Whether it resumes decides what is proven: with it, all rules begin anew.
-        return facts if self.created or (reads | {RESUME_FIELD}) & self.changed else None
+        return facts if self.subject.is_new or (reads | {RESUME_FIELD}) & self.changed else None
 
     def rank(self, source: ProviderInventory, views: Views) -> int:
         """See Asked: the Plan names its provider."""

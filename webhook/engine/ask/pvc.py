@@ -154,10 +154,6 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
     names_plan: tuple[str, str] | None = None
 
     @property
-    def created(self) -> bool:
-        return self.subject.old is None
-
-    @property
     def changed(self) -> frozenset[str]:
         return self.subject.changed
 
@@ -189,19 +185,27 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
     def rank(self, source: ProviderInventory, views: Views) -> int:
         """See Asked."""
-        pvc, vms = self.subject.pvc, views[source.name]
-        uuid = (pvc.vm_uuid or "").strip()
-        vm = vms.by_moref(forms.moref(pvc.vm_id)) if pvc.vm_id else None
+        vms, uuid = views[source.name], self._uuid
+        vm = self._vm(vms)
         if vm is not None:
             return 3 if vm.proven_by(forms.meanings(uuid)) else 2
         return 1 if uuid and vms.by_uuid(uuid) else 0
 
+    @property
+    def _uuid(self) -> str:
+        return (self.subject.pvc.vm_uuid or "").strip()
+
+    def _vm(self, vms: Vms | None) -> VirtualMachine | None:
+        """The one whose moref the PVC's vmID is, in whatever form."""
+        vm_id = self.subject.pvc.vm_id
+        return vms.by_moref(forms.moref(vm_id)) if vms is not None and vm_id else None
+
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[PvcFacts]:
         """See Asked. The VM is told to who has proven it, or may know the provider."""
         pvc = self.subject.pvc
-        uuid = (pvc.vm_uuid or "").strip()
+        uuid = self._uuid
         vms = views.get(source.name) if source else None
-        vm = vms.by_moref(forms.moref(pvc.vm_id)) if vms and pvc.vm_id else None
+        vm = self._vm(vms)
         identity = _identity(pvc, uuid, vm)
         proven = vm is not None and vm.proven_by(forms.meanings(uuid))
         told = source is not None and self.audience.knows(source.name)
