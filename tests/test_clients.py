@@ -112,6 +112,7 @@ def test_cas_that_change_count_from_the_next_connection_on(
         accepts(True, False)
         taken_up = guard.tls()
         taken_up.load_cert_chain(certificates[0])
+        taken_up.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 takes up nothing: see below
         session = _review_over(guard, taken_up, None, 200)
         cas.write_text("no certificate")
         eventually(lambda: "clientCAFile" in guard.log, 20, "it is told")
@@ -144,6 +145,19 @@ def _review_over(
         left = secure.session
     assert left is not None
     return left
+
+
+def test_a_session_is_not_taken_up_again(guard: Guard) -> None:
+    tls = guard.tls()
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    with (
+        socket.create_connection(("127.0.0.1", guard.port), 20) as plain,
+        tls.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert secure.recv(100).startswith(b"HTTP/1.1 200")
+        assert secure.session is not None
+        assert not secure.session.has_ticket  # two of them are the rule
 
 
 def test_probes_need_no_certificate(guard: Guard) -> None:
