@@ -151,8 +151,8 @@ class FixedCluster:
         same = (metadata["namespace"], metadata["name"]) == (namespace, name)
         return found if same else None
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
-        return False
+    async def provider(self, namespace: str, name: str) -> Standing:
+        return self._there.standing.get("providers", {}).get(name, "absent")
 
     async def started(self, namespace: str, name: str) -> bool:
         return self._there.started

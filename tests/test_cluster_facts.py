@@ -16,7 +16,7 @@ from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed
 from webhook.inventory.provider import Inventory, ProviderInventory
-from webhook.model.objects import Claim, KubeObject, Provider
+from webhook.model.objects import Claim, KubeObject, Provider, Standing
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.server.codec import parse
 
@@ -145,9 +145,9 @@ _SOURCE = SECOND["metadata"]["annotations"]
 class _Made(Api):
     """An API server where a Provider was made a moment ago."""
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
+    async def provider(self, namespace: str, name: str) -> Standing:
         self._ask()
-        return name == "new"
+        return "there" if name == "new" else "absent"
 
 
 MISSPELT = merged(PLAN, {"spec": {"provider": {"source": {"name": "misspelt"}}}})

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, READY_PLAN, repaired, review_of
+from tests.cases import BASE, NAMESPACE, READY_PLAN, VSPHERE, repaired, review_of
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
@@ -321,3 +321,30 @@ class TestRatchet:
     def test_an_archived_plan_is_nobodys_business(self) -> None:
         archived = merged(PLAN, {"spec": {"archived": True, "vms": [{"id": "vm-9"}]}})
         assert judged(archived, Vcenter("vsphere-production")) == Admitted()
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_whoever_cant_tell_keeps_another_from_denying_whatever_their_names(
+    names: tuple[str, str],
+) -> None:
+    replace = msgspec.structs.replace
+    moved = replace(DATABASE, disks=(Disk("[DR] database/disk-001.vmdk", 10 << 30),))
+    away = replace(DATABASE, connection_state="disconnected")
+    one, other = (Vcenter(name, vm) for name, vm in zip(names, (moved, away), strict=True))
+    assert isinstance(judged(PVC, one, other), Undecided)
+    assert isinstance(judged(PVC, one), Denied)
+
+
+def test_a_vm_that_another_name_once_meant_is_read_afresh_too() -> None:
+    """What was deleted a moment ago is still known, and must deny nothing."""
+    gone = msgspec.structs.replace(DATABASE, moref="vm-179", uuid="", instance_uuid="")
+    named = {"id": "vm-178", "name": "old-name"}
+    cases = ({"name": "team-a/database"}, gone.name), (named, "old-name")
+    for entry, name in cases:
+        plan = merged(PLAN, {"spec": {"vms": [entry]}})
+        known = (DATABASE, msgspec.structs.replace(gone, name=name))
+        verdict = judged(plan, Vcenter(VSPHERE, DATABASE, known=known), trust_network=True)
+        assert isinstance(verdict, Admitted), entry
+        renamed = msgspec.structs.replace(gone, name="x")
+        vcenter = Vcenter(VSPHERE, DATABASE, renamed, known=known)
+        assert isinstance(judged(plan, vcenter, trust_network=True), Admitted), entry

@@ -118,6 +118,22 @@ async def test_what_the_guard_is_not_given_the_right_to_is_left_out(tmp_path: Pa
     assert (found.limits, found.policies) == ((), ())
 
 
+async def test_a_provider_where_none_may_be_listed_may_be_there(tmp_path: Path) -> None:
+    with standing_in(tmp_path) as api:
+        place = "/apis/forklift.konveyor.io/v1beta1/namespaces"
+        api.objects = {
+            f"{place}/here/providers": {"items": [{"metadata": {"name": "vc"}}]},
+            f"{place}/empty/providers": {"items": []},
+        }
+        api.forbidden = "/elsewhere/"
+        async with Cluster.open(api.kubeconfig) as cluster:
+            reader = LiveReader()
+            reader.cluster = cluster
+            places = ("here", "empty", "elsewhere", "No Name")
+            found = [await reader.provider(namespace, "vc") for namespace in places]
+    assert found == ["there", "absent", "unknown", "absent"]
+
+
 @pytest.mark.parametrize("answer", [b"{", b"null", b"[]", b'"\xff"', b"[" * 5000])
 async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, answer: bytes) -> None:
     with standing_in(tmp_path) as api:

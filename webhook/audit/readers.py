@@ -91,10 +91,10 @@ class Readers:
         """See ClusterReader."""
         return await self._batch.started(namespace, name)
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
+    async def provider(self, namespace: str, name: str) -> Standing | None:
         """See ClusterReader."""
         live, asked = self._batch.live, ("provider", namespace, name)
-        return await self._batch.once(asked, lambda: live.has_provider(namespace, name))
+        return await self._batch.once(asked, lambda: live.provider(namespace, name))
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader."""

@@ -118,9 +118,9 @@ class Picture:
         found = self._plans.get((namespace, name))
         return found if found is not None else await self._live.plan(namespace, name)
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
+    async def provider(self, namespace: str, name: str) -> Standing | None:
         """See ClusterReader."""
-        return await self._live.has_provider(namespace, name)
+        return await self._live.provider(namespace, name)
 
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader."""

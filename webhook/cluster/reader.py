@@ -143,15 +143,17 @@ class LiveReader:
         except (ClusterMissing, NameInvalid):
             return None
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
+    async def provider(self, namespace: str, name: str) -> Standing:
         """See ClusterReader. The guard may only list Providers, and in some namespaces."""
         try:
             ApiPath(FORKLIFT, "providers", namespace=namespace, name=name)  # no other has a comma
             path = ApiPath(FORKLIFT, "providers", namespace=namespace)
             raw = await self._asked().get(path, fieldSelector=f"metadata.name={name}")
-            return bool(decoded(_list, raw).items)
-        except (ClusterForbidden, ClusterMissing, NameInvalid):
-            return False
+            return "there" if decoded(_list, raw).items else "absent"
+        except (ClusterMissing, NameInvalid):
+            return "absent"
+        except ClusterForbidden:
+            return "unknown"
 
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader. A Migration may be in another namespace than its Plan."""

@@ -267,14 +267,14 @@ def _best(
     usable: list[ProviderInventory],
     views: Views,
 ) -> Opinion[F]:
-    """The opinion that counts: of the providers that know the VM best, the one that allows it."""
+    """The opinion that counts: of the providers that know the VM best, the one that allows it; else
+    one that can't tell, for only together they can deny."""
     knowing = doubt.knowing(asked, usable, views) if len(usable) > 1 else usable
     rules = book.running(enforcement)
-    first: Opinion[F] | None = None
+    others: list[Opinion[F]] = []
     for source in knowing or (None,):
         said = opine(asked, rules, source, asked.seen(source, views))
         if said.clean:
             return said
-        first = first or said
-    assert first is not None  # noqa: S101  there is one at least
-    return first
+        others.append(said)
+    return min(others, key=lambda said: said.denies)

@@ -106,9 +106,9 @@ class Listed:
             raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
         return await self._cluster.plan(namespace, name)
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
-        """See ClusterReader. Where there is no cluster, nobody knows that there is none."""
-        return self._cluster is None or await self._cluster.has_provider(namespace, name)
+    async def provider(self, namespace: str, name: str) -> Standing | None:
+        """See ClusterReader."""
+        return await self._cluster.provider(namespace, name) if self._cluster else None
 
     async def started(self, namespace: str, name: str) -> bool:
         """See ClusterReader."""

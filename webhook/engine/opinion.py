@@ -38,7 +38,12 @@ class Opinion(msgspec.Struct, Generic[F], frozen=True):
     @property
     def clean(self) -> bool:
         """Whether nothing is in the way."""
-        return not (self.deny or self.deny_vsphere or self.deny_cluster or self.unknown)
+        return not (self.denies or self.unknown)
+
+    @property
+    def denies(self) -> bool:
+        """Whether something is wrong; else it may be that nobody can tell."""
+        return bool(self.deny or self.deny_vsphere or self.deny_cluster)
 
     @property
     def causes(self) -> tuple[Cause, ...]:

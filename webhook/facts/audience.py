@@ -15,13 +15,13 @@ class Audience(msgspec.Struct, frozen=True):
     """`namespace/name` of the providers whose VMs may be told: the caller may get them."""
     claims: bool = False
     """Whether PVCs of the namespace that counts may be named and counted: the caller may list them,
-    or it is the object's own namespace."""
+    or has certainly written to that namespace."""
     plan: bool = True
     """Whether the Plan that a Migration names may be spoken of: the caller may get it, or it is in
     the Migration's own namespace."""
     secrets: bool = False
     """Whether it may be told that a Secret of the Plan's namespace isn't there: the caller may get
-    Secrets there, or starts the Plan that names it."""
+    Secrets there, or starts the Plan that names it: the verdict alone would tell."""
 
     def knows(self, provider: str) -> bool:
         """Whether everything of that provider may be told."""

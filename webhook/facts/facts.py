@@ -133,12 +133,12 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     old: Plan | None = None
     provider: Provider | None = None
     """The source provider, with its type; None where it isn't known."""
-    listed: bool = False
-    """Whether every Provider that there is would be known: one that isn't known isn't there."""
+    standing: Standing | None = None
+    """How the source provider stands where it isn't known; None where nobody could be asked."""
     near: tuple[Provider, ...] = ()
     """Told: those that may be meant by a source provider that isn't known."""
     vms: tuple[PlanVmFacts, ...] = ()
-    remote: bool = False
+    remote: bool | None = False
     """Whether the destination is another cluster: the PVCs are there."""
     started: bool = False
     """Whether a Migration that hasn't ended names the Plan."""

@@ -62,7 +62,7 @@ def look_up(moref: str, name: str, vms: VmNames, done: Collection[str] = ()) -> 
         return Meant("template" if found.template else "one", (found,))
     if not name:
         return Meant("none")
-    candidates = _by_name(name, vms)
+    candidates = _at(name, alike(name, vms), vms)
     listed = tuple(vm for vm in candidates if not vm.template and not vm.ghost)
     if not listed:
         templates = tuple(vm for vm in candidates if vm.template)
@@ -72,16 +72,17 @@ def look_up(moref: str, name: str, vms: VmNames, done: Collection[str] = ()) -> 
     return Meant("done" if listed[0].moref in done else "one", listed)
 
 
-def _by_name(name: str, vms: VmNames) -> tuple[VirtualMachine, ...]:
-    path = name.split("/")
-    namesakes = vms.named(path[-1])
-    if len(path) < 2:
-        return namesakes
-    if not namesakes:
-        # A slash within the name itself: vSphere writes it as %2f. Forklift can't find it by name,
-        # and waits with the VM on; a person who names it so means it all the same.
-        return vms.named(name)
-    if len(namesakes) < 2:
+def alike(name: str, vms: VmNames) -> tuple[VirtualMachine, ...]:
+    """Every VM that counts for what a name or path means: also those in other folders."""
+    # A slash may be within the name itself: vSphere writes it as %2f. Forklift can't find it by
+    # name, and waits with the VM on; a person who names it so means it all the same.
+    return vms.named(name.rpartition("/")[2]) or vms.named(name)
+
+
+def _at(
+    name: str, namesakes: tuple[VirtualMachine, ...], vms: VmNames
+) -> tuple[VirtualMachine, ...]:
+    if len(namesakes) < 2 or namesakes[0].name == name:
         return namesakes
     wanted = name.lstrip("/").split("/")
     return tuple(vm for vm in namesakes if _path(vm, vms)[-len(wanted) :] == wanted)

@@ -199,8 +199,9 @@ class ClusterReader(Protocol):
         """A Plan; None where there is none of that name."""
         ...
 
-    async def has_provider(self, namespace: str, name: str) -> bool:
-        """Whether there is a Provider of that name, as far as the guard may see Providers."""
+    async def provider(self, namespace: str, name: str) -> Standing | None:
+        """Whether there is a Provider of that name. `unknown` in a namespace whose Providers the
+        guard may not list; None where there is no cluster to ask."""
         ...
 
     async def started(self, namespace: str, name: str) -> bool:

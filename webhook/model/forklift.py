@@ -71,6 +71,8 @@ class PlanVm(msgspec.Struct, frozen=True):
     instance_type: str = ""
     luks: str = ""
     """luks.name: the Secret that unlocks the disks, also in the Plan's own namespace."""
+    deletes: bool = False
+    """deleteVmOnFailMigration is true."""
 
     @property
     def field(self) -> str:
@@ -297,6 +299,7 @@ def _plan_vm(index: int, entry: object) -> PlanVm:
         text(vm.get("targetName"), f"{field}.targetName") or "",
         text(vm.get("instanceType"), f"{field}.instanceType") or "",
         _luks(vm),
+        vm.get("deleteVmOnFailMigration") is True,
     )
 
 

@@ -131,6 +131,16 @@ def quoted(text: object) -> str:
     return f'"{"".join(map(_escaped, plain))}"'
 
 
+_PLAIN = re.compile(r"[A-Za-z][-.A-Za-z0-9]*", re.ASCII)
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
+def scalar(text: str) -> str:
+    """`text`, to be pasted into YAML: quoted where it would not be read as text."""
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return text if plain else quoted(text)
+
+
 def echoed(text: object, limit: int = 120) -> str:
     """What a user wrote, as `quoted` has it, but cut after `limit` characters: nobody pastes it."""
     shown = quoted(str(text)[:limit])

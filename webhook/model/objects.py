@@ -14,6 +14,7 @@ from webhook.model.keys import (
     VM_ID_FIELD,
     VM_UUID,
     VM_UUID_FIELD,
+    echoed,
     is_blank,
 )
 from webhook.model.shape import mapping
@@ -192,6 +193,18 @@ class StorageClass(msgspec.Struct, frozen=True):
 Standing = Literal["there", "ending", "absent", "unknown"]
 """How something stands that is named. `ending`: it is being deleted. `unknown`: the guard may not
 look."""
+
+
+def to_follow(named: Provider) -> str:
+    """What to do about a Provider in a namespace whose Providers the guard may not list."""
+    place = echoed(named.namespace)
+    return f"correct it, or have whoever runs conversion-guard add {place} to providerNamespaces"
+
+
+def untold(destination: Provider) -> str:
+    """What there is to say where nobody knows whether this is another cluster."""
+    there = f"provider {echoed(destination)} is not known, and may be another cluster"
+    return f"{there}: try again, {to_follow(destination)}"
 
 
 class Surroundings(msgspec.Struct, frozen=True):

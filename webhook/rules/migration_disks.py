@@ -19,18 +19,23 @@ from msgspec.structs import replace
 from webhook.facts.facts import MigrationFacts, PlanVmFacts
 from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.model.keys import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, echoed
-from webhook.model.objects import Provider
+from webhook.model.objects import Provider, to_follow, untold
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
     plan = facts.plan
     if facts.resumes:
         return
-    if plan.provider is None:
+    if plan.remote is None:
+        yield Unknown(MIGRATION_PLAN_FIELD, untold(plan.plan.destination))
+    elif plan.provider is None:
         there = f"the Plan's provider {echoed(plan.plan.source)} is not known"
-        if plan.listed:
+        if plan.standing == "absent":
             message = f"{there}: correct spec.provider.source in the Plan"
             yield Finding(MIGRATION_PLAN_FIELD, message, certain=True)
+        elif plan.standing == "unknown":
+            message = f"{there}: {to_follow(plan.plan.source)}"
+            yield Unknown(MIGRATION_PLAN_FIELD, message)
         else:
             message = f"{there} yet: try again, or correct spec.provider.source in the Plan"
             yield Unknown(MIGRATION_PLAN_FIELD, message)

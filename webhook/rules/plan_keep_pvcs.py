@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DELETE_FIELD, PLAN_VMS_FIELD, Action
-from webhook.model.shape import mapping
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
@@ -33,13 +32,11 @@ def check(facts: PlanFacts) -> Iterator[Finding]:
 
 def _deleting(facts: PlanFacts) -> Iterator[str]:
     """The fields that say so; absent, the CRD says it."""
-    spec = facts.plan.spec
-    if spec.get("deleteVmOnFailMigration") is not False:
+    if facts.plan.spec.get("deleteVmOnFailMigration") is not False:
         yield DELETE_FIELD
-    vms = spec.get("vms")
-    for vm_facts, vm in zip(facts.vms, vms if isinstance(vms, list) else (), strict=False):
-        if vm_facts.judged and mapping(vm).get("deleteVmOnFailMigration") is True:
-            yield f"{vm_facts.entry.field}.deleteVmOnFailMigration"
+    for vm in facts.vms:
+        if vm.judged and vm.entry.deletes:
+            yield f"{vm.entry.field}.deleteVmOnFailMigration"
 
 
 RULE = Rule(

@@ -3,7 +3,7 @@
 Reads:   spec.provider.destination
 Asks:    the cluster, for that Provider
 Accepts: this cluster: an openshift Provider without a URL
-Warns:   of another cluster: its PVCs can't be seen from here
+Warns:   of another cluster: its PVCs can't be seen from here; of one that isn't known
 Forklift: looks for the PVCs in that cluster
 """
 
@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DESTINATION_PROVIDER_FIELD, PLAN_TYPE_FIELD, echoed
+from webhook.model.objects import untold
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
-    if facts.remote:
+    if facts.remote is None:
+        yield Finding(DESTINATION_PROVIDER_FIELD, untold(facts.plan.destination))
+    elif facts.remote:
         fix = "run Conversion Guard in the cluster of the PVCs, too"
         name = echoed(facts.plan.destination)
         message = f"{fix}: {name} is another cluster, whose PVCs can't be checked here"

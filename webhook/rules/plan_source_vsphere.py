@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule, Unknown
-from webhook.model.keys import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, echoed
+from webhook.model.keys import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, echoed, scalar
+from webhook.model.objects import to_follow
 
 
 def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
@@ -31,10 +32,15 @@ def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
 
 
 def _unknown(facts: PlanFacts) -> Finding | Unknown:
-    there = f"provider {echoed(facts.plan.source)} is not known"
-    if not facts.listed:
+    named = facts.plan.source
+    there = f"provider {echoed(named)} is not known"
+    if facts.standing == "unknown":
+        return Unknown(SOURCE_PROVIDER_FIELD, f"{there}: {to_follow(named)}")
+    if facts.standing != "absent":
         return Unknown(SOURCE_PROVIDER_FIELD, f"{there} yet: try again, or correct its name")
-    meant = [f"{{name: {one.name}, namespace: {one.namespace}}}" for one in facts.near]
+    meant = [
+        f"{{name: {scalar(one.name)}, namespace: {scalar(one.namespace)}}}" for one in facts.near
+    ]
     hint = f"did you mean {' or '.join(meant)}?" if meant else _FIX
     return Finding(SOURCE_PROVIDER_FIELD, f"{there}: {hint}")
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from webhook.facts.facts import PlanFacts, PlanVmFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import PLAN_VM_FIELDS, PLAN_VMS_FIELD, echoed, quoted
+from webhook.model.keys import PLAN_VM_FIELDS, PLAN_VMS_FIELD, echoed, quoted, scalar
 from webhook.model.objects import Provider
 
 
@@ -41,7 +41,7 @@ def _check_entry(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]
         ids = sorted(
             (vm.moref for vm in vm_facts.candidates), key=lambda moref: (len(moref), moref)
         )
-        which = f" ({', '.join(ids[:8])})"
+        which = f" ({', '.join(map(scalar, ids[:8]))})"
         count = len(vm_facts.candidates)
         message = f"{there} is the name of {count} VMs{which}: write the id"
         yield Finding(field, message, "FieldValueDuplicate")

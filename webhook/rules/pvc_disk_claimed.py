@@ -21,6 +21,7 @@ from webhook.model.keys import (
     is_blank,
     quoted,
 )
+from webhook.model.objects import Claim
 from webhook.model.vms import trim_backing_file
 
 
@@ -31,11 +32,20 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     wanted = trim_backing_file(source)
     for other in facts.siblings:
         if other.source == wanted:
-            release = f"kubectl label pvc {other.name} -n {other.namespace} {VM_ID}- {VM_UUID}-"
-            message = f"{echoed(source)} is already claimed by PVC {quoted(other.name)}"
-            fix = f"name another disk, or release that PVC: {release}"
-            yield Finding(DISK_SOURCE_FIELD, f"{message}: {fix}", "FieldValueDuplicate")
+            which, fix = _which(other)
+            message = f"{echoed(source)} is already claimed by PVC {which}: name another disk"
+            yield Finding(DISK_SOURCE_FIELD, f"{message}, or {fix}", "FieldValueDuplicate")
             return
+
+
+def _which(claim: Claim) -> tuple[str, str]:
+    """How to call it, and what to do; one without a name is not to be named."""
+    if not claim.name:
+        labels = f"{VM_ID}={claim.vm_id},{VM_UUID}={claim.vm_uuid}"
+        look = f"kubectl get pvc -n {claim.namespace} -l {labels}"
+        return "with the same labels", f"look for that PVC: {look}"
+    release = f"kubectl label pvc {claim.name} -n {claim.namespace} {VM_ID}- {VM_UUID}-"
+    return quoted(claim.name), f"release that PVC: {release}"
 
 
 RULE = Rule(

@@ -21,7 +21,8 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         return
     for other in facts.siblings:
         if other.volume_mode != pvc.volume_mode:
-            fix = f"write {other.volume_mode} as in PVC {quoted(other.name)}"
+            there = f"PVC {quoted(other.name)}" if other.name else "another PVC of this VM"
+            fix = f"write {other.volume_mode} as in {there}"
             message = f"{fix}: two volume modes in one VM change the order of its disks"
             yield Finding(VOLUME_MODE_FIELD, message)
             return

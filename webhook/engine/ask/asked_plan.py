@@ -13,12 +13,12 @@ from webhook.facts import labels
 from webhook.facts.audience import Audience
 from webhook.facts.diskset import DiskSet
 from webhook.facts.facts import PlanFacts, PlanVmFacts
-from webhook.facts.lookup import Meant, look_up
+from webhook.facts.lookup import Meant, alike, look_up
 from webhook.inventory.index import Index, Vms
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Plan, PlanVm, Release
 from webhook.model.keys import MOREF, PLAN_FIELDS, PLAN_VMS_FIELD, Action, quoted
-from webhook.model.objects import Claim, KubeObject, Provider, StorageClass, Surroundings
+from webhook.model.objects import Claim, KubeObject, Provider, Standing, StorageClass, Surroundings
 from webhook.model.review import Cause
 from webhook.model.vms import VirtualMachine
 
@@ -61,7 +61,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     subject: PlanSubject
     source: ProviderInventory | None
     """The source Provider, of whatever type; None where it isn't known."""
-    remote: bool
+    remote: bool | None = False
+    """See webhook.engine.ask.destination."""
     classes: Mapping[str, StorageClass] | None
     release: Release | None = None
     audience: Audience = Audience()
@@ -69,7 +70,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The target namespace's PVCs that carry both labels, by vmID and vmUUID; None where the
     cluster can't be asked for them."""
     started: bool = False
-    listed: bool = False
+    standing: Standing | None = None
+    """How the source provider stands where it isn't known; None where nobody could be asked."""
     alike: tuple[Provider, ...] = ()
     """Providers that may be meant by one that isn't known."""
     near: Mapping[str, tuple[VirtualMachine, ...]] = {}
@@ -136,7 +138,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 plan=plan,
                 old=self.subject.old,
                 provider=self.source.provider if self.source else None,
-                listed=self.listed,
+                standing=self.standing,
                 near=self.alike,
                 vms=tuple(self._entries(vms)),
                 remote=self.remote,
@@ -216,9 +218,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.wanted_of(vm.entry for vm in facts.vms if vm.entry.index in flagged)
 
     def wanted_of(self, entries: Iterable[PlanVm]) -> ToRead:
-        """What to read afresh to know these entries: the VMs that they mean now, and whatever
-        has their names meanwhile."""
-        vms = self.source.vms if self.source else None
+        """What to read afresh to know these entries: the VMs that count for what they mean now,
+        and whatever has their names meanwhile."""
+        vms = self.source.vms if self.source else _NOTHING
         morefs: set[str] = set()
         names: set[str] = set()
         for entry in entries:
@@ -226,8 +228,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 morefs.add(entry.id)
             elif not entry.id and entry.name:
                 names.add(entry.name)
-                if vms is not None:
-                    morefs.update(vm.moref for vm in look_up("", entry.name, vms).vms)
+            if entry.name:
+                morefs.update(vm.moref for vm in alike(entry.name, vms))
         return ToRead(morefs, (), names)
 
 

@@ -7,13 +7,14 @@ from difflib import get_close_matches
 import msgspec
 
 from webhook.engine.ask.asked_plan import AskedPlan, PlanSubject, subject
+from webhook.engine.ask.destination import is_remote
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
 from webhook.facts.audience import Audience
 from webhook.facts.lookup import look_up
 from webhook.model.forklift import Plan
-from webhook.model.objects import Claim, Provider, Surroundings, User
+from webhook.model.objects import Claim, Provider, Standing, Surroundings, User
 from webhook.model.vms import VirtualMachine
 
 __all__ = ["AskedPlan", "PlanSubject", "gather", "subject"]
@@ -29,21 +30,21 @@ async def gather(
     and what they say must be current."""
     plan = subject.plan
     source = sources.inventory.get(plan.source.namespace, plan.source.name)
-    known = sources.inventory.get(plan.destination.namespace, plan.destination.name)
     asked = AskedPlan(
         subject=subject,
         source=source,
-        remote=known is not None and known.remote,
         classes=sources.followed.classes.known() if sources.followed else None,
         release=sources.followed.release if sources.followed else None,
     )
     if not whole or not subject.judged:
         return asked
-    claims, started, audience, listed, named, surroundings = await asyncio.gather(
+    remote = await is_remote(plan.destination, sources)
+    asked = msgspec.structs.replace(asked, remote=remote)
+    claims, started, audience, standing, named, surroundings = await asyncio.gather(
         _claims(asked, sources),
         _started(plan, sources),
         _audience(asked, sources, user),
-        _listed(asked, sources),
+        _standing(asked, sources),
         _named(asked, sources),
         _surroundings(asked, sources),
     )
@@ -52,7 +53,7 @@ async def gather(
         claims=claims,
         started=started,
         audience=audience,
-        listed=listed,
+        standing=standing,
         named=named,
         surroundings=surroundings,
     )
@@ -65,7 +66,7 @@ async def _claims(
     asked: AskedPlan, sources: Sources
 ) -> Mapping[tuple[str, str], tuple[Claim, ...]] | None:
     namespace = asked.subject.plan.target_namespace
-    if sources.cluster is None or not namespace or asked.remote:
+    if sources.cluster is None or not namespace or asked.remote is not False:
         return None
     found: dict[tuple[str, str], tuple[Claim, ...]] = {}
     for claim in await sources.cluster.claims(namespace):
@@ -75,14 +76,14 @@ async def _claims(
 
 
 async def _named(asked: AskedPlan, sources: Sources) -> Named:
-    if sources.cluster is None or asked.remote:
+    if sources.cluster is None or asked.remote is not False:
         return Named()
     return await Named.by(asked.subject.plan, sources.cluster)
 
 
 async def _surroundings(asked: AskedPlan, sources: Sources) -> Surroundings:
     namespace = asked.subject.plan.target_namespace
-    if sources.cluster is None or not namespace or asked.remote:
+    if sources.cluster is None or not namespace or asked.remote is not False:
         return Surroundings()
     return await sources.cluster.surroundings(namespace)
 
@@ -91,13 +92,13 @@ async def _started(plan: Plan, sources: Sources) -> bool:
     return sources.cluster is not None and await sources.cluster.started(plan.namespace, plan.name)
 
 
-async def _listed(asked: AskedPlan, sources: Sources) -> bool:
-    """Whether a source provider that isn't known isn't there. The API server is asked, for it may
-    have been made a moment ago."""
+async def _standing(asked: AskedPlan, sources: Sources) -> Standing | None:
+    """How a source provider stands that isn't known. The API server is asked, for it may have been
+    made a moment ago."""
     if asked.source is not None or sources.cluster is None or sources.inventory.unlisted:
-        return False
+        return None
     named = asked.subject.plan.source
-    return not await sources.cluster.has_provider(named.namespace, named.name)
+    return await sources.cluster.provider(named.namespace, named.name)
 
 
 async def _alike(plan: Plan, sources: Sources, user: User) -> tuple[Provider, ...]:

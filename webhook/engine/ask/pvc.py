@@ -65,7 +65,8 @@ async def gather(
     siblings = _followed(subject.pvc, sources)
     if siblings is None:
         siblings = await _live(subject.pvc, sources)
-    return _asked(subject, sources, await known_to(user, providers, sources), siblings)
+    told = await known_to(user, providers, sources)
+    return _asked(subject, sources, told, siblings, proven=sources.believes(user))
 
 
 def known(subject: PvcSubject, sources: Sources, user: User) -> "AskedPvc | None":
@@ -75,20 +76,25 @@ def known(subject: PvcSubject, sources: Sources, user: User) -> "AskedPvc | None
     siblings = _followed(subject.pvc, sources)
     if siblings is None or sources.believes(user):  # whose rights are asked
         return None
-    return _asked(subject, sources, _NOTHING, siblings)
+    return _asked(subject, sources, _NOTHING, siblings, proven=False)
 
 
 _NOTHING: frozenset[str] = frozenset()
 
 
 def _asked(
-    subject: PvcSubject, sources: Sources, told: frozenset[str], siblings: tuple[Claim, ...]
+    subject: PvcSubject,
+    sources: Sources,
+    told: frozenset[str],
+    siblings: tuple[Claim, ...],
+    *,
+    proven: bool,
 ) -> "AskedPvc":
     followed = sources.followed
     return AskedPvc(
         subject=subject,
         providers=sources.inventory.vsphere(),
-        audience=Audience(told, claims=True),
+        audience=Audience(told, claims=proven),
         siblings=siblings,
         spared=_past(subject, siblings, sources.policy),
         classes=followed.classes.known() if followed else None,
@@ -227,7 +233,7 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
                 twins=_twins(vms, vm, uuid) if proven and told and vms and vm else (),
                 same_moref=same_moref,
                 same_uuid=same_uuid,
-                siblings=self.siblings,
+                siblings=self.siblings if self.audience.claims else _nameless(self.siblings),
                 classes=self.classes,
                 storage=self.subject.storage,
             ),
@@ -261,6 +267,10 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NOBODY: tuple[Owner, ...] = ()
+
+
+def _nameless(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    return tuple(msgspec.structs.replace(claim, name="") for claim in claims)
 
 
 def _twins(vms: Vms, vm: VirtualMachine, uuid: str) -> tuple[VirtualMachine, ...]:
