@@ -24,6 +24,7 @@ from tests.pages import ROOT
 from webhook import __version__
 from webhook.api import openapi
 from webhook.engine.reference import VERBS, parts
+from webhook.facts.facts import MigrationFacts
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import NamespaceSettings, Settings
 
@@ -35,7 +36,14 @@ SHIPPED = ROOT / "webhook" / "cli" / "doctor" / "shipped.json"
 OPENAPI = ROOT / "docs" / "openapi.json"
 KUSTOMIZATION = ROOT / "manifests" / "base" / "kustomization.yaml"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
-_AGAIN = frozenset(rule.id for rule in RULES if rule.again and rule.action == "deny")
+_ELSEWHERE = {
+    rule.id: "also at a Plan that has been started"
+    if rule.facts is MigrationFacts
+    else "at the Plan `warn` at the most"
+    for rule in RULES
+    if rule.again and rule.action == "deny"
+}
+"""What a rule does with the other of a Plan and its Migration."""
 _MADE = re.compile(r"(<!-- (\w+): [^>]*by `make fix`[^>]*-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -180,7 +188,9 @@ def _index() -> str:
     """A line a rule, from its docstring."""
     lines = ["| id | what holds | action |", "| --- | --- | --- |"]
     for rule in RULES:
-        action = f"{rule.action}{'; at the Plan warn' if rule.id in _AGAIN else ''}"
+        action = "; ".join(
+            filter(None, (rule.action, _ELSEWHERE.get(rule.id, "").replace("`", "")))
+        )
         lines.append(f"| [`{rule.id}`](#{rule.id}) | {_title(rule.id)} | {action} |")
     for default in DEFAULTS:
         action = "fills in" if default.on else "off"
@@ -212,8 +222,8 @@ def _reference() -> str:
             title, parts = _parts(rule)
             made.append(f"### `{rule}`\n\n{title}\n")
             if rule in _ACTIONS:
-                early = "; at the Plan `warn` at the most" if rule in _AGAIN else ""
-                parts["Action"] = f"`{_ACTIONS[rule]}`, unless the settings say otherwise{early}"
+                action = f"`{_ACTIONS[rule]}`, unless the settings say otherwise"
+                parts["Action"] = "; ".join(filter(None, (action, _ELSEWHERE.get(rule))))
             else:
                 default = next(default for default in DEFAULTS if default.id == rule)
                 parts["On"] = "yes" if default.on else "no: `defaults: {" + rule + ": true}`"

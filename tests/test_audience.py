@@ -152,6 +152,15 @@ def test_a_plan_of_ones_own_namespace_is_told_without_counting_disks() -> None:
     assert b"vm-178" in one
 
 
+def test_a_migration_doesnt_tell_whether_a_foreign_plan_is_there() -> None:
+    foreign = merged(MIGRATION, {"metadata": {"namespace": "strangers"}})
+    cold = merged(PLAN, {"spec": {"type": "cold"}})
+    worlds = [Cluster(rights=()), Cluster(plan=cold, rights=())]
+    told = {answer(foreign, DATABASE, there=there) for there in worlds}
+    assert len(told) == 1
+    assert b"warnings" not in told.pop()
+
+
 def test_a_conversion_doesnt_tell_whether_a_foreign_pvc_is_there() -> None:
     foreign = merged(CONVERSION, {"metadata": {"namespace": "strangers"}})
     foreign = merged(foreign, {"spec": {"targetNamespace": "migrated-workloads"}})

@@ -348,3 +348,26 @@ def test_a_vm_that_another_name_once_meant_is_read_afresh_too() -> None:
         renamed = msgspec.structs.replace(gone, name="x")
         vcenter = Vcenter(VSPHERE, DATABASE, renamed, known=known)
         assert isinstance(judged(plan, vcenter, trust_network=True), Admitted), entry
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "database.vmdk",
+        "database/database.vmdk",
+        "/vmfs/volumes/5f3c2b1a-0a1b2c3d-1a2b-001122334455/database/database.vmdk",
+    ],
+)
+def test_a_disk_that_forklift_does_not_list_may_be_meant_as_well(source: str) -> None:
+    """Its copy must not become the other's."""
+    one = Disk("[ds1] database/database.vmdk", 10 << 30)
+    two = Disk("[ds2] database/database.vmdk", 10 << 30, backing="SeSparse")
+    both = msgspec.structs.replace(DATABASE, disks=(one, two))
+    assert not patched(pvc(source=source), Vcenter(VSPHERE, both))
+    verdict = judged(pvc(source=source), Vcenter(VSPHERE, both))
+    assert isinstance(verdict, Denied)
+    (cause,) = verdict.causes
+    assert cause.expected is None
+    assert 'not for a copy of "[ds2] database/database.vmdk"' in cause.message
+    alone = msgspec.structs.replace(DATABASE, disks=(one,))
+    assert patched(pvc(source=source), Vcenter(VSPHERE, alone))

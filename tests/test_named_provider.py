@@ -36,11 +36,13 @@ def judged(
     old: dict[str, Any] | None = None,
     plan: dict[str, Any] = PLAN,
     unlisted: str = "",
+    standing: Any = None,
     **policy: Any,
 ) -> Verdict:
     """In a cluster that has both PVCs, bound, and `plan`."""
     bound = {"status": {"phase": "Bound"}}
-    cluster = FixedCluster(Cluster(pvcs=[merged(one, bound) for one in (PVC, SECOND)], plan=plan))
+    pvcs = [merged(one, bound) for one in (PVC, SECOND)]
+    cluster = FixedCluster(Cluster(pvcs=pvcs, plan=plan, standing=standing or {}))
     inventory = Inventory(vcenter.inventory for vcenter in vcenters)
     if unlisted:
         inventory.unlisted[unlisted] = Forbidden()
@@ -68,6 +70,29 @@ def test_a_provider_that_isnt_known_is_named() -> None:
     (cause,) = verdict.causes
     assert f"openshift-mtv/{VSPHERE}" in cause.message
     assert "openshift-mtv/b" not in cause.message
+
+
+@pytest.mark.parametrize("role", ["source", "destination"])
+def test_where_providers_may_not_be_listed_one_may_be_there(role: str) -> None:
+    """Neither misspelt nor this cluster: nobody knows, and the setting is named."""
+    plan = merged(PLAN, {"spec": {"provider": {role: {"name": "far", "namespace": "team-a"}}}})
+    vcenter = Vcenter(VSPHERE, DATABASE)
+    for standing in "unknown", "there":
+        there = {"providers": {"far": standing}}
+        verdict = judged(MIGRATION, vcenter, plan=plan, standing=there)
+        assert isinstance(verdict, Undecided)
+        assert 'provider "team-a/far" is not known' in verdict.message
+        at_the_plan = judged(plan, vcenter, plan=plan, standing=there)
+        assert isinstance(at_the_plan, Undecided if role == "source" else Admitted)
+        if standing == "unknown":
+            told = (verdict.message, str(at_the_plan))
+            assert all('add "team-a" to providerNamespaces' in text for text in map(_plain, told))
+    absent = judged(MIGRATION, vcenter, plan=plan)
+    assert isinstance(absent, Denied if role == "source" else Admitted)
+
+
+def _plain(text: str) -> str:
+    return text.replace('\\"', '"')
 
 
 @pytest.mark.parametrize("obj", [MIGRATION, WRONG])

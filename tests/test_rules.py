@@ -22,6 +22,7 @@ from tests.cases import (
 )
 from webhook.engine.judge import decide
 from webhook.engine.repair import repair
+from webhook.facts.facts import PlanFacts
 from webhook.metrics import Metrics
 from webhook.model.review import PVC, Admitted, Denied, Review, Undecided
 from webhook.rules import RULES
@@ -74,7 +75,8 @@ def _check_meaning(case: Case) -> None:
         return
     denied, warned = _rules(expect.causes), _rules(expect.warnings)
     rule = next(rule for rule in RULES if rule.id == case.rule)
-    early = rule.again and case.object["kind"] == "Plan"
+    begun = case.there is not None and case.there.started
+    early = rule.facts is PlanFacts and rule.again and case.object["kind"] == "Plan" and not begun
     action = "warn" if early and rule.action == "deny" else rule.action
     assert expect.verdict == ("denied" if case.fails and action == "deny" else "admitted")
     if action == "deny":

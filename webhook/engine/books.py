@@ -13,7 +13,16 @@ from webhook.engine.sources import Sources
 from webhook.facts.facts import ConversionFacts, F, Facts, MigrationFacts, PlanFacts, PvcFacts
 from webhook.facts.rule import Default, Finding, Rule, Unknown
 from webhook.model import review
-from webhook.model.keys import MARK, MIGRATION_PLAN_FIELD, PRIME, UUID, Action
+from webhook.model.keys import (
+    DESTINATION_PROVIDER_FIELD,
+    MARK,
+    MIGRATION_PLAN_FIELD,
+    PLAN_VM_FIELDS,
+    PLAN_VMS_FIELD,
+    PRIME,
+    UUID,
+    Action,
+)
 from webhook.model.objects import User
 from webhook.model.review import Admitted, Skip
 from webhook.rules import DEFAULTS, RULES
@@ -78,7 +87,7 @@ def _early(rule: Rule[PlanFacts]) -> Rule[PlanFacts]:
 
     def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
         for found in rule.check(facts):
-            if isinstance(found, Finding):
+            if isinstance(found, Finding) and not facts.begins:
                 found = replace(found, at_most=milder(found.at_most, "warn"))
             yield found
 
@@ -107,12 +116,26 @@ def _at_the_start(rule: Rule[PlanFacts]) -> Rule[MigrationFacts]:
     )
 
 
+def _at_once(rule: Rule[MigrationFacts]) -> Rule[PlanFacts]:
+    """As a Plan is judged by it that has been started: no Migration comes any more."""
+
+    def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
+        for found in rule.check(MigrationFacts(plan=facts)) if facts.begins else ():
+            place = "" if found.entry is None else f"[{found.entry}]"
+            yield replace(found, field=f"{PLAN_VMS_FIELD}{place}", entry=None)
+
+    reads = PLAN_VM_FIELDS | {DESTINATION_PROVIDER_FIELD}
+    return msgspec.structs.replace(rule, facts=PlanFacts, reads=reads, check=check)
+
+
 def _rules(facts: type[Facts]) -> Iterator[Rule[Any]]:
     for rule in RULES:
         if rule.facts is facts:
             yield _early(rule) if rule.facts is PlanFacts and rule.again else rule
         elif facts is MigrationFacts and rule.facts is PlanFacts and rule.again:
             yield _at_the_start(rule)
+        elif facts is PlanFacts and rule.facts is MigrationFacts and rule.again:
+            yield _at_once(rule)
 
 
 # By the objects themselves: settings that change make another policy, and so another enforcement.

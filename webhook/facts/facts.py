@@ -3,7 +3,7 @@
 `told` in a docstring means: there only where the audience may know it (webhook.facts.audience).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Literal, TypeVar
 
@@ -11,6 +11,7 @@ import msgspec
 
 from webhook.facts import forms
 from webhook.facts.diskset import DiskSet
+from webhook.facts.finding import Finding
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
 from webhook.model.keys import quoted
@@ -75,8 +76,7 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
         reading = forms.file(source.strip()) if source and not self.matching else None
         if reading is None or self.vm is None or not self.certain:
             return "", None
-        found = forms.fitting(self.vm.disks, reading.value)
-        return reading.form, found[0] if len(found) == 1 else None
+        return reading.form, forms.only(self.vm.disks, reading.value)
 
     @property
     def certain(self) -> bool:
@@ -125,6 +125,17 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     no_luks: bool = False
     """Told: whether it names a LUKS Secret that isn't there."""
 
+    def unproven(self, field: str, who: str) -> Iterator[Finding]:
+        """Why the VM, called `who`, may not be shut down now: its disks and PVCs are no pairs."""
+        if self.unread:
+            yield Finding(field, f"{who} {self.trouble or _UNREAD}: fix that first")
+        elif self.disks is not None:
+            yield from self.disks.attached(field)
+            yield from self.disks.findings(field, strict=True)
+
+
+_UNREAD = "can't be read in vSphere now"
+
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A conversion Plan and its source provider, with every entry of spec.vms looked up there."""
@@ -142,6 +153,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the destination is another cluster: the PVCs are there."""
     started: bool = False
     """Whether a Migration that hasn't ended names the Plan."""
+    begins: bool = False
+    """Whether what this request adds begins at once, for the Plan has been started."""
     target: Standing = "unknown"
     """How the target namespace stands."""
     release: Release | None = None

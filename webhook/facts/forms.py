@@ -97,11 +97,13 @@ def file(source: str) -> Reading | None:
     return Reading(BLANK, spaced) if spaced != source else None
 
 
-def fitting(disks: Sequence[Disk], wanted: str) -> list[Disk]:
-    """The disks that Forklift lists and `wanted` may mean: a file, bare, partial or in another case
-    of letters. A datastore that is named is meant: a disk that has moved is for a person to see."""
+def only(disks: Sequence[Disk], wanted: str) -> Disk | None:
+    """The one disk that `wanted` can mean, where Forklift lists it: a file, bare, partial or in
+    another case of letters. A datastore that is named is meant: a disk that has moved is for a
+    person to see. One that Forklift doesn't list may be meant as well as any other."""
     wanted = trim_backing_file(wanted.strip()).lower()
-    return [disk for disk in disks if disk.listed and _fits(disk.source.lower(), wanted)]
+    fitting = [disk for disk in disks if _fits(disk.source.lower(), wanted)]
+    return fitting[0] if len(fitting) == 1 and fitting[0].listed else None
 
 
 def _fits(full: str, wanted: str) -> bool:

@@ -33,7 +33,8 @@ class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     """Whether it proves a whole disk set: a namespace's label doesn't lower it by itself."""
     again: bool = False
     """Of a Plan's rule: a Migration of that Plan is judged by it, too. At the Plan it warns at the
-    most then, for what is missing may be on its way."""
+    most, for what is missing may be on its way. Of a Migration's: a Plan is judged by it, too. Both
+    but for a Plan that has been started: what it says begins at once."""
 
 
 AnyRule = Rule[PvcFacts] | Rule[PlanFacts] | Rule[MigrationFacts] | Rule[ConversionFacts]

@@ -60,15 +60,11 @@ def _check_vm(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]:
     }
     if fault := faults.get(vm_facts.outcome):
         yield Finding(MIGRATION_PLAN_FIELD, f"{there} {fault}")
-    elif vm_facts.unread:
-        why = vm_facts.trouble or "can't be read in vSphere now"
-        yield Finding(MIGRATION_PLAN_FIELD, f"{there} {why}: fix that first")
-    elif vm_facts.disks is None:
+    elif vm_facts.disks is None and not vm_facts.unread:
         fix = "write spec.targetNamespace in the Plan"
         yield Finding(MIGRATION_PLAN_FIELD, f"{there} has no namespace for its PVCs: {fix}")
     else:
-        yield from vm_facts.disks.attached(MIGRATION_PLAN_FIELD)
-        yield from vm_facts.disks.findings(MIGRATION_PLAN_FIELD, strict=True)
+        yield from vm_facts.unproven(MIGRATION_PLAN_FIELD, there)
 
 
 RULE = Rule(

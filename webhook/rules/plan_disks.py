@@ -28,6 +28,11 @@ _MANY = 8
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
+    if facts.begins:
+        for vm_facts in facts.vms:
+            if vm_facts.judged:
+                yield from vm_facts.unproven(vm_facts.entry.field, vm_facts.label)
+        return
     strict = facts.plan.executing or facts.started
     found = [
         finding

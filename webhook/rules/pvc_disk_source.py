@@ -38,9 +38,12 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
             yield Finding(DISK_SOURCE_FIELD, message)
             return
     reading = forms.file(source.strip())
-    right = _right(vm, reading.value if reading else source)
+    meant = reading.value if reading else source
+    right = _right(vm, meant)
     fix = f"write {_list(iter(right))}" if right else "it has no disk that Forklift can convert"
-    expected = right[0] if len(right) == 1 else None
+    if alike := _unlisted(vm, meant):
+        fix = f"{fix}, but not for a copy of {_list(iter(alike))}, which Forklift doesn't list"
+    expected = right[0] if len(right) == 1 and not alike else None
     what = f"{reading.form}, and no" if reading else "is not a"
     message = f"{there} {what} disk of {vm}: {fix}"
     yield Finding(DISK_SOURCE_FIELD, message, expected=expected)
@@ -51,6 +54,12 @@ def _right(vm: VirtualMachine, source: str) -> list[str]:
     listed = [disk for disk in vm.disks if disk.listed]
     same_name = [disk for disk in listed if _base_name(disk.file) == _base_name(source)]
     return [disk.disk_source for disk in same_name or listed]
+
+
+def _unlisted(vm: VirtualMachine, source: str) -> list[str]:
+    """Disks of that file name that Forklift doesn't list: they may be meant as well."""
+    hidden = [disk for disk in vm.disks if not disk.listed]
+    return [disk.disk_source for disk in hidden if _base_name(disk.file) == _base_name(source)]
 
 
 def _base_name(file: str) -> str:

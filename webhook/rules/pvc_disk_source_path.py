@@ -21,9 +21,8 @@ def fill(facts: PvcFacts) -> Iterator[PatchOp]:
     vm, source = facts.vm, facts.pvc.disk_source
     if vm is None or not facts.certain or source is None or is_blank(source) or facts.matching:
         return
-    fitting = forms.fitting(vm.disks, source)
-    if len(fitting) == 1:
-        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), fitting[0].disk_source)
+    if (disk := forms.only(vm.disks, source)) is not None:
+        yield PatchOp("add", ("metadata", "annotations", DISK_SOURCE), disk.disk_source)
 
 
 DEFAULT = Default(

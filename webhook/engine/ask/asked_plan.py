@@ -81,7 +81,6 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     surroundings: Surroundings = Surroundings()
 
     at_most: Action = "deny"
-    gate = False
     any_provider = False
     veil: Cause | None = None
     warnings: tuple[str, ...] = ()
@@ -90,6 +89,15 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def judged(self) -> bool:
         return self.subject.judged
+
+    @property
+    def gate(self) -> bool:
+        """See Asked. A Plan that has been started needs no other start. One that executes, and is
+        no request, is audited: its own pods and VMs have the PVCs by now."""
+        plan = self.subject.plan
+        if plan.executing:
+            return self.subject.old is not None and bool(self.changed)
+        return self.started and bool(self.changed)
 
     @property
     def changed(self) -> frozenset[str]:
@@ -143,6 +151,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
                 vms=tuple(self._entries(vms)),
                 remote=self.remote,
                 started=self.started,
+                begins=self.gate,
                 target=self.named.target(plan),
                 release=self.release,
                 surroundings=self.surroundings if self.audience.claims else Surroundings(),
@@ -214,6 +223,8 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanted(self, facts: PlanFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""
+        if self.gate:
+            return self.wanted_of(vm.entry for vm in facts.vms if vm.judged)
         flagged = {int(found[1]) for field in fields if (found := _ENTRY.match(field))}
         return self.wanted_of(vm.entry for vm in facts.vms if vm.entry.index in flagged)
 

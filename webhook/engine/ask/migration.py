@@ -65,16 +65,17 @@ async def gather(
         if _known_conversion(subject, sources):
             raise
         return _unchecked(subject, str(error))
+    visible = await _visible(subject, sources, user)
+    unspoken, named = AskedMigration(subject=subject), quoted(subject.migration.plan)
     if obj is None:
-        return _unchecked(subject, f"there is no Plan {quoted(subject.migration.plan)}")
+        return _unchecked(subject, f"there is no Plan {named}") if visible else unspoken
     planned = plans.subject(obj, None)
     if not planned.judged:
-        return AskedMigration(subject=subject)
-    visible = await _visible(subject, sources, user)
+        return unspoken
     asked = await of_plan(planned, sources, user, subject=subject, visible=visible)
     if asked.plan is not None and asked.plan.remote:
-        named = quoted(subject.migration.plan)
-        return _unchecked(subject, f"the PVCs of {named} are in another cluster")
+        why = f"the PVCs of {named} are in another cluster"
+        return _unchecked(subject, why) if visible else unspoken
     return asked
 
 

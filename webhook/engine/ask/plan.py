@@ -57,6 +57,9 @@ async def gather(
         named=named,
         surroundings=surroundings,
     )
+    if asked.gate and sources.cluster is not None and plan.target_namespace:
+        mounted = await sources.cluster.mounted(plan.target_namespace)
+        asked = msgspec.structs.replace(asked, mounted=mounted)
     if source is None:
         return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
     return msgspec.structs.replace(asked, near=_near(asked))
