@@ -104,16 +104,7 @@ def _at_the_start(rule: Rule[PlanFacts]) -> Rule[MigrationFacts]:
                 found = replace(found, expected=None)  # it is the Plan's field's
             yield replace(found, field=MIGRATION_PLAN_FIELD, message=message)
 
-    return Rule(
-        id=rule.id,
-        facts=MigrationFacts,
-        reads=frozenset({MIGRATION_PLAN_FIELD}),
-        check=check,
-        asks_vsphere=rule.asks_vsphere,
-        asks_cluster=rule.asks_cluster,
-        action=rule.action,
-        gate=rule.gate,
-    )
+    return _lent(rule, MigrationFacts, frozenset({MIGRATION_PLAN_FIELD}), check)
 
 
 def _at_once(rule: Rule[MigrationFacts]) -> Rule[PlanFacts]:
@@ -124,8 +115,26 @@ def _at_once(rule: Rule[MigrationFacts]) -> Rule[PlanFacts]:
             place = "" if found.entry is None else f"[{found.entry}]"
             yield replace(found, field=f"{PLAN_VMS_FIELD}{place}", entry=None)
 
-    reads = PLAN_VM_FIELDS | {DESTINATION_PROVIDER_FIELD}
-    return msgspec.structs.replace(rule, facts=PlanFacts, reads=reads, check=check)
+    return _lent(rule, PlanFacts, PLAN_VM_FIELDS | {DESTINATION_PROVIDER_FIELD}, check)
+
+
+def _lent(
+    rule: Rule[Any],
+    facts: type[F],
+    reads: frozenset[str],
+    check: Callable[[F], Iterator[Finding | Unknown]],
+) -> Rule[F]:
+    """A rule as another kind is judged by it."""
+    return Rule(
+        id=rule.id,
+        facts=facts,
+        reads=reads,
+        check=check,
+        asks_vsphere=rule.asks_vsphere,
+        asks_cluster=rule.asks_cluster,
+        action=rule.action,
+        gate=rule.gate,
+    )
 
 
 def _rules(facts: type[Facts]) -> Iterator[Rule[Any]]:
