@@ -2,6 +2,8 @@
 
 import asyncio
 import copy
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonpatch
@@ -61,9 +63,12 @@ def test_every_case_gets_the_verdict_of_admission(case: Case) -> None:
     (result,) = asyncio.run(check([Candidate(case.object, "a.yaml", 3)], case.sources()))
     assert case.object == before
     assert (result.file, result.line) == ("a.yaml", 3)
-    assert result.verdict == (
-        "skipped" if result.message and case.expect.verdict == "admitted" else case.expect.verdict
-    )
+    if case.expect.verdict == "admitted":
+        unjudged = any("not checked: " in warning for warning in result.warnings)
+        admitted = "skipped" if result.message else "not-checked" if unjudged else "admitted"
+        assert result.verdict == admitted
+    else:
+        assert result.verdict == case.expect.verdict
     assert list(result.patch) == case.expect.patch
     assert result.patched == jsonpatch.apply_patch(case.object, case.expect.patch)
     assert list(result.warnings) == case.expect.warnings
@@ -71,6 +76,7 @@ def test_every_case_gets_the_verdict_of_admission(case: Case) -> None:
     for found in result.findings:
         piles[found.action].append(found)
         assert found.expected is None or quoted(found.expected) in found.message
+    assert _untold(result) == []
     said = [f"{f.field}: {f.message} (conversion-guard: {f.rule})" for f in piles["deny"]]
     assert said == case.expect.causes
     if result.verdict != "undecided":
@@ -79,6 +85,13 @@ def test_every_case_gets_the_verdict_of_admission(case: Case) -> None:
         )
         warned = {f"{f.field}: {f.message} (conversion-guard: {f.rule})" for f in piles["warn"]}
         assert warned <= set(case.expect.warnings)
+
+
+def _untold(result: Result) -> list[str]:
+    """The warnings that no line for a person has; those of many entries are told one by one."""
+    told = "\n".join(lines(result))
+    alone = [re.sub(r"^(\S+) and \d+ more: ", r"\1: ", warning) for warning in result.warnings]
+    return [one for one in alone if one.replace("(conversion-guard: ", "(") not in told]
 
 
 def test_the_expected_value_is_what_makes_it_right() -> None:
@@ -198,10 +211,33 @@ def test_of_a_plan_that_is_not_judged_nothing_is_left_out() -> None:
     assert result.notes == ()
 
 
-def test_a_migration_of_a_plan_that_nobody_knows_is_admitted_as_at_admission() -> None:
+def test_a_migration_of_a_plan_that_nobody_knows_is_not_checked() -> None:
     (migration,) = checked(MIGRATION)
-    assert migration.verdict == "admitted"
+    assert migration.good, "admission lets it through, with the same warning"
+    assert migration.verdict == "not-checked"
     assert "not in the list, and there is no cluster to ask" in migration.warnings[0]
+    assert [str(note) for note in migration.notes] == list(migration.warnings)
+
+
+@pytest.mark.parametrize(("enforce", "warned"), [("warn", True), ("audit", False)])
+def test_what_the_policy_admits_undecided_is_not_checked(enforce: str, warned: bool) -> None:
+    policy = {"namespaces": {PVC["metadata"]["namespace"]: {"enforce": enforce}}}
+    sources = known(Cluster(pvcs=[PVC, SECOND], plan=READY_PLAN), maxAge=0, **policy)
+    for one in sources.inventory.vsphere():
+        one.whole(sources.now() - 60)
+    (result,) = asyncio.run(check([Candidate(MIGRATION)], sources))
+    assert (result.verdict, result.doubt) == ("not-checked", "too-old")
+    assert bool(result.warnings) is warned
+    assert any("maxAge is 0:00:00" in line for line in lines(result))
+
+
+def test_the_age_of_what_it_rests_on_is_told() -> None:
+    sources = known()
+    for one in sources.inventory.vsphere():
+        one.lost("it is gone", datetime.now(UTC))
+    (result,) = asyncio.run(check([Candidate(PVC)], sources))
+    assert result.verdict == "admitted"
+    assert any("checked with the inventory of" in line for line in lines(result))
 
 
 def test_the_list_lies_over_the_cluster() -> None:

@@ -1,6 +1,7 @@
 """`--output html` and `--output sarif`: the same verdicts, for a browser and for a code host."""
 
 import json
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,39 @@ def test_a_page_has_every_verdict_and_its_rule_and_loads_nothing(manifests: Path
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "form"})
     names = {name for _, attributes in page.tags for name in attributes}
     assert names <= {"lang", "charset", "http-equiv", "content", "name", "class", "id", "href"}
+
+
+MIGRATION = """\
+apiVersion: forklift.konveyor.io/v1beta1
+kind: Migration
+metadata: {name: m, namespace: openshift-mtv}
+spec: {plan: {name: p, namespace: openshift-mtv}}
+"""
+UNCHECKED = 'spec.plan: not checked: Plan "openshift-mtv/p" is not in the list'
+OLD = "not checked: the inventory of provider openshift-mtv/vsphere-production is"
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml", "junit", "html", "sarif"])
+def test_every_form_tells_what_could_not_be_checked(output: str, tmp_path: Path) -> None:
+    """Nothing of it was judged: so it isn't good."""
+    for file, text in ("m.yaml", MIGRATION), ("pvc.yaml", RIGHT):
+        (tmp_path / file).write_text(text)
+    old = SNAPSHOT.read_text().replace("- name", "- readAt: 2020-01-01T00:00:00Z\n    name", 1)
+    (tmp_path / "old.yaml").write_text(old)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f'undecided: warn\nsnapshots: ["{tmp_path}/old.yaml"]')
+    for file, by, said in (
+        ("m.yaml", ("--snapshot", SNAPSHOT), UNCHECKED),
+        ("pvc.yaml", ("--settings", settings), OLD),
+    ):
+        done = run("check", tmp_path / file, *by, "--output", output)
+        assert done.returncode == 2, done
+        assert done.stderr.startswith("conversion-guard: 0 objects: there is no Persistent")
+        told = unescape(done.stdout).replace('\\"', '"')
+        assert said in " ".join(told.split())
+        assert ": admitted" not in told
+    done = run("check", tmp_path, "--snapshot", SNAPSHOT, "--output", output)
+    assert UNCHECKED in " ".join(unescape(done.stdout).replace('\\"', '"').split())
 
 
 def test_no_text_becomes_markup() -> None:

@@ -88,7 +88,7 @@ def _result(section: Element, result: Result) -> None:
     for op in result.patch:
         _add(listed, "li", f"repair: {written(op)}")
     for note in result.notes:
-        _add(listed, "li", f"note: {note.field}: {note.message}")
+        _add(listed, "li", f"note: {note}")
 
 
 def _rules(main: Element, named: set[str]) -> None:

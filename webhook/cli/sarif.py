@@ -19,7 +19,7 @@ _LEVELS: Mapping[Action, str] = {"deny": "error", "warn": "warning", "audit": "n
 _OTHERS = {
     "object": "The API server itself would refuse the object.",
     "undecided": "The facts to judge the object can't be had now.",
-    "note": "Something that no webhook can repair or see.",
+    "note": "What no webhook can repair or see, or could not be checked.",
 }
 """What is told of an object, and is no rule's."""
 

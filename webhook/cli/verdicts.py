@@ -37,9 +37,9 @@ def write(results: Sequence[Result], output: Output) -> None:
 
 
 def demand_judged(results: Sequence[Result], where: str) -> None:
-    """Raises NothingJudged: nobody may take "there was nothing" for "all is good"."""
+    """Raises NothingJudged: nobody may take "nothing was checked" for "all is good"."""
     if all(result.verdict == "not-checked" for result in results):
-        kinds = "PersistentVolumeClaim, Plan, Migration or Conversion to check"
+        kinds = "PersistentVolumeClaim, Plan, Migration or Conversion that can be checked"
         raise NothingJudged(f"0 objects: there is no {kinds} {where}")
 
 
@@ -53,7 +53,7 @@ def lines(result: Result) -> list[str]:
 def _said(result: Result) -> list[str]:
     said = [f"  {f.action}: {f.field}: {f.message} ({f.rule})" for f in result.findings]
     said += [f"  repair: {written(op)}" for op in result.patch]
-    return said + [f"  note: {note.field}: {note.message}" for note in result.notes]
+    return said + [f"  note: {note}" for note in result.notes]
 
 
 def written(op: Mapping[str, Any]) -> str:
@@ -81,7 +81,8 @@ def junit(results: Sequence[Result]) -> bytes:
         name = NO_XML.sub("�", title(result))
         where = NO_XML.sub("�", place(result) or result.kind)
         case = ElementTree.SubElement(suite, "testcase", name=name, classname=where)
-        text = NO_XML.sub("�", "\n".join(lines(result)))
+        head, *said = lines(result)
+        text = NO_XML.sub("�", "\n".join((head, *said)))
         if result.verdict == "denied":
             ElementTree.SubElement(case, "failure", message="denied").text = text
             counts["failures"] += 1
@@ -91,6 +92,8 @@ def junit(results: Sequence[Result]) -> bytes:
         elif result.verdict in ("skipped", "not-checked"):
             ElementTree.SubElement(case, "skipped", message=result.verdict).text = text
             counts["skipped"] += 1
+        elif said:
+            ElementTree.SubElement(case, "system-out").text = text
     suite.attrib |= {key: str(count) for key, count in counts.items()}
     report: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return report

@@ -87,7 +87,8 @@ def _judged(
     book: Book[F], asked: Asked[F], sources: Sources, user: User, deadline: float, since: float
 ) -> Verdict | Deciding:
     if not asked.judged:
-        return Admitted(warnings=asked.warnings)
+        said = asked.warnings
+        return Admitted(warnings=said, notes=said, unchecked=bool(said))
     enforcement = sources.enforcement(asked.namespace, asked.at_most)
     judgement = _first(asked, book, sources, enforcement, deadline, since, user)
     if isinstance(judgement, Judgement):
@@ -114,8 +115,14 @@ def _enforced(verdict: Verdict, enforcement: Enforcement, book: Book[Any]) -> Ve
     action = enforcement.undecided(gate=book.gate)
     if action == "deny":
         return verdict
-    warnings = (f"not checked: {verdict.message}",) if action == "warn" else ()
-    return Admitted(warnings=warnings, audit=verdict.audit, doubt=verdict.doubt)
+    said = (f"not checked: {verdict.message}",)
+    return Admitted(
+        warnings=said if action == "warn" else (),
+        audit=verdict.audit,
+        doubt=verdict.doubt,
+        notes=said,
+        unchecked=True,
+    )
 
 
 class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
@@ -163,13 +170,13 @@ class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
         if doubtful is not None:
             audit = self._annotations("undecided", said.rules)
             return msgspec.structs.replace(doubtful, audit=audit)
-        warnings = said.warnings
-        if said.source and (old := doubt.age_warning(said.source, sources)):
-            warnings = (*warnings, old)
+        old = doubt.age_warning(said.source, sources) if said.source else ""
+        notes = (old,) if old else ()
         return Admitted(
-            warnings=(*self.asked.warnings, *warnings),
+            warnings=(*said.warnings, *notes),
             audit=self._annotations("admitted", said.rules),
             findings=(*said.warn, *said.audit),
+            notes=notes,
         )
 
     def _veiled(self, veil: Cause, *, denied: bool, doubtful: Undecided | None) -> Verdict:

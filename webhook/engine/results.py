@@ -40,11 +40,15 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What no webhook can repair or see; never a reason to deny."""
+    """What no webhook can repair or see, and what could not be checked; never a reason to deny."""
 
     field: str
+    """Empty where it is about all of the object."""
     message: str
     expected: str | None = None
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.field, self.message)))
 
 
 CheckVerdict = Literal["admitted", "denied", "undecided", "skipped", "not-checked"]
@@ -60,9 +64,10 @@ class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     file: str | msgspec.UnsetType = msgspec.UNSET
     line: int | msgspec.UnsetType = msgspec.UNSET
     verdict: CheckVerdict
-    """`skipped`: one of Forklift's own. `not-checked`: of a kind without rules."""
+    """`skipped`: one of Forklift's own. `not-checked`: of a kind without rules, or admitted without
+    being judged, for what `notes` say."""
     message: str = ""
-    """Why it is undecided, skipped or not checked."""
+    """Why it is undecided or skipped, or that its kind has no rules."""
     doubt: Doubt | msgspec.UnsetType = msgspec.UNSET
     """Why the facts could not be had, where the policy admits it all the same."""
     provider: str | msgspec.UnsetType = msgspec.UNSET
@@ -70,7 +75,7 @@ class Result(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     findings: tuple[Found, ...] = ()
     """Denials, warnings and what only the audit log has."""
     warnings: tuple[str, ...] = ()
-    """What the API server's client would be warned of."""
+    """What the API server's client would be warned of: each is one of `findings` or of `notes`."""
     notes: tuple[Note, ...] = ()
     patch: tuple[dict[str, Any], ...] = ()
     """RFC 6902: what the mutating webhook writes."""
@@ -112,6 +117,7 @@ def result_of(
     doubt: Doubt | msgspec.UnsetType = msgspec.UNSET
     if isinstance(verdict, Admitted):
         doubt = verdict.doubt or msgspec.UNSET
+        notes = (*(Note("", said) for said in verdict.notes), *notes)
     if isinstance(verdict, Admitted | Denied):
         findings = tuple(_found(cause) for cause in verdict.findings)
     return Result(
@@ -137,6 +143,8 @@ def _answer(verdict: Verdict) -> tuple[CheckVerdict, str]:
         case Denied():
             return "denied", ""
         case Admitted():
+            if verdict.unchecked:
+                return "not-checked", ""
             why = verdict.audit.get("skipped-because", "")
             return ("skipped" if why else "admitted"), why
         case _:

@@ -76,6 +76,10 @@ class Admitted(msgspec.Struct, frozen=True):
     """All that the rules found, for the doors that tell more than AdmissionReview has room for."""
     doubt: Doubt | None = None
     """Where it is undecided and the policy admits it."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of it and is no finding: all other warnings are in `findings`."""
+    unchecked: bool = False
+    """Whether nobody could judge what ought to be judged: `notes` say why."""
     skipped: Skip | None = None
     filled: tuple[str, ...] = ()
     """The ids of the defaults that the patch is by."""
