@@ -129,7 +129,7 @@ def test_the_certificate_comes_from_files_only_where_that_is_said(tmp_path: Path
     [
         ("tls: {certFile: /a, keyFile: /b}", "tls: certFile and keyFile need source"),
         ("tls: {secret: ../x}", "tls.secret: write the name of a Kubernetes object"),
-        ("tls: {namespace: A_b}", "tls.namespace: write the name of a Kubernetes object"),
+        ("tls: {namespace: A_b}", "tls.namespace: write the name of a namespace"),
         ("tls: {extraNames: [ok.example, 'a b']}", "tls.extraNames.1: write a host name or an IP"),
         ("tls: {source: cert-manager}", "tls.source: Input should be 'self-managed' or 'files'"),
     ],
@@ -155,11 +155,11 @@ def test_a_clients_ca_is_spelled_as_kubernetes_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("on: deny\nlisten: x", ["the key True is no text", "listen: "]),
-        ("rules: {on: deny, pvc-wm: deny}", ["rules: the key True is", 'rules: "pvc-wm" is none']),
-        ("defaults: {off: true, 1: true, x: true}", ["the key False", "the key 1", '"x" is none']),
-        ("namespaces: {no: {}, a: {rules: {on: deny, x: deny}}}", ["False", "a.rules: the", '"x"']),
-        ("providers: [{yes: 1, x: 2}]", ["providers.0: the key True", "providers.0.x: "]),
+        ("on: deny\nlisten: x", ["the key true, as on", "listen: "]),
+        ("rules: {on: deny, pvc-wm: deny}", ["rules: the key true, as", 'rules: "pvc-wm" is none']),
+        ("defaults: {off: true, 1: true, x: true}", ["the key false", "the key 1", '"x" is none']),
+        ("namespaces: {no: {}, a: {rules: {on: deny, x: deny}}}", ["false", "a.rules: the", '"x"']),
+        ("providers: [{yes: 1, x: 2}]", ["providers.0: the key true", "providers.0.x: "]),
     ],
 )
 def test_a_key_that_yaml_takes_for_something_else_is_told(
@@ -171,8 +171,60 @@ def test_a_key_that_yaml_takes_for_something_else_is_told(
         assert one in str(raised.value)
 
 
+def test_off_needs_no_quotes_where_an_action_is_written(tmp_path: Path) -> None:
+    """YAML reads it as false; pydantic's own schema is the chart's, which reads the same YAML."""
+    settings = _load(tmp_path, "rules: {pvc-vm: off}\nnamespaces: {a: {rules: {pvc-vm: Off}}}")
+    assert settings.rules == settings.namespaces["a"].rules == {"pvc-vm": "off"}
+    shape = Settings.model_json_schema(by_alias=True)
+    for place in shape, shape["$defs"]["NamespaceSettings"]:
+        actions = place["properties"]["rules"]["additionalProperties"]["enum"]
+        assert actions == ["deny", "warn", "audit", "off", False]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rules: {pvc-vm: on}", "rules.pvc-vm: Input should be 'deny', 'warn', 'audit' or 'off'"),
+        ("undecided: off", "undecided: Input should be 'deny' or 'warn' (there: false, as off and"),
+        ("namespaces: {a: {enforce: no}}", "enforce: Input should be 'deny', 'warn' or 'audit'"),
+        ("logLevel: on", "(there: true, as on and yes are in YAML)"),
+    ],
+)
+def test_what_yaml_made_of_a_word_is_told(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(SettingsInvalid) as raised:
+        _load(tmp_path, text)
+    assert says in str(raised.value)
+
+
+_NAMESPACE = "write the name of a namespace: a-z, 0-9 and -"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "ignoreProviders: [vsphere]",
+            "ignoreProviders.0: write namespace/name, such as openshift",
+        ),
+        ("ignoreProviders: [a/b, 'a/b/c', 'a/ b']", "ignoreProviders.1: write namespace/name"),
+        ("ignoreProviders: ['A/b']", "ignoreProviders.0: write namespace/name"),
+        ("namespaces: {vms: {}, 'mtv/vms': {}}", f"namespaces.mtv/vms: {_NAMESPACE}"),
+        ("namespaces: {Vms: {}}", f"namespaces.Vms: {_NAMESPACE}"),
+        ("forkliftNamespace: a.b", f"forkliftNamespace: {_NAMESPACE}"),
+        ("providerNamespaces: ['a, b']", f"providerNamespaces.0: {_NAMESPACE}"),
+        ("providers: [{namespace: A, name: b, type: ova}]", f"providers.0.namespace: {_NAMESPACE}"),
+        ("providers: [{namespace: a, name: a/b, type: ova}]", "providers.0.name: write the name"),
+    ],
+)
+def test_a_name_that_nothing_can_have_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    """It would be compared with those that there are, and count for nothing without a word."""
+    with pytest.raises(SettingsInvalid) as raised:
+        _load(tmp_path, text)
+    assert f"settings.yaml: {says}" in str(raised.value)
+
+
 def test_a_fault_of_the_file_is_told_beside_a_variable_for_the_same_place(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match=r"settings\.yaml: api: Input should be .*: True"):
+    with pytest.raises(SettingsInvalid, match=r"settings\.yaml: api: Input should be .*: true,"):
         _load(tmp_path, "api: true", CONVERSION_GUARD_API_ENABLED="true")
 
 

@@ -109,7 +109,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "settings": {
             "maxAge": "1h30m",
             "silence": 20,
-            "rules": {"pvc-capacity": "warn"},
+            "rules": {"pvc-capacity": "warn", "pvc-name": False},
             "defaults": {"pvc-identity": True},
             "namespaces": {"team-a": {"enforce": "audit", "rules": {"pvc-vm": "off"}}},
             "deniedNetworks": ["10.0.0.0/8"],
@@ -127,6 +127,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "setting": ({"settings": {"maxage": "1h"}}, "maxage"),
     "duration": ({"settings": {"maxAge": "soon"}}, "/settings/maxAge"),
     "rule": ({"settings": {"rules": {"no-rule": "deny"}}}, "no-rule"),
+    "true": ({"settings": {"rules": {"pvc-vm": True}}}, "/settings/rules/pvc-vm"),
+    "ignored": ({"settings": {"ignoreProviders": ["a"]}}, "/settings/ignoreProviders/0"),
     "action": ({"settings": {"rules": {"pvc-vm": "maybe"}}}, "/settings/rules/pvc-vm"),
     "twice": ({"settings": {"providerNamespaces": ["a"]}}, "providerNamespaces"),
     "namespace": ({"forklift": {"namespace": "Forklift"}}, "/forklift/namespace"),

@@ -1,96 +1,26 @@
 """All there is to set: its names, its shapes and its defaults."""
 
-import math
-import re
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from webhook.model import marks
-from webhook.model.keys import Action
-
-_DURATION = re.compile(
-    r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?|(\d+(?:\.\d+)?)", re.ASCII
+from webhook.settings.forms import (
+    Address,
+    Duration,
+    FullName,
+    HostName,
+    Namespace,
+    Network,
+    ObjectName,
+    SdkUrl,
+    WrittenAction,
 )
-
-
-def _seconds(value: object) -> float:
-    """`1h`, `90s`, `1h30m` -> seconds; a plain number is seconds already."""
-    seconds = -1.0
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        parts = zip(match.groups(), (3600, 60, 1, 1), strict=True)
-        seconds = sum(float(part or 0) * unit for part, unit in parts)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # an integer of 400 digits
-            seconds = float(value)
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError("is no length of time: write such as 90s or 1h30m, or seconds from 0 on")
-    return seconds
-
-
-def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'"{value}" is not an address: write host:port, such as 0.0.0.0:8443')
-    return value
-
-
-def _secure_sdk(value: str) -> str:
-    if not re.fullmatch(r"https://[^/@?#\s]+/sdk/?", value):
-        raise ValueError(f'"{value}" is not a vSphere address: write https://<host>/sdk')
-    return value
-
-
-def _object_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value):
-        raise ValueError("write the name of a Kubernetes object: a-z, 0-9, - and .")
-    return value
-
-
-def _host_name(value: str) -> str:
-    try:
-        return str(ip_address(value))
-    except ValueError:
-        pass
-    if not re.fullmatch(r"(\*\.)?[a-zA-Z0-9]([-a-zA-Z0-9.]{0,251}[a-zA-Z0-9])?", value):
-        raise ValueError("write a host name or an IP address")
-    return value
-
-
-def _text_of_network(value: object) -> object:
-    """A number would be taken for an address: 1 for 0.0.0.1."""
-    if isinstance(value, int | float | bytes):
-        raise ValueError("is no network: write such as 10.0.0.0/8")
-    return value
-
-
-_WRITTEN = r"^([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$|^[0-9]+([.][0-9]+)?$"
-Duration = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    WithJsonSchema(
-        {"type": ["number", "string"], "minimum": 0, "minLength": 1, "pattern": _WRITTEN}
-    ),
-]
-Address = Annotated[str, AfterValidator(_address)]
-ObjectName = Annotated[str, AfterValidator(_object_name)]
-Network = Annotated[IPvAnyNetwork, BeforeValidator(_text_of_network)]
-HostName = Annotated[str, AfterValidator(_host_name)]
 
 
 class _Model(BaseModel):
@@ -108,7 +38,7 @@ class TlsSettings(_Model):
     cert_file: Path = Path("/etc/conversion-guard/tls/tls.crt")
     key_file: Path = Path("/etc/conversion-guard/tls/tls.key")
     service: ObjectName = "conversion-guard"
-    namespace: ObjectName | None = None
+    namespace: Namespace | None = None
     """Of the Service and the Secret. Without one: the pod's own."""
     secret: ObjectName = "conversion-guard-tls"  # noqa: S105  a name
     validating_webhook_configuration: ObjectName = "conversion-guard"
@@ -128,10 +58,10 @@ class TlsSettings(_Model):
 class ProviderSettings(_Model):
     """A Forklift Provider by its namespace and name: how its vSphere is read, or just its type."""
 
-    namespace: str
-    name: str
+    namespace: Namespace
+    name: ObjectName
     type: str = "vsphere"
-    url: Annotated[str, AfterValidator(_secure_sdk)] | None = None
+    url: SdkUrl | None = None
     """https://<host>/sdk. Required for type vsphere; other types are only known by name."""
     user: str | None = None
     password_file: Path | None = None
@@ -179,7 +109,7 @@ class NamespaceSettings(_Model):
 
     enforce: Literal["deny", "warn", "audit"] | None = None
     """The most that is done there, whatever the namespace's own label says."""
-    rules: Mapping[str, Action] = {}
+    rules: Mapping[str, WrittenAction] = {}
 
 
 class PastConversionSettings(_Model):
@@ -210,9 +140,9 @@ class Settings(_Model):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     providers: Annotated[tuple[ProviderSettings, ...], AfterValidator(_each_once)] = ()
-    forklift_namespace: ObjectName = "openshift-mtv"
+    forklift_namespace: Namespace = "openshift-mtv"
     """Where Forklift itself runs; the manifests say it in one place."""
-    provider_namespaces: tuple[str, ...] = Field(
+    provider_namespaces: tuple[Namespace, ...] = Field(
         default_factory=lambda known: (known.get("forklift_namespace", ""),)
     )
     """Where Forklift's Providers are found and followed, inside a cluster or by `kubeconfig`.
@@ -227,7 +157,7 @@ class Settings(_Model):
     """Where no vSphere is ever looked for, whatever a Provider's address resolves to."""
     snapshots: tuple[Path, ...] = ()
     """Snapshot files (YAML or JSON), each with its own providers."""
-    rules: Mapping[str, Action] = {}
+    rules: Mapping[str, WrittenAction] = {}
     """Rule id to deny, warn, audit or off."""
     defaults: Mapping[str, bool] = {}
     """Default id to true or false."""
@@ -235,13 +165,13 @@ class Settings(_Model):
     max_age: Duration = 3600.0
     silence: Annotated[Duration, Field(ge=5)] = 10.0
     """How long a vSphere may say nothing before an admission warns of it."""
-    ignore_providers: frozenset[str] = frozenset()
+    ignore_providers: frozenset[FullName] = frozenset()
     trust_network: bool = False
     """Only the API server can reach the port: whoever may see a Provider is told what it knows."""
     trust_path: bool = True
     """With a self-managed certificate: the webhook configurations get an unguessable path, and what
     comes by it is the API server's."""
-    namespaces: Mapping[str, NamespaceSettings] = {}
+    namespaces: Mapping[Namespace, NamespaceSettings] = {}
     """Namespace to what is done about findings there."""
     allow_namespace_opt_out: bool = False
     """Whether a namespace's label lowers the whole-disk-set proofs, too."""

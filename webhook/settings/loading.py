@@ -14,6 +14,7 @@ PREFIX = "CONVERSION_GUARD_"
 _ALSO = {"CONVERSION_GUARD_API_ENABLED": "CONVERSION_GUARD_API__ENABLED"}
 _NESTED = "."
 _LONGEST = 100
+_OF_YAML = {True: "true, as on and yes are in YAML", False: "false, as off and no are in YAML"}
 
 
 def load(
@@ -63,7 +64,7 @@ def parse(
         settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [
-            told(one["loc"], _fault(dict(one)))
+            told([part for part in one["loc"] if part != "[key]"], _fault(dict(one)))
             for one in error.errors(include_url=False)
             if one["type"] != "default_factory_not_called"  # a field that was given is at fault
         ]
@@ -103,8 +104,10 @@ def _keys_that_are_no_text(values: Any) -> Iterator[tuple[tuple[str | int, ...],
         seen.add(id(value))
         if isinstance(value, dict):
             for key in [key for key in value if not isinstance(key, str)]:
-                told = f"the key {_short(key)} is no text (as on, off, yes and no are none in YAML)"
-                yield where, f"{told}: write it in quotes, or leave it out"
+                yield (
+                    where,
+                    f"the key {_short(key)} is no text: write it in quotes, or leave it out",
+                )
                 del value[key]
         inside = value.items() if isinstance(value, dict) else enumerate(value)
         waiting += [((*where, key), one) for key, one in inside]
@@ -176,7 +179,7 @@ def _fault(error: dict[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = _OF_YAML[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

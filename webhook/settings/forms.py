@@ -1,0 +1,101 @@
+"""How a single value is written: lengths of time, addresses, names, actions."""
+
+import math
+import re
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Annotated, get_args
+
+from pydantic import AfterValidator, BeforeValidator, IPvAnyNetwork, WithJsonSchema
+
+from webhook.model.keys import Action
+
+_DURATION = re.compile(
+    r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?|(\d+(?:\.\d+)?)", re.ASCII
+)
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_FULL_NAME = f"{_LABEL}/{_NAME}"
+
+
+def _seconds(value: object) -> float:
+    """`1h`, `90s`, `1h30m` -> seconds; a plain number is seconds already."""
+    seconds = -1.0
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        parts = zip(match.groups(), (3600, 60, 1, 1), strict=True)
+        seconds = sum(float(part or 0) * unit for part, unit in parts)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):  # an integer of 400 digits
+            seconds = float(value)
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError("is no length of time: write such as 90s or 1h30m, or seconds from 0 on")
+    return seconds
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{value}" is not an address: write host:port, such as 0.0.0.0:8443')
+    return value
+
+
+def _off(value: object) -> object:
+    """YAML reads `off` as false."""
+    return "off" if value is False else value
+
+
+def _like(pattern: str, otherwise: str) -> AfterValidator:
+    """Of a text: `otherwise` says what to write."""
+
+    def checked(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(otherwise)
+        return value
+
+    return AfterValidator(checked)
+
+
+def _host_name(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        pass
+    if not re.fullmatch(r"(\*\.)?[a-zA-Z0-9]([-a-zA-Z0-9.]{0,251}[a-zA-Z0-9])?", value):
+        raise ValueError("write a host name or an IP address")
+    return value
+
+
+def _text_of_network(value: object) -> object:
+    """A number would be taken for an address: 1 for 0.0.0.1."""
+    if isinstance(value, int | float | bytes):
+        raise ValueError("is no network: write such as 10.0.0.0/8")
+    return value
+
+
+_WRITTEN = r"^([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$|^[0-9]+([.][0-9]+)?$"
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": ["number", "string"], "minimum": 0, "minLength": 1, "pattern": _WRITTEN}
+    ),
+]
+WrittenAction = Annotated[
+    Action, BeforeValidator(_off), WithJsonSchema({"enum": [*get_args(Action), False]})
+]
+Address = Annotated[str, AfterValidator(_address)]
+SdkUrl = Annotated[
+    str, _like(r"https://[^/@?#\s]+/sdk/?", "is not a vSphere address: write https://<host>/sdk")
+]
+ObjectName = Annotated[
+    str, _like(_NAME, "write the name of a Kubernetes object: a-z, 0-9, - and .")
+]
+Namespace = Annotated[str, _like(_LABEL, "write the name of a namespace: a-z, 0-9 and -")]
+FullName = Annotated[
+    str,
+    _like(_FULL_NAME, "write namespace/name, such as openshift-mtv/vsphere-production"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_FULL_NAME}$"}),
+]
+"""Of a Provider."""
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_text_of_network)]
+HostName = Annotated[str, AfterValidator(_host_name)]
