@@ -208,8 +208,8 @@ def test_a_name_is_made_of_the_template(name: str, template: str, made: str) -> 
         ("{vm}", "add {index} to it"),
         ("{vm.__class__}-{index}", "is not one of {vm}, {moref}, {index}"),
         ("{}-{index}", "is not one of"),
-        ("!!!", "not a name of 1 to 63 characters"),
-        ("x" * 64, "not a name of 1 to 63 characters"),
+        ("!!!", "has no letter or digit"),
+        ("x" * 64, "is longer than 63 characters: shorten it"),
     ],
 )
 def test_a_template_that_can_not_be_is_refused(template: str, why: str) -> None:

@@ -278,9 +278,9 @@ def render(
     ] = "yaml",
 ) -> None:
     """Write the PVCs of a VM, ready for kubectl apply. Exit code 1 if a disk can have none."""
-    from webhook.cli.render import PlanWanted, run, wanted
+    from webhook.cli.render import plan_wanted, run, wanted
 
     chosen = wanted(namespace, storage_class, volume_mode, access_mode or [], name)
-    planned = None if plan is None else PlanWanted(plan, destination)
+    planned = plan_wanted(plan, destination)
     where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
     raise typer.Exit(run(vm, where, asked, provider, chosen, planned, output))

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,10 +12,12 @@ from webhook.cli.look_up import find
 from webhook.cli.remote import RemoteGuard
 from webhook.errors import RenderImpossible
 from webhook.manifests import files, render
-from webhook.manifests.render import Rendered, RenderRequest
+from webhook.manifests.render import DnsSubdomain, Rendered, RenderRequest
 from webhook.model.keys import quoted
 from webhook.model.objects import Provider
 from webhook.model.vms import Disk, VirtualMachine
+
+T = TypeVar("T")
 
 
 def wanted(
@@ -29,17 +31,29 @@ def wanted(
         "accessModes": access_modes,
         "name": name,
     }
-    try:
-        return msgspec.convert(chosen, RenderRequest)
-    except msgspec.ValidationError as error:
-        raise RenderImpossible(": ".join(filter(None, render.fault(error)))) from None
+    return _converted(chosen, RenderRequest)
 
 
 class PlanWanted(msgspec.Struct, frozen=True):
     """What a Plan needs beside the VM."""
 
-    network_map: str
-    destination: str
+    plan: DnsSubdomain
+    """The name of the NetworkMap, as the option is called."""
+    destination: DnsSubdomain
+
+
+def plan_wanted(network_map: str | None, destination: str) -> PlanWanted | None:
+    """None without a network map. Raises RenderImpossible."""
+    if network_map is None:
+        return None
+    return _converted({"plan": network_map, "destination": destination}, PlanWanted)
+
+
+def _converted(chosen: dict[str, Any], shape: type[T]) -> T:
+    try:
+        return msgspec.convert(chosen, shape)
+    except msgspec.ValidationError as error:
+        raise RenderImpossible(": ".join(filter(None, render.fault(error)))) from None
 
 
 def run(
@@ -78,7 +92,7 @@ def _plan(
         vm,
         provider,
         namespace=wanted.namespace,
-        network_map=plan.network_map,
+        network_map=plan.plan,
         destination=plan.destination,
     )
 

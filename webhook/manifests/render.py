@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -14,6 +14,7 @@ from webhook.model.vms import ATTACHED_BUSES, Disk, VirtualMachine
 
 VolumeMode = Literal["Block", "Filesystem"]
 AccessMode = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+_WORDS = {"volumeMode": get_args(VolumeMode), "accessModes": get_args(AccessMode)}
 
 NAME = "{vm}-disk-{index}"
 PLAN_NAME = "{vm}"
@@ -86,13 +87,15 @@ class RenderRequest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 def fault(error: msgspec.ValidationError) -> tuple[str, str]:
-    """The field of RenderRequest that is not as it must be, such as `namespace` (empty: all of it),
-    and what is wrong with it, in words."""
+    """The field that is not as it must be, such as `namespace` (empty: all of it), and what is
+    wrong with it, in words. It is one of RenderRequest, or has a type of its fields."""
     what, _, where = str(error).partition(" - at `")
     field = where.rstrip("`").removeprefix("$").removeprefix(".")
     if "matching regex" in what:
         dot = "" if field == "namespace" else ", ."
         what = f"write a name of a-z, 0-9{dot} and -, with a letter or digit at both ends"
+    if what.startswith("Invalid enum value ") and (words := _WORDS.get(field.partition("[")[0])):
+        what = f"{what.removeprefix('Invalid enum value ')} is none of {', '.join(words)}"
     return field, what
 
 
@@ -253,11 +256,15 @@ def _named(vm: VirtualMachine, template: str, more: Mapping[str, str]) -> str:
         # Names that begin alike must not become one.
         short = f"{fields['vm'][: -excess - len(vm.moref) - 1]}-{vm.moref}"
         name = _filled(template, fields | {"vm": short})
-    if not name or len(name) > _NAME_LIMIT:
-        message = (
-            f"{echoed(template)} makes {echoed(name)}, which is not a name of 1 to 63 characters"
+    if not name:
+        raise RenderImpossible(
+            f"name: {echoed(template)} has no letter or digit: write such as {NAME}"
         )
-        raise RenderImpossible(f"{message}: shorten it")
+    if len(name) > _NAME_LIMIT:
+        made = f"{echoed(template)} makes {echoed(name)}"
+        raise RenderImpossible(
+            f"name: {made}, which is longer than {_NAME_LIMIT} characters: shorten it"
+        )
     return name
 
 
