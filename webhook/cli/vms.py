@@ -75,6 +75,7 @@ def show(
 
 @inventory.command()
 def export(
+    snapshot: Snapshot = None,
     settings: SettingsFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -89,4 +90,4 @@ def export(
     """Write a snapshot of every vSphere provider. `serve` and the other commands can use it."""
     from webhook.cli.inventory import export as run
 
-    run(looks(None, settings, kubeconfig, context)[0], output, timeout)
+    run(looks(snapshot, settings, kubeconfig, context)[0], output, timeout)
