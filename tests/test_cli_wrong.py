@@ -3,13 +3,15 @@
 import gc
 import os
 import random
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.command import run
+from tests.command import COMMAND, run
 from tests.test_cli_check import RIGHT, SNAPSHOT
 from webhook.cli import main
 
@@ -31,6 +33,21 @@ users: [{name: u, user: {}}]
         (["check", "right.yaml", "--junit", "folder"], "folder: Is a directory"),
         (["render", "vm-178", "--namespace", "Vms"], "namespace: write a name of a-z, 0-9 and -"),
         (["render", "vm-178", "--namespace", "v", "--storage-class", "_"], "0-9, . and -"),
+        (["render", "vm-178", "-n", "v", "--plan", "Bad Map"], "plan: write a name of a-z, 0-9"),
+        (["render", "vm-178", "-n", "v", "--plan", ""], "plan: write a name of a-z, 0-9, . and -"),
+        (
+            ["render", "vm-178", "-n", "v", "--plan", "m", "--destination", "../x"],
+            "destination: write a name of a-z, 0-9, . and -",
+        ),
+        (
+            ["render", "vm-178", "-n", "v", "--access-mode", "RWX"],
+            "accessModes[0]: 'RWX' is none of ReadWriteMany, ReadWriteOnce, ReadWriteOncePod",
+        ),
+        (
+            ["render", "vm-178", "-n", "v", "--name", ""],
+            "has no letter or digit: write such as {vm}",
+        ),
+        (["render", "vm-178", "-n", "v", "--name", "x" * 64], "longer than 63 characters: shorten"),
         (["inventory", "list", "--provider", "a/b"], 'provider "a/b" is not known: choose one of'),
         (["inventory", "show", "vm-178", "--provider", "a/b"], 'provider "a/b" is not known'),
     ],
@@ -46,17 +63,52 @@ def test_what_is_wrong_is_one_line(args: list[str], said: str, tmp_path: Path) -
     assert "[a-z0-9]" not in done.stderr, "no pattern is shown to anybody"
 
 
+NO_URLS = (
+    "", "https://", "http://x", "https://[::1", "https://[foo]", "https://a b", "https://a/b c",
+    "https://a..b", "https://x:y", "https://x:99999", f"https://{'é' * 70}", "https://u@x",
+)  # fmt: skip
+ASKING = (
+    ["check", "right.yaml"], ["inventory", "list"], ["inventory", "show", "vm-178"],
+    ["render", "vm-178", "-n", "v"], ["readiness", "a/b"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ASKING, ids=" ".join)
+@pytest.mark.parametrize("url", NO_URLS)
+def test_a_server_that_is_no_address(
+    url: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "right.yaml").write_text(RIGHT)
+    (tmp_path / "token").write_text("token")
+    code, out, err = called(capsys, *command, "--server", url, "--token-file", "token")
+    said = f"conversion-guard: --server {url}: write https://host or https://host:port\n"
+    assert (code, out, err) == (2, "", said)
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_output_that_nobody_can_read_is_no_success(closed: str) -> None:
+    script = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *COMMAND, "inventory", "list"]
+    done = subprocess.run(
+        [*script, "--snapshot", SNAPSHOT], capture_output=True, text=True, check=False
+    )
+    said = "conversion-guard: standard output or standard error is closed: write >/dev/null\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said if closed == "1" else "")
+
+
 @pytest.mark.parametrize(
     "content",
     [
         "a: [",
         "",
         "[]",
+        "myhost",
+        "a: {b: [1, 2",
         "contexts: 5",
         "current-context: b",
         KUBECONFIG.replace('"https://127.0.0.1:1"', "5"),
         KUBECONFIG.replace("server:", "certificate-authority-data: '!', server:"),
         KUBECONFIG.replace("https://127.0.0.1:1", "http://[::1"),
+        KUBECONFIG.replace("https://127.0.0.1:1", "https://no-such-host.invalid"),
         KUBECONFIG,
     ],
 )
@@ -69,6 +121,9 @@ def test_a_kubeconfig_that_is_none(
         code, out, err = called(capsys, *command, "--kubeconfig", str(file))
         assert (code, out, len(err.splitlines())) == (2, "", 1), err
         assert err.startswith("conversion-guard: ")
+        assert not re.search(r"[a-z](Error|Exception)\b", err), "a class says nothing to anybody"
+        if content == KUBECONFIG:
+            assert "https://127.0.0.1:1: the API server can't be reached: connection refused" in err
 
 
 def test_files_that_cant_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The commands. Each imports what it needs only when it runs, so that `--help` is quick."""
 
+import errno
 import gc
 import io
 import sys
@@ -49,6 +50,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if sys.stdout is None or sys.stderr is None:
+            raise OSError(
+                errno.EBADF, "write >/dev/null", "standard output or standard error is closed"
+            )
         try:
             app(prog_name=_PLUGIN if Path(sys.argv[0]).name.startswith("kubectl-") else None)
         finally:
@@ -59,7 +64,8 @@ def main() -> None:
         why = ": ".join(filter(None, (str(error.filename or ""), error.strerror)))
     else:
         return
-    sys.stderr.write(f"conversion-guard: {why}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"conversion-guard: {why}\n")
     sys.exit(2)
 
 

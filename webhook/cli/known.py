@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from webhook.cli.output import printable
 from webhook.cli.progress import Progress
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
-from webhook.errors import SettingsInvalid
+from webhook.errors import ClusterUnreachable, SettingsInvalid
 from webhook.inventory.provider import Inventory
 from webhook.inventory.snapshot import load_snapshot
 
@@ -127,7 +128,7 @@ def policy_of(settings: "Settings") -> Policy:
 async def cluster_of(where: Where, settings: "Settings") -> AsyncIterator["Cluster"]:
     """The cluster that the options or the settings name, or else kubectl's. Raises
     ClusterUnreachable."""
-    from webhook.cluster import Cluster
+    from webhook.cluster import Cluster, ClusterSilent
 
     named = where.kubeconfig or settings.kubeconfig
     if named is None and (known := os.environ.get("KUBECONFIG")):
@@ -136,7 +137,10 @@ async def cluster_of(where: Where, settings: "Settings") -> AsyncIterator["Clust
     if named is None and ("KUBERNETES_SERVICE_HOST" not in os.environ or usual.exists()):
         named = usual
     async with Cluster.open(named, where.context) as cluster:
-        yield cluster
+        try:
+            yield cluster
+        except ClusterSilent as error:
+            raise ClusterUnreachable(f"{printable(cluster.server)}: {error}") from None
 
 
 def _in_reach(where: Where, settings: "Settings") -> bool:

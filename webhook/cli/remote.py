@@ -159,20 +159,14 @@ def _read(server: RemoteGuard, answer: bytes, shape: type[T]) -> T:
 
 def _call(server: RemoteGuard, path: str, body: bytes | None = None) -> bytes:
     """The answer to a GET, or with a body to a POST."""
-    parts = urlsplit(server.url)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.username:
-        raise SettingsInvalid(f"--server {server.url}: write https://host or https://host:port")
-    try:
-        port = parts.port or 443
-    except ValueError:
-        raise SettingsInvalid(f"--server {server.url}: the port is not a number") from None
+    host, port, base = _address(server.url)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {_token(server)}"}
     connection = http.client.HTTPSConnection(
-        parts.hostname, port, timeout=_PATIENCE, context=_tls(server.ca_file)
+        host, port, timeout=_PATIENCE, context=_tls(server.ca_file)
     )
     try:
-        whole = f"{parts.path.rstrip('/')}{_BASE}{path}"
-        connection.request("GET" if body is None else "POST", whole, body, headers)
+        method = "GET" if body is None else "POST"
+        connection.request(method, f"{base}{_BASE}{path}", body, headers)
         with connection.getresponse() as response:
             answer = response.read(_LIMIT + 1)
     except ssl.SSLCertVerificationError as error:
@@ -182,8 +176,11 @@ def _call(server: RemoteGuard, path: str, body: bytes | None = None) -> bytes:
         ) from None
     except TimeoutError:
         raise ServerUnreachable(f"{server.url}: did not answer within {_PATIENCE:g} s") from None
-    except (OSError, http.client.HTTPException) as error:
-        why = (getattr(error, "strerror", None) or type(error).__name__).lower()
+    except http.client.HTTPException:
+        why = "its answer is not HTTP: is this the guard's API?"
+        raise ServerUnreachable(f"{server.url}: {why}") from None
+    except OSError as error:
+        why = (error.strerror or "the connection broke off").lower()
         raise ServerUnreachable(f"{server.url}: {why}") from None
     finally:
         connection.close()
@@ -192,6 +189,21 @@ def _call(server: RemoteGuard, path: str, body: bytes | None = None) -> bytes:
     if len(answer) > _LIMIT:
         raise ServerUnreachable(f"{server.url}: its answer is larger than {_LIMIT >> 20} MiB")
     return answer
+
+
+def _address(url: str) -> tuple[str, int, str]:
+    """Host, port and path."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    # Blanks and what can't be seen are refused by http.client, too, each in a way of its own.
+    plain = url.isprintable() and " " not in url and not (parts.query or parts.username)
+    if parts.scheme != "https" or not host or not plain:
+        raise SettingsInvalid(f"--server {url}: write https://host or https://host:port")
+    return host, 443 if port is None else port, parts.path.rstrip("/")
 
 
 def _told(answer: bytes) -> str:

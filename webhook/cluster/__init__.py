@@ -2,7 +2,7 @@
 
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, Tried
-from webhook.cluster.errors import ClusterForbidden, ClusterMissing
+from webhook.cluster.errors import ClusterForbidden, ClusterMissing, ClusterSilent
 from webhook.cluster.events import Events, Labels, ObjectEvent, ObjectEvents, mislabelled
 from webhook.cluster.leases import Lease
 from webhook.cluster.objects import migrations, reflectors
@@ -20,6 +20,7 @@ __all__ = [
     "Cluster",
     "ClusterForbidden",
     "ClusterMissing",
+    "ClusterSilent",
     "Events",
     "FoundObject",
     "FoundProvider",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio import client, config
 
-from webhook.cluster.errors import ClusterBusy, check, unreachable
+from webhook.cluster.errors import ClusterBusy, ClusterSilent, check, unreachable
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable, GuardError
 from webhook.model import calls
@@ -116,7 +117,7 @@ class Cluster:
         except GuardError:
             raise
         except Exception as error:  # noqa: BLE001  ssl's, yaml's, whatever the package stumbles over
-            why = f"it can't be used ({type(error).__name__})"
+            why = "it is not a kubeconfig: give the file that kubectl uses"
             if isinstance(error, config.ConfigException | OSError):
                 why = str(error).partition("\n")[0]
             raise ClusterUnreachable(f"kubeconfig {kubeconfig or 'of the pod'}: {why}") from None
@@ -133,6 +134,11 @@ class Cluster:
                 yield cls(api, silence)
         finally:
             await _ended(sockets)
+
+    @property
+    def server(self) -> str:
+        """Its address, without what may be a password in it: for who looks after the guard."""
+        return re.sub("//[^/@]*@", "//", self._api.configuration.host)
 
     async def get(self, path: ApiPath, **query: str) -> bytes:
         """The answer to one GET. Raises ClusterUnreachable, ClusterGone or ClusterMissing."""
@@ -239,7 +245,7 @@ class Cluster:
         try:
             answer = await self._api.call_api(*call, _request_timeout=patience)
         except TimeoutError:
-            raise ClusterUnreachable("the API server did not answer in time") from None
+            raise ClusterSilent("the API server did not answer in time") from None
         except Exception as error:  # noqa: BLE001  aiohttp's, ssl's and the kubernetes package's own
             raise unreachable(error) from None
         response = answer.response
@@ -268,7 +274,7 @@ async def _pieces(response: Any) -> AsyncIterator[bytes]:
         async for piece in response.content.iter_chunked(_PIECE):
             yield piece
     except TimeoutError:
-        raise ClusterUnreachable("the API server stopped answering") from None
+        raise ClusterSilent("the API server stopped answering") from None
     except Exception as error:  # noqa: BLE001  see above
         raise unreachable(error) from None
 

@@ -1,6 +1,15 @@
 """What the API server refuses, and what failed on the way to it: each a ClusterUnreachable."""
 
+import os
+import ssl
+
+import aiohttp
+
 from webhook.errors import ClusterUnreachable
+
+
+class ClusterSilent(ClusterUnreachable):
+    """No answer came: from where, only who looks after the guard may be told."""
 
 
 class ClusterGone(ClusterUnreachable):
@@ -45,4 +54,23 @@ def unreachable(error: Exception) -> ClusterUnreachable:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return _ERRORS.get(status, ClusterUnreachable)(f"the API server answers {status}")
-    return ClusterUnreachable(f"the API server can't be reached: {type(error).__name__}")
+    return ClusterSilent(f"the API server can't be reached: {_cause(error)}")
+
+
+def _cause(error: Exception) -> str:
+    """In words, and without an address: who is told of it need not know any."""
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return "its address is no URL: write https://host:port"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name can't be resolved"
+    if isinstance(error, ssl.CertificateError | aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not trusted"
+    if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
+        return "no TLS connection can be made with it"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "it can't be connected to"
+    if isinstance(error, aiohttp.ClientError):
+        return "the connection broke off"
+    return type(error).__name__
