@@ -1,6 +1,7 @@
 """The shipped manifests against the code that they run."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,18 @@ import msgspec
 import pytest
 
 from webhook import __version__
+from webhook.engine.books import book_of
 from webhook.engine.policy import PastConversion
-from webhook.model import marks
-from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
+from webhook.model import marks, review
+from webhook.model.keys import (
+    CONVERSION_FIELDS,
+    DISK_SOURCE,
+    MIGRATION_FIELDS,
+    PLAN_FIELDS,
+    PVC_FIELDS,
+    VM_ID,
+    VM_UUID,
+)
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import Settings, TlsSettings, load
 
@@ -85,6 +95,56 @@ def test_the_conditions_name_the_keys_of_the_code(config: Any) -> None:
     for condition in conditions[:2]:
         for key in (VM_ID, VM_UUID, DISK_SOURCE):
             assert f"'{key}'" in condition["expression"], condition["name"]
+
+
+FIELDS = {
+    review.PVC: PVC_FIELDS,
+    review.PLAN: PLAN_FIELDS,
+    review.MIGRATION: MIGRATION_FIELDS,
+    review.CONVERSION: CONVERSION_FIELDS,
+}
+"""Of each kind the fields whose change the engine judges."""
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.kind)
+def test_a_change_of_what_a_rule_reads_reaches_the_webhook(kind: review.Kind) -> None:
+    book, resource = book_of(kind), review.RESOURCES[kind].resource
+    for config, read in ((VALIDATING, book.rules), (MUTATING, book.defaults)):
+        reads = frozenset[str]().union(*(one.reads for one in read))
+        assert reads <= FIELDS[kind]
+        hooks = [hook for hook in config["webhooks"] if hook["rules"][0]["resources"] == [resource]]
+        assert bool(hooks) == bool(reads)
+        for hook in hooks[:1]:  # the second one for PVCs only warns, of what the first leaves out
+            (changes,) = (
+                one["expression"]
+                for one in hook["matchConditions"]
+                if one["expression"].startswith("oldObject == null ||")
+            )
+            compared = set(_compared(changes))
+            paths = {path for field in reads for path in field.split(", ")}
+            assert not {path for path in paths if compared.isdisjoint(_above(path))}
+
+
+def _compared(expression: str) -> Iterator[str]:
+    """`spec.vm` of `object.?spec.?vm != oldObject.?spec.?vm`, and so on; with `key` in it once for
+    each that the list before names."""
+    keys = re.search(r"\[([^\[\]]+)\]\.exists\(key,", expression)
+    for now, before in re.findall(r"\bobject\.(\S+) !=\s+oldObject\.([^\s)]+)", expression):
+        assert now == before
+        path = re.sub("[?']", "", now)
+        if path.endswith("[key]"):
+            assert keys is not None
+            for key in re.findall("'([^']+)'", keys[1]):
+                yield path.replace("[key]", f"[{key}]")
+        else:
+            yield path
+
+
+def _above(path: str) -> Iterator[str]:
+    """It, and whatever holds it: `spec.map.network`, `spec.map`, `spec`."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0] if "[" not in path else ""
 
 
 @both

@@ -12,7 +12,17 @@ from tests.e2e.test_scenarios import GUIDES_PLAN, claim, plan
 from tests.e2e.world import Vm, World, find_ready
 from tests.guard import Guard
 from webhook.cli.demo import merged
-from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, NOT_READY, RESUME_FIELD
+from webhook.model.keys import (
+    CONVERSION_DESTINATION_FIELD,
+    CONVERSION_DISKS_FIELD,
+    CONVERSION_FIELDS,
+    CONVERSION_VM_FIELD,
+    MIGRATION_FIELDS,
+    MIGRATION_PLAN_FIELD,
+    NOT_READY,
+    RESUME_FIELD,
+    TARGET_NAMESPACE_FIELD,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +51,7 @@ def vms(world: World, guard: Guard, vcsim: Vcsim) -> list[Vm]:
 @pytest.fixture(autouse=True)
 def clean(world: World, guard: Guard) -> Iterator[None]:
     yield
-    world.bed.empty(NAMESPACE, "Migration", "Plan")
+    world.bed.empty(NAMESPACE, "Migration", "Plan", "Conversion")
     world.bed.empty(TARGET, "PersistentVolumeClaim")
 
 
@@ -63,6 +73,22 @@ def migration(plan: str = "gated") -> dict[str, Any]:
         "kind": "Migration",
         "metadata": {"name": "start", "namespace": NAMESPACE},
         "spec": {"plan": {"name": plan, "namespace": NAMESPACE}},
+    }
+
+
+def conversion(type_: str) -> dict[str, Any]:
+    """Of type Remote or Inspection: whatever it names, it is admitted."""
+    return {
+        "apiVersion": "forklift.konveyor.io/v1beta1",
+        "kind": "Conversion",
+        "metadata": {"name": "start", "namespace": NAMESPACE},
+        "spec": {
+            "type": type_,
+            "vm": {"id": "vm-1"},
+            "connection": {"secret": {"name": "vsphere", "namespace": NAMESPACE}},
+            "targetNamespace": TARGET,
+            "disks": [{"name": "one", "namespace": TARGET}],
+        },
     }
 
 
@@ -154,14 +180,14 @@ def test_warm_and_cold_migrations_are_untouched(world: World, vms: list[Vm]) -> 
     assert "Warning: spec.plan: not checked: there is no Plan" in done.stderr
 
 
-def reviews_of(world: World, guard: Guard, change: dict[str, Any]) -> int:
-    """How often the guard is asked about that change of a Migration's spec."""
-    before = guard.reviews("Migration")
+def reviews_of(world: World, guard: Guard, change: dict[str, Any], kind: str = "Migration") -> int:
+    """How often the guard is asked about that change of the spec of `start`, a Migration."""
+    before = guard.reviews(kind)
     patch = json.dumps({"spec": change})
     world.bed.kubectl(
-        "patch", "migration", "start", "-n", NAMESPACE, "--type=merge", "-p", patch, check=True
+        "patch", kind.lower(), "start", "-n", NAMESPACE, "--type=merge", "-p", patch, check=True
     )
-    return guard.reviews("Migration") - before
+    return guard.reviews(kind) - before
 
 
 _CHANGES: dict[str, dict[str, Any]] = {
@@ -176,6 +202,24 @@ def test_each_field_that_is_judged_is_asked_about(
 ) -> None:
     apply(world, cold(vms[0]), migration())
     assert reviews_of(world, guard, _CHANGES[field]) == 1
+
+
+_CONVERSIONS: dict[str, dict[str, Any]] = {
+    "spec.type": {"type": "Remote"},
+    CONVERSION_VM_FIELD: {"vm": {"id": "vm-2"}},
+    CONVERSION_DISKS_FIELD: {"disks": [{"name": "two", "namespace": TARGET}]},
+    CONVERSION_DESTINATION_FIELD: {"destination": {"name": "host", "namespace": NAMESPACE}},
+    TARGET_NAMESPACE_FIELD: {"targetNamespace": NAMESPACE},
+}
+
+
+@pytest.mark.parametrize("field", sorted(CONVERSION_FIELDS))
+def test_each_field_of_a_conversion_that_is_judged_is_asked_about(
+    world: World, guard: Guard, field: str
+) -> None:
+    apply(world, conversion("Inspection" if field == "spec.type" else "Remote"))
+    assert reviews_of(world, guard, {"image": "another"}, "Conversion") == 0
+    assert reviews_of(world, guard, _CONVERSIONS[field], "Conversion") == 1
 
 
 def test_a_cancel_is_never_asked_about(world: World, vms: list[Vm], guard: Guard) -> None:
