@@ -161,11 +161,32 @@ def test_a_migration_doesnt_tell_whether_a_foreign_plan_is_there() -> None:
     assert b"warnings" not in told.pop()
 
 
-def test_a_conversion_doesnt_tell_whether_a_foreign_pvc_is_there() -> None:
-    foreign = merged(CONVERSION, {"metadata": {"namespace": "strangers"}})
-    foreign = merged(foreign, {"spec": {"targetNamespace": "migrated-workloads"}})
-    worlds = [whole(), whole(PVC), whole(SECOND)]
-    assert len({answer(foreign, DATABASE, there=there) for there in worlds}) == 1
+@pytest.mark.parametrize("vm", ["vm-178", None, ANOTHER.uuid])
+@pytest.mark.parametrize("sees_providers", [False, True])
+def test_a_conversion_doesnt_tell_whether_a_foreign_pvc_is_there(
+    vm: str | None, sees_providers: bool
+) -> None:
+    """Of whichever kind of provider its VM seems to be: those of Hyper-V have a uuid for an id."""
+    foreign = merged(
+        CONVERSION, {"metadata": {"namespace": "strangers"}, "spec": {"vm": {"id": vm}}}
+    )
+    rights = ("get providers",) if sees_providers else ()
+    of_another = merged(PVC, {"metadata": {"labels": {"vmID": "vm-900", "vmUUID": ANOTHER.uuid}}})
+    unlabelled = merged(PVC, {"metadata": {"labels": {"vmUUID": None}}})
+    worlds = [(), (PVC,), (SECOND,), (of_another,), (unlabelled,)]
+    answers = {
+        answer(
+            foreign,
+            DATABASE,
+            others=[Vcenter("another", ANOTHER)],
+            there=whole(*pvcs, rights=rights),
+            trust=True,
+        )
+        for pvcs in worlds
+    }
+    assert len(answers) == 1
+    told = {answer(foreign, DATABASE, there=whole(*pvcs), trust=True) for pvcs in worlds}
+    assert len(told) > 2
 
 
 def test_audit_annotations_are_part_of_the_answer() -> None:

@@ -4,7 +4,8 @@ Reads:   spec.vm, spec.disks, spec.targetNamespace, spec.destination
 Asks:    the cluster, for those PVCs; vSphere, with a fresh read, for the VM that they name
 Accepts: one bound PVC for each disk of one VM; every Conversion that only inspects,
          or is of type Remote; one of a VM of another kind of provider, which has a uuid for an
-         id, and PVCs without the labels; with a warning one whose destination is another cluster
+         id, and PVCs without the labels, where the caller may list PVCs there; with a warning one
+         whose destination is another cluster
 Denies:  a PVC that doesn't exist or has no labels, one of another VM, and whatever
          migration-disks denies
 Forklift: checks only that fields are set, and starts the pod on whatever they name

@@ -129,9 +129,11 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _of_another_kind(self) -> bool:
         """Whether its VM is of another kind of provider: Hyper-V and the like give a VM a uuid for
-        an id, which vSphere never does, and their PVCs have no vmUUID."""
-        unlabelled = self.named is not None and self._first is None
-        return unlabelled and UUID.fullmatch(self.subject.conversion.vm_id) is not None
+        an id, which vSphere never does, and their PVCs have no vmUUID. Only who may list PVCs may
+        know that."""
+        told = self.audience.claims and self.named is not None
+        has_uuid = UUID.fullmatch(self.subject.conversion.vm_id) is not None
+        return told and has_uuid and self._first is None
 
     @property
     def changed(self) -> frozenset[str]:
@@ -169,7 +171,8 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
         vms = views.get(source.name) if source else None
         vm = vms.by_moref(first.vm_id) if first and vms else None
         same = vm is not None and first is not None and vm.uuid == first.vm_uuid
-        told = source is not None and self.audience.knows(source.name)
+        # Which provider knows the VM tells what the PVCs say.
+        told = source is not None and self.audience.claims and self.audience.knows(source.name)
         outcome: Literal["one", "none", "template", "unread"] = "none"
         if vm is not None and same:
             outcome = "unread" if vm.trouble else "template" if vm.template else "one"
