@@ -24,7 +24,7 @@ from tests.pages import ROOT
 from webhook import __version__
 from webhook.api import openapi
 from webhook.engine.reference import VERBS, parts
-from webhook.facts.facts import MigrationFacts
+from webhook.facts.facts import PlanFacts
 from webhook.rules import DEFAULTS, RULES
 from webhook.settings import NamespaceSettings, Settings
 
@@ -37,9 +37,9 @@ OPENAPI = ROOT / "docs" / "openapi.json"
 KUSTOMIZATION = ROOT / "manifests" / "base" / "kustomization.yaml"
 _ACTIONS = {rule.id: rule.action for rule in RULES}
 _ELSEWHERE = {
-    rule.id: "also at a Plan that has been started"
-    if rule.facts is MigrationFacts
-    else "at the Plan `warn` at the most"
+    rule.id: "at the Plan `warn` at the most"
+    if rule.facts is PlanFacts
+    else "also at a Plan that has been started"
     for rule in RULES
     if rule.again and rule.action == "deny"
 }

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import pytest
 
-from tests.cases import Case, Expect, File, case_of, review_of
+from tests.cases import BASE, Case, Expect, File, case_of, review_of
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
+from webhook.facts.facts import ConvertingFacts
 from webhook.model.review import Admitted, Denied, Verdict
 from webhook.rules import RULES
 from webhook.server import codec
@@ -109,8 +110,24 @@ def test_the_rules_that_answer_are_the_ones_that_are_written(scenario: Scenario)
         found: set[str] = set()
         for of_kind, verdict in answers:
             if of_kind == kind:
-                found.update(verdict.audit.get("rules", "").split(","))
+                found |= _rules(verdict)
         assert found >= set(rules), (kind, found)
+
+
+ALIKE = {rule.id for rule in RULES if rule.facts is ConvertingFacts}
+"""The rules that judge a Conversion made by hand as they judge a Migration."""
+
+
+@each([one for one in SCENARIOS if ALIKE.intersection(one.seen.by.get("Migration", ()))])
+def test_a_conversion_by_hand_of_such_pvcs_meets_the_same_rules(scenario: Scenario) -> None:
+    case = scenario.case()
+    assert case.there is not None
+    names = [pvc["metadata"]["name"] for pvc in case.there.pvcs]
+    disks = [{"name": name, "namespace": "migrated-workloads"} for name in names]
+    by_hand = merged(BASE["Conversion"], {"spec": {"disks": disks}})
+    migrated, converted = (asyncio.run(_said(obj, case)) for obj in (case.object, by_hand))
+    assert type(converted) is type(migrated)
+    assert _rules(converted) & ALIKE == _rules(migrated) & ALIKE != set()
 
 
 def test_every_row_has_its_cases_and_what_is_open_is_counted(
@@ -141,10 +158,14 @@ async def _answers(case: Case) -> list[tuple[str, Verdict]]:
     assert case.there is not None
     assert case.there.plan is not None
     objects = [*case.there.pvcs, case.there.plan, case.object]
-    answers = []
-    for obj in objects:
-        body = msgspec.json.encode(review_of(obj))
-        deadline = asyncio.get_running_loop().time() + 60
-        verdict = await decide(codec.parse(body, proven=True), case.sources(), deadline)
-        answers.append((obj["kind"], verdict))
-    return answers
+    return [(obj["kind"], await _said(obj, case)) for obj in objects]
+
+
+async def _said(obj: dict[str, Any], case: Case) -> Verdict:
+    body = msgspec.json.encode(review_of(obj))
+    deadline = asyncio.get_running_loop().time() + 60
+    return await decide(codec.parse(body, proven=True), case.sources(), deadline)
+
+
+def _rules(verdict: Verdict) -> set[str]:
+    return set(verdict.audit.get("rules", "").split(","))

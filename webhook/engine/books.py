@@ -107,7 +107,7 @@ def _at_the_start(rule: Rule[PlanFacts]) -> Rule[MigrationFacts]:
     return _lent(rule, MigrationFacts, frozenset({MIGRATION_PLAN_FIELD}), check)
 
 
-def _at_once(rule: Rule[MigrationFacts]) -> Rule[PlanFacts]:
+def _at_once(rule: Rule[Any]) -> Rule[PlanFacts]:
     """As a Plan is judged by it that has been started: no Migration comes any more."""
 
     def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
@@ -139,11 +139,11 @@ def _lent(
 
 def _rules(facts: type[Facts]) -> Iterator[Rule[Any]]:
     for rule in RULES:
-        if rule.facts is facts:
+        if issubclass(facts, rule.facts):
             yield _early(rule) if rule.facts is PlanFacts and rule.again else rule
         elif facts is MigrationFacts and rule.facts is PlanFacts and rule.again:
             yield _at_the_start(rule)
-        elif facts is PlanFacts and rule.facts is MigrationFacts and rule.again:
+        elif facts is PlanFacts and rule.again and issubclass(MigrationFacts, rule.facts):
             yield _at_once(rule)
 
 

@@ -5,13 +5,20 @@ from importlib import import_module
 
 import msgspec
 
-from webhook.facts.facts import ConversionFacts, MigrationFacts, PlanFacts, PvcFacts
+from webhook.facts.facts import (
+    ConversionFacts,
+    ConvertingFacts,
+    MigrationFacts,
+    PlanFacts,
+    PvcFacts,
+)
 from webhook.model.keys import Action
 from webhook.rules import DEFAULTS, RULES
 
 KINDS = {
     PvcFacts: "PersistentVolumeClaim",
     PlanFacts: "Plan",
+    ConvertingFacts: "Migration",
     MigrationFacts: "Migration",
     ConversionFacts: "Conversion",
 }
@@ -24,7 +31,7 @@ class RuleText(msgspec.Struct, frozen=True):
 
     id: str
     kind: str
-    """Of the objects that it judges."""
+    """Of the objects that it judges. One of Plans or Migrations may judge what comes after, too."""
     action: Action
     """What is done about its findings, unless the settings say otherwise."""
     title: str

@@ -159,12 +159,11 @@ class DiskSet:
             fix = "move a disk to a SCSI, SATA, IDE or NVMe controller, with a flat file"
             yield Finding(field, f"Forklift attaches no disk of {self._who}: {fix}")
 
-    def owned(self, field: str) -> Iterator[Finding]:
-        """One where a VirtualMachine owns a PVC of the set."""
+    def owned(self, field: str, fix: str) -> Iterator[Finding]:
+        """One where a VirtualMachine owns a PVC of the set. `fix` is how the VM is left out."""
         if claims := [claim for claim in self._proof.claims if claim.owned]:
             there = f"{self._claims(claims)} of {self._who} owned by a VirtualMachine"
-            fix = "that VM is converted already: remove it from the Plan"
-            yield Finding(field, f"{there}: {fix}")
+            yield Finding(field, f"{there}: that VM is converted already: {fix}")
 
     def read_only(self, field: str) -> Iterator[Finding]:
         """One where a PVC of the set can only be read."""
@@ -176,7 +175,7 @@ class DiskSet:
         """One where a PVC is bound only when the conversion pod comes."""
         if claims := self._unbound(waiting=True):
             there = f"{self._claims(claims)} of {self._who} not bound until the pod runs"
-            fix = "a pod that waits 5 minutes leaves the Plan hanging with the VM off"
+            fix = "a pod that waits 5 minutes fails, and leaves a Plan hanging with the VM off"
             yield Finding(field, f"{there}: {fix}")
 
     def in_use(self, field: str) -> Iterator[Finding]:
@@ -186,7 +185,7 @@ class DiskSet:
             if pod is None:
                 continue
             who = f" (PVC {quoted(claim.name)}, pod {quoted(pod)})" if self._names else ""
-            message = f"stop the pod first: a running pod mounts a PVC of the Plan's VMs{who}"
+            message = f"stop the pod first: a running pod mounts a PVC of {self._who}{who}"
             exclusive = claim.volume_mode == "Block" or claim.one_pod
             yield Finding(field, message, at_most="deny" if exclusive else "warn")
 

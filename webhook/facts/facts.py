@@ -3,9 +3,9 @@
 `told` in a docstring means: there only where the audience may know it (webhook.facts.audience).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -14,7 +14,7 @@ from webhook.facts.diskset import DiskSet
 from webhook.facts.finding import Finding
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
-from webhook.model.keys import quoted
+from webhook.model.keys import CONVERSION_DISKS_FIELD, MIGRATION_PLAN_FIELD, quoted
 from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass, Surroundings
 from webhook.model.vms import Disk, VirtualMachine
 
@@ -177,12 +177,40 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
         return tuple((one, one.vm) for one in self.vms if one.judged and one.vm is not None)
 
 
-class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
+class ConvertingFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What converts whole disk sets: a Migration, or a Conversion made by hand. A rule of these
+    judges both."""
+
+    field: ClassVar[str]
+    """Where a finding on a disk set belongs."""
+    leave_out: ClassVar[str]
+    """How a VM is left out of it."""
+
+    @property
+    def sets(self) -> Iterable[tuple[DiskSet, int | None]]:
+        """Each with the index of its VM in the Plan's spec.vms."""
+        raise NotImplementedError
+
+    def found(self, ask: Callable[[DiskSet, str], Iterator[Finding]]) -> Iterator[Finding]:
+        """What `ask` finds of each disk set, at a field."""
+        for disks, entry in self.sets:
+            for one in ask(disks, self.field):
+                yield msgspec.structs.replace(one, entry=entry)
+
+
+class MigrationFacts(ConvertingFacts, frozen=True, kw_only=True):
     """A Migration, and the Plan that it starts with everything that a Plan's rules see."""
+
+    field = MIGRATION_PLAN_FIELD
+    leave_out = "remove it from the Plan"
 
     plan: PlanFacts
     resumes: bool = False
     """spec.resumeConversion: Forklift itself proves the disks."""
+
+    @property
+    def sets(self) -> Iterable[tuple[DiskSet, int | None]]:
+        return [(disks, one.entry.index) for one, disks in self.running]
 
     @property
     def running(self) -> tuple[tuple[PlanVmFacts, DiskSet], ...]:
@@ -201,8 +229,11 @@ class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
         return f"{len(found)} of {len(self.running)} VMs ({shown}) {are}"
 
 
-class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
+class ConversionFacts(ConvertingFacts, frozen=True, kw_only=True):
     """A Conversion, the PVCs that it names, and the VM that these name."""
+
+    field = CONVERSION_DISKS_FIELD
+    leave_out = "it needs no Conversion"
 
     conversion: Conversion
     named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
@@ -216,6 +247,10 @@ class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
     disks: DiskSet | None = None
     """That VM's disks against the PVCs."""
 
+    @property
+    def sets(self) -> Iterable[tuple[DiskSet, int | None]]:
+        return () if self.disks is None else [(self.disks, None)]
 
-Facts = PvcFacts | PlanFacts | MigrationFacts | ConversionFacts
+
+Facts = PvcFacts | PlanFacts | ConvertingFacts
 F = TypeVar("F", bound=Facts)

@@ -8,7 +8,14 @@ from typing import Generic
 
 import msgspec
 
-from webhook.facts.facts import ConversionFacts, F, MigrationFacts, PlanFacts, PvcFacts
+from webhook.facts.facts import (
+    ConversionFacts,
+    ConvertingFacts,
+    F,
+    MigrationFacts,
+    PlanFacts,
+    PvcFacts,
+)
 from webhook.facts.finding import Finding, Unknown
 from webhook.model.keys import Action
 from webhook.model.review import PatchOp
@@ -37,7 +44,13 @@ class Rule(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     but for a Plan that has been started: what it says begins at once."""
 
 
-AnyRule = Rule[PvcFacts] | Rule[PlanFacts] | Rule[MigrationFacts] | Rule[ConversionFacts]
+AnyRule = (
+    Rule[PvcFacts]
+    | Rule[PlanFacts]
+    | Rule[ConvertingFacts]
+    | Rule[MigrationFacts]
+    | Rule[ConversionFacts]
+)
 
 
 class Default(msgspec.Struct, Generic[F], frozen=True, kw_only=True):

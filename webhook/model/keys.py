@@ -72,6 +72,8 @@ CONVERSION_FIELDS = frozenset(
         TARGET_NAMESPACE_FIELD,
     }
 )
+CONVERTING_FIELDS = CONVERSION_FIELDS | {MIGRATION_PLAN_FIELD}
+"""What a rule reads that judges whatever converts whole disk sets."""
 PLAN_FIELDS = frozenset(
     {
         PLAN_TYPE_FIELD,

@@ -7,7 +7,8 @@ Accepts: one bound PVC for each disk of one VM; every Conversion that only inspe
          id, and PVCs without the labels, where the caller may list PVCs there; with a warning one
          whose destination is another cluster
 Denies:  a PVC that doesn't exist or has no labels, one of another VM, and whatever
-         migration-disks denies
+         migration-disks denies of PVCs. The rules migration-pvc-owner, -pvc-name, -pvc-in-use,
+         -access-mode, -volume-mode and -unscheduled judge it, too
 Forklift: checks only that fields are set, and starts the pod on whatever they name
 """
 

@@ -1,7 +1,7 @@
-"""A Migration can write to the PVCs that it converts.
+"""A conversion can write to its PVCs.
 
-Reads:   spec.plan
-Asks:    the cluster, for the PVCs in the Plan's target namespace; vSphere, for the VMs
+Reads:   spec.plan; of a Conversion made by hand what conversion-disks reads
+Asks:    the cluster, for the PVCs in the target namespace; vSphere, for the VMs
 Accepts: PVCs with any access mode that allows writing
 Denies:  a PVC with ReadOnlyMany as its only access mode: a conversion writes to the disk
 Forklift: mounts it for writing: the VM is off when that fails
@@ -9,23 +9,20 @@ Forklift: mounts it for writing: the VM is off when that fails
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from webhook.facts.facts import MigrationFacts
+from webhook.facts.diskset import DiskSet
+from webhook.facts.facts import ConvertingFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import MIGRATION_PLAN_FIELD
+from webhook.model.keys import CONVERTING_FIELDS
 
 
-def check(facts: MigrationFacts) -> Iterator[Finding]:
-    for vm_facts, disks in facts.running:
-        for found in disks.read_only(MIGRATION_PLAN_FIELD):
-            yield replace(found, entry=vm_facts.entry.index)
+def check(facts: ConvertingFacts) -> Iterator[Finding]:
+    return facts.found(DiskSet.read_only)
 
 
 RULE = Rule(
     id="migration-access-mode",
-    facts=MigrationFacts,
-    reads=frozenset({MIGRATION_PLAN_FIELD}),
+    facts=ConvertingFacts,
+    reads=CONVERTING_FIELDS,
     check=check,
     gate=True,
     again=True,

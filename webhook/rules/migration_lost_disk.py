@@ -10,17 +10,14 @@ Forklift: succeeds without the disk
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
+from webhook.facts.diskset import DiskSet
 from webhook.facts.facts import MigrationFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import MIGRATION_PLAN_FIELD
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding]:
-    for vm_facts, disks in facts.running:
-        for found in disks.lost(MIGRATION_PLAN_FIELD):
-            yield replace(found, entry=vm_facts.entry.index)
+    return facts.found(DiskSet.lost)
 
 
 RULE = Rule(

@@ -1,33 +1,30 @@
-"""The PVCs that a Migration converts have names that volumes of a pod can have.
+"""The PVCs that are converted have names that volumes of a pod can have.
 
-Reads:   spec.plan
-Asks:    the cluster, for the PVCs in the Plan's target namespace; vSphere, for the VMs
+Reads:   spec.plan; of a Conversion made by hand what conversion-disks reads
+Asks:    the cluster, for the PVCs in the target namespace; vSphere, for the VMs
 Accepts: names that are DNS labels of at most 63 characters
-Denies:  a longer name, one with a dot, and the names of the pod's own volumes: Forklift shuts the
-         source VM down, and then the conversion pod is refused
+Denies:  a longer name, one with a dot, and the names of the pod's own volumes: the conversion pod
+         is refused, at a Migration with the source VM off
 Forklift: builds the pod with the name of the PVC as that of a volume: the pod is invalid, and the
          VM is off
 """
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from webhook.facts.facts import MigrationFacts
+from webhook.facts.diskset import DiskSet
+from webhook.facts.facts import ConvertingFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import MIGRATION_PLAN_FIELD
+from webhook.model.keys import CONVERTING_FIELDS
 
 
-def check(facts: MigrationFacts) -> Iterator[Finding]:
-    for vm_facts, disks in facts.running:
-        for found in disks.names(MIGRATION_PLAN_FIELD):
-            yield replace(found, entry=vm_facts.entry.index)
+def check(facts: ConvertingFacts) -> Iterator[Finding]:
+    return facts.found(DiskSet.names)
 
 
 RULE = Rule(
     id="migration-pvc-name",
-    facts=MigrationFacts,
-    reads=frozenset({MIGRATION_PLAN_FIELD}),
+    facts=ConvertingFacts,
+    reads=CONVERTING_FIELDS,
     check=check,
     gate=True,
     again=True,

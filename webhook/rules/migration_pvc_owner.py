@@ -1,32 +1,28 @@
-"""No PVC that a Migration converts belongs to a VirtualMachine already.
+"""No PVC that is converted belongs to a VirtualMachine already.
 
-Reads:   spec.plan
-Asks:    the cluster, for the PVCs in the Plan's target namespace; vSphere, for the VMs
+Reads:   spec.plan; of a Conversion made by hand what conversion-disks reads
+Asks:    the cluster, for the PVCs in the target namespace; vSphere, for the VMs
 Accepts: PVCs that no VirtualMachine owns, and any of a VM that has succeeded before
-Denies:  a PVC that a VirtualMachine owns: Forklift would convert the finished VM's disks again, and
-         take their ownership
-Forklift: converts the finished VM's disks again and takes their ownership, with the VM off
+Denies:  a PVC that a VirtualMachine owns: its finished disks would be converted again
+Forklift: converts the finished VM's disks again; at a Migration it takes their ownership, with the
+         source VM off
 """
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from webhook.facts.facts import MigrationFacts
+from webhook.facts.facts import ConvertingFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import MIGRATION_PLAN_FIELD
+from webhook.model.keys import CONVERTING_FIELDS
 
 
-def check(facts: MigrationFacts) -> Iterator[Finding]:
-    for vm_facts, disks in facts.running:
-        for found in disks.owned(MIGRATION_PLAN_FIELD):
-            yield replace(found, entry=vm_facts.entry.index)
+def check(facts: ConvertingFacts) -> Iterator[Finding]:
+    return facts.found(lambda disks, field: disks.owned(field, facts.leave_out))
 
 
 RULE = Rule(
     id="migration-pvc-owner",
-    facts=MigrationFacts,
-    reads=frozenset({MIGRATION_PLAN_FIELD}),
+    facts=ConvertingFacts,
+    reads=CONVERTING_FIELDS,
     check=check,
     gate=True,
     again=True,

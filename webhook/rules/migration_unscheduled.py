@@ -1,32 +1,29 @@
-"""The PVCs that a Migration converts are bound before the source VM is shut down.
+"""The PVCs that are converted are bound before the conversion begins.
 
-Reads:   spec.plan
-Asks:    the cluster, for the PVCs in the Plan's target namespace and its storage classes
+Reads:   spec.plan; of a Conversion made by hand what conversion-disks reads
+Asks:    the cluster, for the PVCs in the target namespace and its storage classes
 Accepts: bound PVCs
 Warns:   of a PVC that is bound and filled only when the conversion pod comes: a pod that can't be
-         scheduled for 5 minutes leaves the Plan hanging, with the source VM off
+         scheduled for 5 minutes fails, and leaves a Plan hanging with the source VM off
 Forklift: leaves the Plan Executing for ever, with the VM off, if the pod waits for 5 minutes
 """
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from webhook.facts.facts import MigrationFacts
+from webhook.facts.diskset import DiskSet
+from webhook.facts.facts import ConvertingFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import MIGRATION_PLAN_FIELD
+from webhook.model.keys import CONVERTING_FIELDS
 
 
-def check(facts: MigrationFacts) -> Iterator[Finding]:
-    for vm_facts, disks in facts.running:
-        for found in disks.unscheduled(MIGRATION_PLAN_FIELD):
-            yield replace(found, entry=vm_facts.entry.index)
+def check(facts: ConvertingFacts) -> Iterator[Finding]:
+    return facts.found(DiskSet.unscheduled)
 
 
 RULE = Rule(
     id="migration-unscheduled",
-    facts=MigrationFacts,
-    reads=frozenset({MIGRATION_PLAN_FIELD}),
+    facts=ConvertingFacts,
+    reads=CONVERTING_FIELDS,
     check=check,
     action="warn",
 )

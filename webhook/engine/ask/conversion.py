@@ -26,6 +26,7 @@ from webhook.model.keys import (
 )
 from webhook.model.objects import Claim, KubeObject, StorageClass, User
 from webhook.model.review import Cause
+from webhook.model.shape import mapping
 from webhook.model.vms import VirtualMachine
 
 _VEIL = Cause(
@@ -43,6 +44,8 @@ class ConversionSubject(msgspec.Struct, frozen=True):
     conversion: Conversion
     is_new: bool
     changed: frozenset[str]
+    pod: str = ""
+    """Its own, if it has begun: that one may well mount its PVCs."""
 
     @property
     def judged(self) -> bool:
@@ -53,13 +56,14 @@ def subject(obj: KubeObject, old: KubeObject | None) -> ConversionSubject:
     """See webhook.engine.ask.Asking."""
     conversion, before = Conversion.of(obj), judged_before(Conversion.of, old)
     fields = changed(conversion.fields, before.fields) if before else CONVERSION_FIELDS
-    return ConversionSubject(conversion, before is None, fields)
+    pod = mapping(mapping(obj.get("status")).get("pod")).get("name")
+    return ConversionSubject(conversion, before is None, fields, str(pod or ""))
 
 
 async def gather(
     subject: ConversionSubject, sources: Sources, user: User, *, whole: bool = True
 ) -> "AskedConversion":
-    """See webhook.engine.ask.Asking. The PVCs that it names are asked live."""
+    """See webhook.engine.ask.Asking. The PVCs that it names are asked live, and who mounts them."""
     providers = tuple(sources.inventory.vsphere())
     conversion = subject.conversion
     destination = conversion.destination
@@ -70,8 +74,9 @@ async def gather(
         return AskedConversion(subject=subject, warnings=(warning,))
     # A pod mounts PVCs of its own namespace only: what is named elsewhere is never looked at.
     places = [conversion.namespace] if conversion.namespace else []
-    named, audience = await asyncio.gather(
+    named, mounted, audience = await asyncio.gather(
         _named(conversion, places, sources),
+        _mounted(subject, places, sources),
         _audience(conversion, places, providers, sources, user),
     )
     return AskedConversion(
@@ -79,6 +84,7 @@ async def gather(
         providers=providers,
         audience=audience,
         named=named,
+        mounted=mounted,
         classes=sources.followed.classes.known() if sources.followed else None,
     )
 
@@ -91,6 +97,15 @@ async def _named(
     lists = await asyncio.gather(*(sources.cluster.claims(place) for place in places))
     known = {(claim.namespace, claim.name): claim for claims in lists for claim in claims}
     return tuple((disk, known.get((disk.namespace, disk.name))) for disk in conversion.disks)
+
+
+async def _mounted(
+    subject: ConversionSubject, places: Sequence[str], sources: Sources
+) -> Mapping[str, str]:
+    if sources.cluster is None:
+        return {}
+    lists = await asyncio.gather(*(sources.cluster.mounted(place) for place in places))
+    return {pvc: pod for pods in lists for pvc, pod in pods.items() if pod != subject.pod}
 
 
 async def _audience(
@@ -113,6 +128,8 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderInventory, ...] = ()
     audience: Audience = Audience(claims=True)
     named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
+    mounted: Mapping[str, str] = {}
+    """Those PVCs that running pods mount."""
     classes: Mapping[str, StorageClass] | None = None
     warnings: tuple[str, ...] = ()
     """Why it is not judged, where it isn't."""
@@ -198,6 +215,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
             label=str(vm) if told else quoted(vm.moref),
             namespace=self.namespace,
             classes=self.classes,
+            mounted=self.mounted,
         )
 
     def wanted(self, facts: ConversionFacts, fields: Collection[str]) -> ToRead:
