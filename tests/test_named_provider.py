@@ -17,7 +17,7 @@ from webhook.inventory.provider import Inventory
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.server.codec import parse
 
-MIGRATION = BASE["Migration"]
+MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
 WRONG = merged(PLAN, {"spec": {"vms": [{"id": "vm-9"}]}})
 
 
@@ -87,6 +87,11 @@ def test_where_providers_may_not_be_listed_one_may_be_there(role: str) -> None:
         if standing == "unknown":
             told = (verdict.message, str(at_the_plan))
             assert all('add "team-a" to providerNamespaces' in text for text in map(_plain, told))
+        if role == "destination":
+            remote = merged(CONVERSION, {"spec": {role: {"name": "far", "namespace": "team-a"}}})
+            at_the_conversion = judged(remote, vcenter, standing=there)
+            assert isinstance(at_the_conversion, Undecided)
+            assert at_the_conversion.message.startswith("spec.destination: provider")
     absent = judged(MIGRATION, vcenter, plan=plan)
     assert isinstance(absent, Denied if role == "source" else Admitted)
 

@@ -236,6 +236,8 @@ class ConversionFacts(ConvertingFacts, frozen=True, kw_only=True):
     leave_out = "it needs no Conversion"
 
     conversion: Conversion
+    remote: bool | None = False
+    """Whether the destination is another cluster; None where nobody knows."""
     named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
     """Each of spec.disks; None for one that carries no labels or isn't there. All None where
     the cluster can't be asked."""

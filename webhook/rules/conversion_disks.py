@@ -18,6 +18,7 @@ from webhook.facts.facts import ConversionFacts
 from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.model.forklift import ConversionDisk
 from webhook.model.keys import (
+    CONVERSION_DESTINATION_FIELD,
     CONVERSION_DISKS_FIELD,
     CONVERSION_FIELDS,
     CONVERSION_VM_FIELD,
@@ -27,7 +28,7 @@ from webhook.model.keys import (
     echoed,
     quoted,
 )
-from webhook.model.objects import Claim
+from webhook.model.objects import Claim, untold
 
 
 def check(facts: ConversionFacts) -> Iterator[Finding | Unknown]:
@@ -35,6 +36,9 @@ def check(facts: ConversionFacts) -> Iterator[Finding | Unknown]:
     if not namespace:
         message = "is missing: write the namespace of the PVCs"
         yield Finding(TARGET_NAMESPACE_FIELD, message, "FieldValueRequired", certain=True)
+        return
+    if facts.remote is None:
+        yield Unknown(CONVERSION_DESTINATION_FIELD, untold(facts.conversion.destination))
         return
     if facts.named is None:
         yield Unknown(CONVERSION_DISKS_FIELD, "the PVCs can't be read: no access to the cluster")

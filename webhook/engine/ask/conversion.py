@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from webhook.engine.ask import Seen, ToRead, Views, changed, judged_before
+from webhook.engine.ask.destination import is_remote
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
 from webhook.facts.audience import Audience
@@ -67,13 +68,13 @@ async def gather(
     providers = tuple(sources.inventory.vsphere())
     conversion = subject.conversion
     destination = conversion.destination
-    known = sources.inventory.get(destination.namespace, destination.name)
-    if known is not None and known.remote:
+    remote = await is_remote(destination, sources)
+    if remote:
         why = f"the PVCs of {echoed(destination)} are in another cluster"
         warning = f"{CONVERSION_DESTINATION_FIELD}: not checked: {why}"
         return AskedConversion(subject=subject, warnings=(warning,))
     # A pod mounts PVCs of its own namespace only: what is named elsewhere is never looked at.
-    places = [conversion.namespace] if conversion.namespace else []
+    places = [conversion.namespace] if conversion.namespace and remote is False else []
     named, mounted, audience = await asyncio.gather(
         _named(conversion, places, sources),
         _mounted(subject, places, sources),
@@ -82,6 +83,7 @@ async def gather(
     return AskedConversion(
         subject=subject,
         providers=providers,
+        remote=remote,
         audience=audience,
         named=named,
         mounted=mounted,
@@ -126,6 +128,8 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     subject: ConversionSubject
     providers: tuple[ProviderInventory, ...] = ()
+    remote: bool | None = False
+    """See webhook.engine.ask.destination."""
     audience: Audience = Audience(claims=True)
     named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
     mounted: Mapping[str, str] = {}
@@ -198,6 +202,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
             disks = self._disks(vm, source, told=told)
         facts = ConversionFacts(
             conversion=self.subject.conversion,
+            remote=self.remote,
             named=self.named,
             provider=source.provider if source and told else None,
             outcome=outcome,
