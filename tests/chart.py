@@ -21,11 +21,20 @@ _FOLDERS = (
     *("cert-manager", "cert-manager/certificate", "openshift", "monitoring"),
 )
 _ANNOTATING = "cert-manager", "openshift"  # their kustomizations hold nothing else
-_VALUES_OF_THEIR_OWN = (
-    *("forkliftNamespace", "providerNamespaces"),
-    *("clientCAFile", "allowedClientNames", "trustNetwork", "trustPath"),
-)
-"""Settings that the chart's values say by another name, so that nothing is said twice."""
+_NOT_SETTINGS = {
+    "Settings": (
+        *("forkliftNamespace", "providerNamespaces"),
+        *("clientCAFile", "allowedClientNames", "trustNetwork", "trustPath"),
+        *("listen", "metricsListen"),
+    ),
+    "ApiSettings": ("enabled", "listen"),
+    "TlsSettings": (
+        *("source", "certFile", "keyFile", "service", "namespace", "secret"),
+        *("validatingWebhookConfiguration", "mutatingWebhookConfiguration"),
+    ),
+}
+"""The fields that are none of the value `settings`: another value says them, so that nothing is
+said twice, or the chart's objects rely on their defaults: ports, names, mounted files."""
 
 
 def made() -> Iterator[tuple[Path, bytes]]:
@@ -55,6 +64,7 @@ def _schema() -> dict[str, Any]:
     settings, shared = _settings()
     text, flag = {"type": "string"}, {"type": "boolean"}
     name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"}
+    secret = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"}
     anything: dict[str, Any] = {"type": "object"}
     objects = {"type": "array", "items": {"type": "object"}}
     sources = ["self-managed", "files", "cert-manager", "openshift"]
@@ -73,6 +83,9 @@ def _schema() -> dict[str, Any]:
         path=flag,
     )
     given = {"minLength": 1}
+    certificate = _object(source={"enum": sources}, secretName=secret, caBundle=text)
+    certificate["if"] = {"properties": {"source": {"const": "files"}}}
+    certificate["else"] = {"properties": {"caBundle": {"maxLength": 0}}}
     trust["if"] = {"properties": {"clientCA": given}}
     trust["then"] = {"properties": {"allowedClientNames": {"minItems": 1}}}
     trust["else"] = {"properties": {"allowedClientNames": {"maxItems": 0}}}
@@ -80,12 +93,12 @@ def _schema() -> dict[str, Any]:
         image=_object(**image),
         forklift=_object(namespace=name),
         providerNamespaces={"type": "array", "items": name, "uniqueItems": True},
-        certificate=_object(source={"enum": sources}, secretName=text, caBundle=text),
+        certificate=certificate,
         api=flag,
         strict=flag,
         surroundings=flag,
         monitoring=flag,
-        docs={"type": "string", "pattern": "^https?://.*[^/]$"},
+        docs={"type": "string", "pattern": "^https?://[^\\s<>]*[^/\\s<>]$"},
         trust=trust,
         settings=settings,
         replicas={"type": "integer", "minimum": 1},
@@ -111,10 +124,9 @@ def _settings() -> tuple[dict[str, Any], dict[str, Any]]:
     """Each field of the settings, as it is read; and the shapes that they share."""
     schema = _without_prose(Settings.model_json_schema(by_alias=True))
     shared = schema.pop("$defs")
-    for field in _VALUES_OF_THEIR_OWN:
-        del schema["properties"][field]
-    del shared["ApiSettings"]["properties"]["enabled"]
-    del shared["TlsSettings"]["properties"]["source"]
+    for shape, fields in _NOT_SETTINGS.items():
+        for field in fields:
+            del {"Settings": schema, **shared}[shape]["properties"][field]
     rules = {"enum": sorted(rule.id for rule in RULES)}
     for place in (schema, shared["NamespaceSettings"]):
         place["properties"]["rules"]["propertyNames"] = rules

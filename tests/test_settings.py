@@ -1,5 +1,7 @@
 """Settings: all faults at once, the environment over the file, durations."""
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,29 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 def test_an_empty_file_is_good_settings(tmp_path: Path) -> None:
     assert _load(tmp_path, "# nothing\n") == Settings()
+
+
+@pytest.mark.parametrize("field", ["maxAge", "silence", "audit.every"])
+def test_the_schema_takes_the_lengths_of_time_that_the_guard_takes(
+    tmp_path: Path, field: str
+) -> None:
+    group, _, name = field.rpartition(".")
+    schema = Settings.model_json_schema(by_alias=True)
+    shape = schema["$defs"]["AuditSettings"] if group else schema
+    pattern = shape["properties"][name]["pattern"]
+    parts = itertools.product(
+        ("", "0h", "1h", "10h"),
+        ("", "0m", "1m", "010m"),
+        ("", "0s", "4.9s", "5s", "59.9s", "060s", "100.5s", "4", "5", "59", "60", "05.5", "x"),
+    )
+    for text in filter(None, map("".join, parts)):
+        value = f"{name}: '{text}'"
+        try:
+            _load(tmp_path, f"{group}: {{{value}}}" if group else value)
+            taken = True
+        except SettingsInvalid:
+            taken = False
+        assert bool(re.search(pattern, text)) is taken, text
 
 
 def test_the_certificate_comes_from_files_only_where_that_is_said(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "settings": {
         "settings": {
             "maxAge": "1h30m",
-            "silence": 20,
+            "silence": "5s",
+            "audit": {"every": "1m"},
             "rules": {"pvc-capacity": "warn", "pvc-name": False},
             "defaults": {"pvc-identity": True},
             "namespaces": {"team-a": {"enforce": "audit", "rules": {"pvc-vm": "off"}}},
@@ -134,6 +135,30 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "namespace": ({"forklift": {"namespace": "Forklift"}}, "/forklift/namespace"),
     "trust": ({"trust": {"clientCA": "PEM"}}, "/trust/allowedClientNames"),
     "replicas": ({"replicas": 0}, "/replicas"),
+    "port": ({"settings": {"listen": "0.0.0.0:9443"}}, "listen"),
+    "metrics port": ({"settings": {"metricsListen": "0.0.0.0:9000"}}, "metricsListen"),
+    "api port": ({"settings": {"api": {"listen": "0.0.0.0:9444"}}}, "listen"),
+    "file": ({"settings": {"tls": {"certFile": "/x"}}}, "certFile"),
+    "secret": ({"settings": {"tls": {"secret": "my-tls"}}}, "secret"),
+    "service": ({"settings": {"tls": {"service": "mine"}}}, "service"),
+    "place": ({"settings": {"tls": {"namespace": "mine"}}}, "namespace"),
+    "validating": (
+        {"settings": {"tls": {"validatingWebhookConfiguration": "mine"}}},
+        "validatingWebhookConfiguration",
+    ),
+    "mutating": (
+        {"settings": {"tls": {"mutatingWebhookConfiguration": "mine"}}},
+        "mutatingWebhookConfiguration",
+    ),
+    "too short": ({"settings": {"silence": "1s"}}, "/settings/silence"),
+    "too few": ({"settings": {"silence": 1}}, "/settings/silence"),
+    "too often": ({"settings": {"audit": {"every": "59.9s"}}}, "/settings/audit/every"),
+    "bundle": ({"certificate": {"caBundle": "abc"}}, "/certificate/caBundle"),
+    "bundle of another": (
+        {"certificate": {"source": "openshift", "caBundle": "abc"}},
+        "/certificate/caBundle",
+    ),
+    "secret name": ({"certificate": {"secretName": "My Secret"}}, "/certificate/secretName"),
 }
 
 

@@ -20,6 +20,7 @@ from webhook.settings.forms import (
     ObjectName,
     SdkUrl,
     WrittenAction,
+    lasting,
 )
 
 
@@ -100,7 +101,7 @@ class AuditSettings(_Model):
     """Whether what is on the cluster is watched: one replica does it for all."""
 
     enabled: bool = True
-    every: Annotated[Duration, Field(ge=60)] = 600.0
+    every: Annotated[Duration, Field(ge=60), lasting(60, "[6-9][0-9]|[1-9][0-9]{2,}")] = 600.0
     """How long until all that is watched is judged again, whatever the news."""
 
 
@@ -163,7 +164,7 @@ class Settings(_Model):
     """Default id to true or false."""
     undecided: Literal["deny", "warn"] = "deny"
     max_age: Duration = 3600.0
-    silence: Annotated[Duration, Field(ge=5)] = 10.0
+    silence: Annotated[Duration, Field(ge=5), lasting(5, "[5-9]|[1-9][0-9]+")] = 10.0
     """How long a vSphere may say nothing before an admission warns of it."""
     ignore_providers: frozenset[FullName] = frozenset()
     trust_network: bool = False

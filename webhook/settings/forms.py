@@ -72,14 +72,18 @@ def _text_of_network(value: object) -> object:
     return value
 
 
-_WRITTEN = r"^([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$|^[0-9]+([.][0-9]+)?$"
-Duration = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    WithJsonSchema(
-        {"type": ["number", "string"], "minimum": 0, "minLength": 1, "pattern": _WRITTEN}
-    ),
-]
+def lasting(least: int, digits: str) -> WithJsonSchema:
+    """A length of time, as text: some hour, some minute, or enough seconds. `digits` are those of
+    a number from `least` on."""
+    some = "0*[1-9][0-9]*" if least else "[0-9]+"
+    hours, minutes, seconds = "([0-9]+h)?", "([0-9]+m)?", "([0-9]+([.][0-9]+)?s)?"
+    enough = f"0*({digits})([.][0-9]+)?"
+    ways = f"{some}h{minutes}{seconds}|{hours}{some}m{seconds}|{hours}{minutes}{enough}s|{enough}"
+    kinds = ["number", "string"]
+    return WithJsonSchema({"type": kinds, "minimum": least, "pattern": f"^({ways})$"})
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), lasting(0, "[0-9]+")]
 WrittenAction = Annotated[
     Action, BeforeValidator(_off), WithJsonSchema({"enum": [*get_args(Action), False]})
 ]
