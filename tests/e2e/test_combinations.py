@@ -24,6 +24,8 @@ OPTIONAL = "api", "strict", "monitoring", "surroundings"
 WEBHOOKS = "".join(file.read_text() for file in sorted((MANIFESTS / "base").glob("*-webhook.yaml")))
 SHIPPED = "conversion-guard", "openshift-mtv"
 MOVED = "my-guard", "konveyor"
+CROSSED = "openshift-mtv", "conversion-guard"
+"""Each is called what the other one is as shipped."""
 
 
 class Choice(NamedTuple):
@@ -65,7 +67,10 @@ class Choice(NamedTuple):
 OPTIONS = [
     chosen for many in range(len(OPTIONAL) + 1) for chosen in itertools.combinations(OPTIONAL, many)
 ]
-CHOICES = [Choice(*parts) for parts in itertools.product(CERTIFICATES, OPTIONS, (SHIPPED, MOVED))]
+CHOICES = [
+    *(Choice(*parts) for parts in itertools.product(CERTIFICATES, OPTIONS, (SHIPPED, MOVED))),
+    *(Choice(certificate, OPTIONAL, CROSSED) for certificate in CERTIFICATES),
+]
 
 
 @pytest.fixture(scope="module")

@@ -16,20 +16,23 @@
 {{- toJson $files -}}
 {{- end }}
 
-{{/* A file of manifests/ as text, with this release's namespaces: what manifests/namespaces does. */}}
+{{/* A file of manifests/ as text, with this release's namespaces: what manifests/namespaces does. No value has a `<`,
+so what one of them says is never taken for what was shipped. */}}
 {{- define "conversion-guard.text" -}}
-{{- $own := .root.Release.Namespace -}}
-{{- $forklift := .root.Values.forklift.namespace -}}
 {{- .root.Files.Get (printf "files/%s" .file)
-  | replace "namespace: conversion-guard" (printf "namespace: %s" $own)
-  | replace "system:serviceaccount:conversion-guard:" (printf "system:serviceaccount:%s:" $own)
-  | replace "[conversion-guard, kube-system]" (printf "[%s, kube-system]" $own)
-  | replace "conversion-guard.conversion-guard.svc" (printf "conversion-guard.%s.svc" $own)
-  | replace "inject-ca-from: conversion-guard/" (printf "inject-ca-from: %s/" $own)
-  | replace "https://conversion-guard.example.com/docs/" (printf "%s/" .root.Values.docs)
-  | replace "secret-name: conversion-guard-tls" (printf "secret-name: %s" .root.Values.certificate.secretName)
-  | replace "system:serviceaccount:openshift-mtv:" (printf "system:serviceaccount:%s:" $forklift)
-  | replace "value: openshift-mtv" (printf "value: %s" $forklift) -}}
+  | replace "namespace: conversion-guard" "namespace: <own>"
+  | replace "system:serviceaccount:conversion-guard:" "system:serviceaccount:<own>:"
+  | replace "[conversion-guard, kube-system]" "[<own>, kube-system]"
+  | replace "conversion-guard.conversion-guard.svc" "conversion-guard.<own>.svc"
+  | replace "inject-ca-from: conversion-guard/" "inject-ca-from: <own>/"
+  | replace "https://conversion-guard.example.com/docs/" "<docs>/"
+  | replace "secret-name: conversion-guard-tls" "secret-name: <secret>"
+  | replace "system:serviceaccount:openshift-mtv:" "system:serviceaccount:<forklift>:"
+  | replace "value: openshift-mtv" "value: <forklift>"
+  | replace "<own>" .root.Release.Namespace
+  | replace "<forklift>" .root.Values.forklift.namespace
+  | replace "<docs>" .root.Values.docs
+  | replace "<secret>" .root.Values.certificate.secretName -}}
 {{- end }}
 
 {{- define "conversion-guard.labels" -}}
