@@ -248,7 +248,11 @@ def _shipped() -> str:
         "own": objects("self-managed/role.yaml"),
         "logins": objects("base/lease-role.yaml"),
         "api": objects("api/cluster-role.yaml"),
-        "providers": objects("provider-namespace/role.yaml"),
+        "providers": [
+            *objects("provider-namespace/role.yaml"),
+            *objects("provider-namespace/release-role.yaml"),
+        ],
+        "release": objects("provider-namespace/release-role.yaml"),
     }
     return json.dumps(shipped, indent=1) + "\n"
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import copy
 import json
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +15,12 @@ import yaml
 
 from tests.cases import READY_PLAN
 from tests.check_project import SHIPPED
+from tests.pages import ROOT
 from tests.stand_in import standing_in
 from webhook import tls
 from webhook.cli.demo import merged
-from webhook.cli.doctor import rights, webhooks
-from webhook.cli.doctor.finding import Observation
+from webhook.cli.doctor import forklift, rights, webhooks
+from webhook.cli.doctor.finding import APPLY, Observation
 from webhook.cluster import Cluster, LiveReader
 
 KIND = "ValidatingWebhookConfiguration"
@@ -118,7 +120,8 @@ def test_luks_secrets_that_may_not_be_looked_up_are_told_with_the_role(tmp_path:
         async with Cluster.open(api.kubeconfig) as cluster:
             reader = LiveReader()
             reader.cluster = cluster
-            return [finding async for finding in rights.luks(reader, guard, plans, "guards")]
+            known = list(forklift.conversions(plans))
+            return [finding async for finding in rights.luks(reader, guard, known, "guards")]
 
     with standing_in(tmp_path) as api:
         api.rights = {guard.username: ["get secrets known *"]}
@@ -134,3 +137,25 @@ def test_luks_secrets_that_may_not_be_looked_up_are_told_with_the_role(tmp_path:
         "other",
         "guards",
     )
+    for made in (role, binding):
+        assert made["metadata"]["labels"] == {"app.kubernetes.io/part-of": "conversion-guard"}
+
+
+def test_a_namespace_in_use_that_the_webhooks_leave_out_is_named() -> None:
+    hooks = webhooks.placed(HOOKS, "openshift-mtv")
+
+    def told(*used: str) -> list[str]:
+        return [one.what for one in webhooks.exempt(hooks, used, "openshift-mtv")]
+
+    assert told("team-a", "conversion-guard") == []
+    cluster, own = told("team-a", "openshift-mtv", "kube-system")
+    assert cluster.startswith("the webhooks leave out namespace kube-system")
+    assert own.startswith("the webhooks leave out namespace openshift-mtv")
+    (finding,) = webhooks.exempt(hooks, ["openshift-mtv"], "openshift-mtv")
+    assert (finding.state, "a namespace of its own" in finding.fix) == ("wrong", True)
+
+
+def test_what_applies_an_installation_can_be_pasted() -> None:
+    assert shlex.split(APPLY, comments=True) == ["kubectl", "apply", "-k", "my-cluster"]
+    _, _, helm = APPLY.partition("with Helm: ")
+    assert f"\n{helm}\n" in (ROOT / "docs" / "helm.md").read_text()

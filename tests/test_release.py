@@ -7,14 +7,21 @@ from typing import Any
 
 import pytest
 
+from tests.command import run
+from tests.pages import ROOT
 from tests.stand_in import standing_in
+from webhook.cli.known import Where, settings_of, standing
 from webhook.cluster import Cluster, ReleaseWatch, release_of
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed
+from webhook.inventory.provider import Inventory
 from webhook.model.forklift import Release
+from webhook.runtime.following import Following
+from webhook.runtime.supervise import Supervisor
 
 pytestmark = pytest.mark.anyio
 
+DEMO = ROOT / "webhook" / "cli" / "demo" / "inventory.yaml"
 PLACE = "openshift-mtv"
 OPERATORS = f"/apis/operators.coreos.com/v1alpha1/namespaces/{PLACE}/clusterserviceversions"
 CONTROLLER = f"/apis/apps/v1/namespaces/{PLACE}/deployments/forklift-controller"
@@ -104,6 +111,32 @@ async def test_an_api_server_that_fails_takes_nothing_away_that_is_known(tmp_pat
                 await _becomes(lambda: len(api.asked) > before + 1)
                 looking.cancel()
     assert followed.release == Release("deleted", "2.12.0")
+
+
+async def test_whoever_asks_asks_where_forklift_runs_also_if_its_providers_are_elsewhere(
+    tmp_path: Path,
+) -> None:
+    found = Release("deleted", "2.12.0")
+    file = tmp_path / "settings.yaml"
+    with standing_in(tmp_path) as api:
+        api.objects = {OPERATORS: operator("mtv-operator.v2.12.0")}
+        file.write_text(f"{{providerNamespaces: [team-a], kubeconfig: {api.kubeconfig}}}")
+        settings = settings_of(file)
+        supervisor = Supervisor(_nothing, _nothing)
+        following = Following(settings, Inventory(), supervisor, _nothing, _nothing)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(supervisor.keep("cluster", following.run))
+            await _becomes(lambda: following.followed.release == found)
+            running.cancel()
+        where = Where(snapshot=DEMO, settings=file)
+        async with standing(where, settings, [PLACE], quiet=True) as (_, picture):
+            assert picture.followed.release == found
+        doctor = await asyncio.to_thread(run, "doctor", "--settings", file)
+    assert "Forklift 2.12.0 deletes the PVCs of vendors" in doctor.stdout, doctor
+
+
+def _nothing(*_: Any) -> Any:
+    pass
 
 
 async def _becomes(check: Callable[[], object]) -> None:

@@ -121,6 +121,18 @@ def test_an_empty_file_is_good_settings(tmp_path: Path) -> None:
     assert _load(tmp_path, "# nothing\n") == Settings()
 
 
+def test_forklifts_release_is_asked_for_where_it_runs_and_where_its_providers_are(
+    tmp_path: Path,
+) -> None:
+    for text, places in {
+        "": {"openshift-mtv"},
+        "forkliftNamespace: konveyor": {"konveyor"},
+        "providerNamespaces: [team-a]": {"openshift-mtv", "team-a"},
+        "{forkliftNamespace: konveyor, providerNamespaces: []}": {"konveyor"},
+    }.items():
+        assert _load(tmp_path, text).release_namespaces == places
+
+
 @pytest.mark.parametrize("field", ["maxAge", "silence", "audit.every"])
 def test_the_schema_takes_the_lengths_of_time_that_the_guard_takes(
     tmp_path: Path, field: str

@@ -162,6 +162,48 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+_NAMESPACES: list[tuple[str, dict[str, Any]]] = [
+    ("openshift-mtv", {}),
+    ("konveyor", {"forklift": {"namespace": "konveyor"}}),
+    ("openshift-mtv", {"providerNamespaces": ["team-a"]}),
+    ("team-a", {"providerNamespaces": ["openshift-mtv", "team-a"]}),
+]
+
+
+@pytest.mark.parametrize(("namespace", "values"), _NAMESPACES, ids=str)
+def test_the_guards_namespace_is_none_that_it_watches(
+    namespace: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its webhooks leave it out, so that it never blocks its own start."""
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    done = helm("template", "guard", CHART, "-n", namespace, "-f", str(file))
+    assert done.returncode != 0
+    assert f"nothing in {namespace} would be checked" in done.stderr
+    assert "write -n conversion-guard" in done.stderr
+
+
+def test_forklifts_release_may_be_asked_for_where_no_provider_is(tmp_path: Path) -> None:
+    objects = rendered(OWN, {"providerNamespaces": ["team-a"]}, tmp_path)
+    roles = [item for item in objects if item["kind"] == "Role"]
+    read = {
+        place: {
+            resource
+            for role in roles
+            if role["metadata"]["namespace"] == place
+            for rule in role["rules"]
+            for resource in rule["resources"]
+        }
+        for place in ("openshift-mtv", "team-a")
+    }
+    release = {"clusterserviceversions", "deployments"}
+    assert read == {"openshift-mtv": release, "team-a": release | {"providers", "secrets"}}
+    bindings = [item for item in objects if item["kind"] == "RoleBinding"]
+    assert {(b["roleRef"]["name"], b["metadata"]["namespace"]) for b in bindings} == {
+        (role["metadata"]["name"], role["metadata"]["namespace"]) for role in roles
+    }
+
+
 @pytest.mark.parametrize("values", GOOD.values(), ids=GOOD)
 def test_the_schema_takes_what_can_be_set(values: dict[str, Any], tmp_path: Path) -> None:
     assert rendered(OWN, values, tmp_path)
@@ -197,7 +239,7 @@ def test_every_setting_has_its_place(tmp_path: Path) -> None:
     }
     assert maps["conversion-guard-client-ca"] == {"ca.crt": "PEM"}
     roles = {i["metadata"]["namespace"] for i in objects if i["kind"] == "Role"}
-    assert roles == {OWN, "one", "two"}
+    assert roles == {OWN, "one", "two", "openshift-mtv"}
 
 
 def test_the_pod_is_as_it_is_wished(tmp_path: Path) -> None:

@@ -174,10 +174,10 @@ def test_without_forklifts_namespace_only_what_is_in_it_fails(bed: Bed, folder: 
     done = bed.kubectl("apply", "-k", str(place))
     assert done.returncode == 1
     faults = [line for line in done.stderr.splitlines() if line]
-    assert len(faults) == 2, "a Role and its binding"
+    assert len(faults) == 4, "two Roles and their bindings"
     assert all('namespaces "not-there" not found' in fault for fault in faults)
     made = [line.split()[0] for line in done.stdout.splitlines()]
-    assert len(made) == len(built(bed.parts, place)[1]) - 2, "all the rest is there"
+    assert len(made) == len(built(bed.parts, place)[1]) - 4, "all the rest is there"
 
 
 def test_a_namespace_of_forklift_that_comes_later(bed: Bed, folder: Path) -> None:

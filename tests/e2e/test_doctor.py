@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cases import NAMESPACE, VSPHERE
+from tests.cases import NAMESPACE, READY_PLAN, VSPHERE
 from tests.command import run
 from tests.e2e.bed import GUARD, Bed, eventually
 from tests.e2e.parts import Parts
@@ -22,6 +22,7 @@ from tests.e2e.test_providers import provider, secret
 from tests.e2e.world import MANIFESTS, OWN_CRDS
 from tests.guard import running
 from webhook import tls
+from webhook.cli.demo import merged
 from webhook.manifests import files
 
 pytestmark = pytest.mark.e2e
@@ -163,6 +164,8 @@ FAULTS: list[tuple[str, str, str, Any, str, str]] = [
      f"may not in namespace {OWN}: get leases.coordination.k8s.io, create leases."),
     ("rolebinding", OWN, NAMESPACE, None, "rights",
      f"may not in namespace {NAMESPACE}: list providers.forklift.konveyor.io"),
+    ("rolebinding", f"{OWN}-release", NAMESPACE, None, "rights",
+     f"may not in namespace {NAMESPACE}: list clusterserviceversions.operators.coreos.com"),
     ("crd", "migrations.forklift.konveyor.io", "",
      removed("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/plan"),
      "forklift", "has no spec.plan"),
@@ -224,12 +227,24 @@ def test_the_role_that_it_prints_for_a_namespace_is_what_that_one_needs(
     both = {"providerNamespaces": [NAMESPACE, "elsewhere"]}
     _, before = doctor(bed, tmp_path, **both)
     assert [one["area"] for one in before if one["state"] == "wrong"] == ["rights", "vcenters"]
-    assert [o["kind"] for o in yaml.safe_load_all(printed)] == ["Role", "RoleBinding"]
+    assert [o["kind"] for o in yaml.safe_load_all(printed)] == ["Role", "RoleBinding"] * 2
     bed.kubectl("apply", "-f", "-", stdin=printed, check=True)
     _, after = doctor(bed, tmp_path, **both)
     assert [one["area"] for one in after if one["state"] == "wrong"] == ["vcenters"]
     bed.kubectl("delete", "-f", "-", stdin=printed, check=True)
     bed.kubectl("delete", "provider", "other", "-n", "elsewhere", check=True)
+
+
+def test_a_plan_where_nothing_is_checked_is_named(bed: Bed, tmp_path: Path) -> None:
+    plan = merged(READY_PLAN, {"metadata": {"namespace": OWN}})
+    bed.kubectl("create", "-f", "-", stdin=json.dumps(plan), check=True)
+    code, findings = doctor(bed, tmp_path)
+    bed.kubectl("delete", "plan", "--all", "-n", OWN, check=True)
+    left_out = [one for one in findings if "leave out" in one["what"]]
+    assert (code, [one["state"] for one in left_out]) == (1, ["wrong"])
+    assert left_out[0]["what"].startswith(f"the webhooks leave out namespace {OWN}, but")
+    _, findings = doctor(bed, tmp_path)
+    assert not [one for one in findings if "leave out" in one["what"]]
 
 
 def test_an_account_that_sees_no_vm_and_a_certificate_that_is_not_verified(

@@ -109,8 +109,7 @@ async def standing(
                 inventory = snapshot_of(where.snapshot)
             else:
                 inventory = await _read(settings, cluster, progress, some=some)
-            places = settings.provider_namespaces
-            picture.followed.release = await release_of(cluster, places)
+            picture.followed.release = await release_of(cluster, settings.release_namespaces)
         yield (
             Sources(inventory, policy_of(settings), time.monotonic, picture.followed, picture),
             picture,

@@ -81,7 +81,7 @@ class Following:
             keep=self._supervisor.keep,
         )
         labels = Labels(self.followed.enforced, self.events)
-        release = ReleaseWatch(cluster, self._settings.provider_namespaces, self.followed)
+        release = ReleaseWatch(cluster, self._settings.release_namespaces, self.followed)
         self.reader.cluster = self.events.cluster = cluster
         if self._logins is not None:
             self._logins.open(cluster)

@@ -24,6 +24,7 @@ _AT_START = (
     "client_ca_file",
     "allowed_client_names",
     "providers",
+    "forklift_namespace",
     "provider_namespaces",
     "kubeconfig",
     "denied_networks",

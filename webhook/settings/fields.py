@@ -187,6 +187,11 @@ class Settings(_Model):
     """Accounts that make PVCs for Forklift: their `prime-*` are no vendor's."""
 
     @property
+    def release_namespaces(self) -> frozenset[str]:
+        """Where to ask which Forklift this is: where it runs, and where its Providers are."""
+        return frozenset({self.forklift_namespace, *self.provider_namespaces})
+
+    @property
     def keeps_path(self) -> bool:
         """Whether callers are proven by a path; a certificate proves more."""
         managed = self.tls.source == "self-managed"

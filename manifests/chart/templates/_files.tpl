@@ -35,6 +35,14 @@ so what one of them says is never taken for what was shipped. */}}
   | replace "<secret>" .root.Values.certificate.secretName -}}
 {{- end }}
 
+{{/* The namespaces where Providers are found, and those where anything is read at all, as JSON lists. */}}
+{{- define "conversion-guard.providers" -}}
+{{- .Values.providerNamespaces | default (list .Values.forklift.namespace) | toJson -}}
+{{- end }}
+{{- define "conversion-guard.read" -}}
+{{- append (include "conversion-guard.providers" . | fromJsonArray) .Values.forklift.namespace | uniq | toJson -}}
+{{- end }}
+
 {{- define "conversion-guard.labels" -}}
 app.kubernetes.io/name: conversion-guard
 app.kubernetes.io/part-of: conversion-guard

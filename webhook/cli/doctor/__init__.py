@@ -4,14 +4,13 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from webhook import __version__
-from webhook.cli.doctor import enforcing, forklift, rights, vcenters, webhooks
+from webhook.cli.doctor import deployment, enforcing, forklift, rights, vcenters, webhooks
 from webhook.cli.doctor.finding import APPLY, Observation, State, unseen
 from webhook.cli.doctor.forklift import at
 from webhook.cli.known import Where, cluster_of, settings_of
@@ -23,11 +22,11 @@ from webhook.cluster import (
     ClusterMissing,
     LiveReader,
     mislabelled,
-    release_of,
 )
 from webhook.cluster.paths import FORKLIFT
 from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable, SettingsInvalid
+from webhook.model.forklift import Plan
 from webhook.model.keys import ENFORCE
 from webhook.runtime.settings_file import settings_in
 
@@ -35,7 +34,6 @@ _OLDEST = 1, 30
 """Of Kubernetes: admission policies and matchConditions are there for good."""
 _SHIPPED = Path(__file__).with_name("shipped.json")
 _ADMISSION = "admissionregistration.k8s.io/v1"
-_KEEP = "write spec.deleteVmOnFailMigration: false into each conversion Plan, or upgrade Forklift"
 
 _SIGNS: dict[State, str] = {
     "good": "good   ",
@@ -89,6 +87,7 @@ async def _looked(where: Where, namespace: str) -> list[Observation]:
             ("deployment", look.deployment),
             ("webhooks", look.webhooks),
             ("webhooks", look.callers),
+            ("webhooks", look.exempt),
             ("certificates", look.certificates),
             ("rights", look.rights),
             ("namespaces", look.namespaces),
@@ -114,6 +113,7 @@ class _Look:
         self._settings = settings_of(where.settings)
         self._deployment: dict[str, Any] | None = None
         self._both: list[tuple[str, str, dict[str, Any] | None]] = []
+        self._conversions: list[Plan] | None = None
 
     async def _get(self, path: ApiPath) -> dict[str, Any] | None:
         """None: there is no such object."""
@@ -149,13 +149,13 @@ class _Look:
                 if name:
                     path = self._own("v1", "configmaps", name)
                     text = at(await self._get(path) or {}, "data", "settings.yaml")
-                    environment = _environment(self._deployment)
+                    environment = deployment.environment(self._deployment)
                     self._settings = settings_in(f"ConfigMap {name}", text or "", environment)
                     findings.append(
                         Observation("settings", "good", f"ConfigMap {name} can be read")
                     )
         except SettingsInvalid as error:
-            fix = "correct manifests/base/settings.yaml, and apply it"
+            fix = f"correct it in my-cluster/settings.yaml, or in Helm's values.yaml, and\n{APPLY}"
             findings.append(Observation("settings", "wrong", str(error), fix))
         except ClusterForbidden as error:
             what = f"you may not see them, so the defaults are assumed: {error}"
@@ -164,37 +164,14 @@ class _Look:
     def forklift(self) -> AsyncIterator[Observation]:
         return forklift.looked(self._get)
 
-    async def release(self) -> AsyncIterator[Observation]:
-        found = await release_of(self._cluster, self._settings.provider_namespaces)
-        which = f"Forklift {found.version}".strip()
-        if found.pvcs == "kept":
-            yield Observation("forklift", "good", f"{which} keeps the PVCs of vendors")
-            return
-        may = "may delete" if found.pvcs == "unknown" else "deletes"
-        what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
-        yield Observation("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
+    def release(self) -> AsyncIterator[Observation]:
+        return forklift.release(self._cluster, self._settings.release_namespaces)
 
     async def deployment(self) -> AsyncIterator[Observation]:
-        name = f"{self._namespace}/{rights.ACCOUNT}"
         path = self._own("apps/v1", "deployments", rights.ACCOUNT)
         self._deployment = self._deployment or await self._get(path)
-        if self._deployment is None:
-            yield Observation("deployment", "wrong", f"there is no Deployment {name}", APPLY)
-            return
-        ready = at(self._deployment, "status", "readyReplicas") or 0
-        wanted = at(self._deployment, "spec", "replicas")
-        what = f"Deployment {name}: {ready} of {wanted} replicas are ready"
-        if ready:
-            yield Observation("deployment", "good", what)
-        else:
-            fix = f"kubectl logs -n {self._namespace} deployment/{rights.ACCOUNT}"
-            yield Observation("deployment", "wrong", what, fix)
-        for container in at(self._deployment, "spec", "template", "spec", "containers") or ():
-            image = str(container.get("image", ""))
-            tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-            if tag and tag != __version__:
-                what = f"it runs {image}, but this command is {__version__}: manifests may differ"
-                yield Observation("versions", "note", what)
+        for finding in deployment.looked(self._deployment, self._namespace):
+            yield finding
 
     async def _configurations(self) -> list[tuple[str, str, dict[str, Any] | None]]:
         if not self._both:
@@ -234,6 +211,11 @@ class _Look:
         for finding in webhooks.callers(self._settings, hooks, self._namespace):
             yield finding
 
+    async def exempt(self) -> AsyncIterator[Observation]:
+        used = {*self._settings.release_namespaces, *(p.namespace for p in await self._plans())}
+        for finding in webhooks.exempt(await self._hooks(), used, self._namespace):
+            yield finding
+
     async def certificates(self) -> AsyncIterator[Observation]:
         chosen = self._settings.tls
         hooks = await self._hooks()
@@ -265,16 +247,26 @@ class _Look:
         if keeps:
             places.append((self._shipped["own"], self._namespace, APPLY))
         if self._settings.api.enabled:
-            places.append((self._shipped["api"], "", "kubectl apply -k manifests/overlays/api"))
-        for place in self._settings.provider_namespaces:
-            fix = rights.for_namespace(self._shipped["providers"], place, self._namespace)
-            places.append((self._shipped["providers"], place, fix))
+            into = "into my-cluster/kustomization.yaml, or api: true into Helm's values.yaml"
+            fix = f"write components: [../manifests/api] {into}, and\n{APPLY}"
+            places.append((self._shipped["api"], "", fix))
+        for place in sorted(self._settings.release_namespaces):
+            all_of_it = place in self._settings.provider_namespaces
+            objects = self._shipped["providers" if all_of_it else "release"]
+            fix = rights.for_namespace(objects, place, self._namespace)
+            places.append((objects, place, fix))
         for objects, place, fix in places:
             async for finding in rights.granted(reader, guard, objects, place, fix):
                 yield finding
-        plans = (await self._get(ApiPath(FORKLIFT, "plans")) or {}).get("items") or ()
-        async for finding in rights.luks(reader, guard, plans, self._namespace):
+        async for finding in rights.luks(reader, guard, await self._plans(), self._namespace):
             yield finding
+
+    async def _plans(self) -> list[Plan]:
+        """Those of conversions."""
+        if self._conversions is None:
+            listed = await self._get(ApiPath(FORKLIFT, "plans")) or {}
+            self._conversions = list(forklift.conversions(listed.get("items") or ()))
+        return self._conversions
 
     async def namespaces(self) -> AsyncIterator[Observation]:
         async for page in self._cluster.pages(ApiPath("v1", "namespaces"), labelSelector=ENFORCE):
@@ -291,10 +283,3 @@ class _Look:
 
     def enforcing(self) -> AsyncIterator[Observation]:
         return enforcing.tried(self._cluster)
-
-
-def _environment(deployment: Mapping[str, Any]) -> dict[str, str]:
-    """The variables of its containers that have a value of their own."""
-    containers = at(deployment, "spec", "template", "spec", "containers") or ()
-    variables = [variable for container in containers for variable in container.get("env") or ()]
-    return {one["name"]: one["value"] for one in variables if "value" in one}

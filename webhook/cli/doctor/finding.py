@@ -24,4 +24,7 @@ def unseen(area: str, what: str) -> Observation:
     return Observation(area, "unknown", f"you may not see {what}", fix)
 
 
-APPLY = "kubectl apply -k manifests/ (or the overlay that is yours)"
+HELM = "helm upgrade conversion-guard manifests/chart -n conversion-guard -f values.yaml"
+APPLY = f"kubectl apply -k my-cluster # with Helm: {HELM}"
+"""By the folder or the values of docs/install.md and helm.md: `manifests/` alone would take away
+what they set."""

@@ -1,10 +1,22 @@
-"""Forklift's CRDs: are they there, with every field that the guard reads?"""
+"""Forklift: its CRDs with every field that the guard reads, its release, and its Plans."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import suppress
 from typing import Any
 
 from webhook.cli.doctor.finding import Observation
-from webhook.cluster import ApiPath
+from webhook.cluster import ApiPath, Cluster, release_of
+from webhook.errors import ObjectMalformed
+from webhook.model.forklift import Plan
+from webhook.model.objects import KubeObject
 
 Get = Callable[[ApiPath], Awaitable[dict[str, Any] | None]]
 
@@ -21,6 +33,7 @@ _FIELDS = {
 }  # fmt: skip
 """What the guard reads of Forklift's objects."""
 _LATER = frozenset({"conversions"})  # an older Forklift has none
+_KEEP = "write spec.deleteVmOnFailMigration: false into each conversion Plan, or upgrade Forklift"
 
 
 async def looked(get: Get) -> AsyncIterator[Observation]:
@@ -53,6 +66,27 @@ async def looked(get: Get) -> AsyncIterator[Observation]:
             yield Observation("forklift", "wrong", what, fix)
         else:
             yield Observation("forklift", "good", f"CRD {name} has every field that is read")
+
+
+async def release(cluster: Cluster, namespaces: Collection[str]) -> AsyncIterator[Observation]:
+    """One finding: what becomes of vendors' PVCs. Raises ClusterUnreachable."""
+    found = await release_of(cluster, namespaces)
+    which = f"Forklift {found.version}".strip()
+    if found.pvcs == "kept":
+        yield Observation("forklift", "good", f"{which} keeps the PVCs of vendors")
+        return
+    may = "may delete" if found.pvcs == "unknown" else "deletes"
+    what = f"{which} {may} the PVCs of vendors at the start of a Plan with true"
+    yield Observation("forklift", "note", f"{what} for spec.deleteVmOnFailMigration", _KEEP)
+
+
+def conversions(plans: Iterable[KubeObject]) -> Iterator[Plan]:
+    """The conversion Plans among them; what can't be read is none."""
+    for obj in plans:
+        with suppress(ObjectMalformed):
+            plan = Plan.of(obj)
+            if plan.judged:
+                yield plan
 
 
 def _has(schema: Mapping[str, Any], path: Collection[str]) -> bool:

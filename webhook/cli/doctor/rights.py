@@ -2,15 +2,13 @@
 
 import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from webhook.cli.doctor.finding import Observation
 from webhook.cluster import LiveReader
-from webhook.errors import ObjectMalformed
 from webhook.manifests import files
 from webhook.model.forklift import Plan
-from webhook.model.objects import KubeObject, User
+from webhook.model.objects import User
 
 ACCOUNT = "conversion-guard"
 
@@ -60,17 +58,11 @@ def _rights(objects: Iterable[Mapping[str, Any]]) -> Iterator[_Right]:
 
 
 async def luks(
-    reader: LiveReader, guard: User, plans: Iterable[KubeObject], namespace: str
+    reader: LiveReader, guard: User, plans: Iterable[Plan], namespace: str
 ) -> AsyncIterator[Observation]:
     """One for each namespace of conversion Plans whose LUKS Secrets the guard may not look up;
     `namespace` is the guard's own."""
-    places = set()
-    for obj in plans:
-        with suppress(ObjectMalformed):
-            plan = Plan.of(obj)
-            if plan.judged and any(vm.luks for vm in plan.vms):
-                places.add(plan.namespace)
-    for place in sorted(places):
+    for place in sorted({plan.namespace for plan in plans if any(vm.luks for vm in plan.vms)}):
         if not await reader.allowed(guard, "get", "secrets", place, ""):
             what = f"the LUKS Secrets that Plans of namespace {place} name are not looked up"
             fix = f"to have plan-luks-secret judge them:\n{_luks_role(place, namespace)}"
@@ -106,4 +98,6 @@ def for_namespace(objects: Sequence[Mapping[str, Any]], place: str, guards: str)
 
 
 def _applied(made: Sequence[Any]) -> str:
+    for item in made:  # by which docs/install.md finds what is left
+        item["metadata"]["labels"] = {"app.kubernetes.io/part-of": ACCOUNT}
     return f"kubectl apply -f - <<'END'\n{files.write(made)}END"

@@ -4,7 +4,7 @@ import base64
 import binascii
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,6 +91,25 @@ def callers(
             what = "callers are not proven: each learns only what its own object proves"
             fix = "to change it, see docs/who-learns-what.md"
             yield Observation("webhooks", "note", what, fix)
+
+
+def exempt(
+    hooks: Sequence[Mapping[str, Any]], used: Collection[str], guards: str
+) -> Iterator[Observation]:
+    """One for each namespace of `used` that a webhook leaves out, such as the guard's own."""
+    left_out = {
+        name
+        for hook in hooks
+        for one in (hook.get("namespaceSelector") or {}).get("matchExpressions") or ()
+        if (one["key"], one["operator"]) == ("kubernetes.io/metadata.name", "NotIn")
+        for name in one["values"]
+    }
+    for place in sorted(left_out.intersection(used)):
+        what = f"the webhooks leave out namespace {place}, but Forklift, its Providers or"
+        what = f"{what} conversion Plans are there: nothing in it is checked"
+        own = "give the guard a namespace of its own: docs/install.md#other-namespaces"
+        other = f"move them to another namespace, or take {place} out of providerNamespaces"
+        yield Observation("webhooks", "wrong", what, own if place == guards else other)
 
 
 def _path(hook: Mapping[str, Any]) -> str:
