@@ -23,6 +23,7 @@ CERTIFICATES = "self-managed", "cert-manager", "openshift"
 OPTIONAL = "api", "strict", "monitoring", "surroundings"
 WEBHOOKS = "".join(file.read_text() for file in sorted((MANIFESTS / "base").glob("*-webhook.yaml")))
 SHIPPED = "conversion-guard", "openshift-mtv"
+NARROW = "examples/narrow-network-policy"
 MOVED = "my-guard", "konveyor"
 CROSSED = "openshift-mtv", "conversion-guard"
 """Each is called what the other one is as shipped."""
@@ -109,6 +110,22 @@ def test_every_combination_is_built(programs: Parts, folder: Path, choice: Choic
     assert re.findall(r"values:\n +- (\S+)\n +- kube-system", text) == exempt
 
 
+@pytest.mark.parametrize("certificate", CERTIFICATES)
+def test_single_addresses_go_with_all_the_rest(
+    programs: Parts, folder: Path, certificate: str
+) -> None:
+    def policy(*options: str) -> dict[str, Any]:
+        _, objects = built(programs, Choice(certificate, options, MOVED).write(folder))
+        (found,) = [item for item in objects if item["kind"] == "NetworkPolicy"]
+        return found
+
+    usual, narrow = policy(*OPTIONAL), policy(*OPTIONAL, NARROW)
+    dns, *others = narrow["spec"].pop("egress")
+    assert all("ipBlock" in peer for rule in others for peer in rule["to"])
+    assert dns in usual["spec"].pop("egress")
+    assert narrow == usual, "and nothing else is another"
+
+
 def said(text: str) -> set[str]:
     """The namespaces that are named at all: by objects, subjects, accounts, host names."""
     patterns = (
@@ -141,7 +158,7 @@ def bed(programs: Parts) -> Iterator[Bed]:
 
 @pytest.mark.parametrize("certificate", CERTIFICATES)
 def test_all_of_it_elsewhere_is_taken_and_kept(bed: Bed, folder: Path, certificate: str) -> None:
-    place = str(Choice(certificate, OPTIONAL, MOVED).write(folder))
+    place = str(Choice(certificate, (*OPTIONAL, NARROW), MOVED).write(folder))
     done = bed.kubectl("apply", "-k", place)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     again = bed.kubectl("diff", "-k", place)
@@ -206,3 +223,6 @@ def test_a_namespace_of_forklift_that_comes_later(bed: Bed, folder: Path) -> Non
     account = ["--as", "system:serviceaccount:later-guard:conversion-guard"]
     asked = bed.kubectl("auth", "can-i", "get", "secrets/any", "-n", "not-yet", *account)
     assert asked.stdout.strip() == "yes"
+    ours = ["-l", "app.kubernetes.io/part-of=conversion-guard", "-o", "name"]
+    found = bed.kubectl("get", "roles,rolebindings", "-n", "not-yet", *ours).stdout.split()
+    assert len(found) == 4, "by its label all of it is found again"

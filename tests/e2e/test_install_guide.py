@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 GUIDE = ROOT / "docs" / "install.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FOLDERS = ("my-cluster", "providers-team-a", "elsewhere", "manifests")
+_FOLDERS = ("my-cluster", "providers-team-a", "elsewhere", "providers-elsewhere", "manifests")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def bed(programs: Parts) -> Iterator[Bed]:
     with Bed(programs=programs) as bed:
         bed.install_crds(OWN_CRDS)
         crds_of_cert_manager(bed)
-        for namespace in (NAMESPACE, "team-a"):
+        for namespace in (NAMESPACE, "team-a", "konveyor-forklift"):
             bed.kubectl("create", "namespace", namespace, check=True)
         yield bed
 
@@ -58,6 +58,7 @@ def _run(bed: Bed, args: list[str]) -> None:
     if args[0] == "delete":
         args = [*args, "--wait=false"]  # nor one that empties a namespace
     done = bed.kubectl(*args)
+    assert runs(bed) in ("", "registry.example.com/conversion-guard:0.1.0"), "it stays the reader's"
     good = (0, 1) if args[0] == "diff" else (0,)  # 1: there is a difference
     assert done.returncode in good, (args, done.stderr)
     if "-l" in args and "default" not in args:
@@ -68,6 +69,15 @@ def _run(bed: Bed, args: list[str]) -> None:
         assert "providerNamespaces: [openshift-mtv, team-a]" in done.stdout
     if args[0] == "kustomize" and args[1].endswith("elsewhere"):
         assert said(done.stdout) == {"my-guard", "konveyor-forklift"}
+
+
+def runs(bed: Bed) -> str:
+    """The image of the Deployment that is there."""
+    image = "jsonpath={.spec.template.spec.containers[0].image}"
+    own = "conversion-guard"
+    return bed.kubectl(
+        "get", "deployment", own, "-n", own, "-o", image, "--ignore-not-found"
+    ).stdout
 
 
 def test_it_names_every_overlay_and_component() -> None:

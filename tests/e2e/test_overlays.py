@@ -23,7 +23,6 @@ OVERLAYS = (
     "overlays/cert-manager",
     "overlays/openshift",
     "overlays/strict",
-    "examples/narrow-network-policy",
 )
 CLUSTER_WIDE = {
     "Namespace",
