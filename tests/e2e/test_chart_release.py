@@ -71,10 +71,12 @@ def test_installed_upgraded_rolled_back_tested_and_uninstalled(bed: Bed, tmp_pat
     bed.kubectl(*how, "--as", account, check=True)
 
     bed.kubectl("create", "namespace", forklifts, check=True)
+    bed.kubectl("delete", "mutatingwebhookconfiguration", OWN, check=True)
     everything = ["--set", "api=true,strict=true,monitoring=true"]
     notes = _release(bed, "upgrade", "guard", CHART, *place, *everything)
     assert "There is no namespace" not in notes
     assert _there(bed, "role", OWN, "-n", forklifts)["rules"]
+    assert _there(bed, "mutatingwebhookconfiguration", OWN), "what was switched off is on again"
     assert _there(bed, "prometheusrule", OWN, "-n", own)
     hooks = _there(bed, CONFIGURATION, OWN)["webhooks"]
     assert _when_down(hooks) == "Fail"

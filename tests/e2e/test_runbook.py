@@ -13,6 +13,7 @@ from tests.cases import BASE, NAMESPACE
 from tests.e2e.bed import Bed, eventually
 from tests.e2e.parts import Parts
 from tests.e2e.test_gate import plan_of
+from tests.e2e.test_install_guide import BLOCK, GUIDE, runs
 from tests.e2e.test_overlays import crds_of_cert_manager
 from tests.e2e.test_scenarios import claim
 from tests.e2e.world import MANIFESTS, OWN_CRDS, ROOT, TARGET, World
@@ -30,6 +31,7 @@ COMMANDS = [
         for command in re.findall(r"^kubectl .*$|(?<=`)kubectl [^`]+(?=`)", page.read_text(), re.M)
     )
 ]
+IMAGE = "registry.example.com/conversion-guard:0.1.0"
 NO_PODS = ("logs deployment/",)
 """What this bed has no controllers for."""
 
@@ -43,13 +45,27 @@ def bed(programs: Parts) -> Iterator[Bed]:
         yield bed
 
 
-def _run(bed: Bed, command: str, **places: str) -> "subprocess.CompletedProcess[str]":
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where docs/install.md was followed."""
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    (tmp_path / "my-cluster").mkdir()
+    for _, text in BLOCK.findall(GUIDE.read_text()):
+        name = text.partition("\n")[0].removeprefix("# ")
+        if name.startswith("my-cluster/"):
+            (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def _run(
+    bed: Bed, command: str, folder: Path = ROOT, **places: str
+) -> "subprocess.CompletedProcess[str]":
     """As an operator types it, with his own names in place of the capitals."""
     for place, name in places.items():
         command = re.sub(rf"\b{place}\b", name, command)
     # No controller of this bed ends a namespace.
     command = command.replace("kubectl delete -k", "kubectl delete --wait=false -k")
-    return bed.shell(command, ROOT)
+    return bed.shell(command, folder)
 
 
 def _the(words: str) -> str:
@@ -58,20 +74,21 @@ def _the(words: str) -> str:
     return command
 
 
-def test_each_command_works(bed: Bed) -> None:
+def test_each_command_works(bed: Bed, folder: Path) -> None:
     crds_of_cert_manager(bed)
     finished = {"metadata": {"name": TARGET, "namespace": NAMESPACE, "labels": None}}
     bare = merged(BASE["PersistentVolumeClaim"], finished)
     bed.kubectl("create", "-f", "-", stdin=json.dumps(bare), check=True)
-    bed.kubectl("apply", "-k", str(MANIFESTS), check=True)
+    bed.kubectl("apply", "-k", str(folder / "my-cluster"), check=True)
     secret = ["secret", "generic", "conversion-guard-tls", "-n", "conversion-guard"]
     bed.kubectl("create", *secret, check=True)
     assert len(COMMANDS) > 8
     for command in COMMANDS:
         if any(words in command for words in NO_PODS):
             continue
-        done = _run(bed, command, NAME=TARGET, NAMESPACE=NAMESPACE, PLAN="gated")
+        done = _run(bed, command, folder, NAME=TARGET, NAMESPACE=NAMESPACE, PLAN="gated")
         assert done.returncode == 0, (command, done.stderr)
+        assert runs(bed) in ("", IMAGE), f"{command} keeps what is the reader's"
 
 
 def test_they_do_what_it_says(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> None:
