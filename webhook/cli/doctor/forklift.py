@@ -16,6 +16,7 @@ from webhook.cli.doctor.finding import Observation
 from webhook.cluster import ApiPath, Cluster, release_of
 from webhook.errors import ObjectMalformed
 from webhook.model.forklift import Plan
+from webhook.model.keys import CONVERSION_FIELDS
 from webhook.model.objects import KubeObject
 
 Get = Callable[[ApiPath], Awaitable[dict[str, Any] | None]]
@@ -29,7 +30,7 @@ _FIELDS = {
     ),
     "migrations": ("spec.plan", "status.completed"),
     "providers": ("spec.type", "spec.url", "spec.secret"),
-    "conversions": ("spec.type", "spec.vm", "spec.disks"),
+    "conversions": tuple(sorted(CONVERSION_FIELDS)),
 }  # fmt: skip
 """What the guard reads of Forklift's objects."""
 _LATER = frozenset({"conversions"})  # an older Forklift has none
