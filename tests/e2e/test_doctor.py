@@ -211,6 +211,8 @@ def test_a_fault_is_named_with_its_fix(
     assert code == 1
     assert [one for one in wrong if one["area"] == area and says in one["what"]], wrong
     assert all(one["fix"] for one in wrong)
+    for fix in (one["fix"] for one in wrong if one["fix"].startswith("kubectl ")):
+        assert bed.shell(f"set -n\n{fix}", tmp_path).stderr == "", "it can be pasted"
     assert {one["area"] for one in wrong} == {area}
 
 

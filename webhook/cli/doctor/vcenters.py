@@ -61,7 +61,7 @@ async def looked(
 def _edit(provider: Provider, secret: str) -> str:
     place = f"-n {provider.namespace}"
     address = f"kubectl edit provider {provider.name} {place}"
-    return f"kubectl edit secret {secret} {place} (login and CA), or {address} (its address)"
+    return f"kubectl edit secret {secret} {place} # login and CA; its address: {address}"
 
 
 def _probed(name: str, settings: Settings, found: FoundProvider, edit: str) -> Observation:
