@@ -47,6 +47,9 @@ _RESOURCES = {
     "Conversion": ("forklift.konveyor.io", "v1beta1", "conversions"),
 }
 
+PATIENCE = 60.0
+"""Seconds that a request has in a test: how busy the machine is, is no test's subject."""
+
 
 class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
     """What the two doors answer; `causes` are `field: message`."""
@@ -300,6 +303,6 @@ def repaired(review: Review, sources: Sources) -> Admitted:
     """What /mutate would answer."""
 
     async def answer() -> Admitted:
-        return await repair(review, sources, asyncio.get_running_loop().time() + 5)
+        return await repair(review, sources, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(answer())

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import BASE, NAMESPACE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
 from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, pvc
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
@@ -56,7 +56,7 @@ def answer(
 
     async def both() -> bytes:
         review = parse(msgspec.json.encode(review_of(obj)))
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         mutated = await repair(review, sources, deadline)
         validated = await decide(review, sources, deadline)
         return render(review, mutated) + render(review, validated)
@@ -195,7 +195,7 @@ def test_audit_annotations_are_part_of_the_answer() -> None:
             Inventory([Vcenter(VSPHERE, DATABASE).inventory]), Policy(trust_network=trust), float
         )
         review = parse(msgspec.json.encode(review_of(pvc(vm_id="vm-9"))))
-        verdict = await decide(review, sources, asyncio.get_running_loop().time() + 5)
+        verdict = await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
         assert isinstance(verdict, Denied)
         return verdict.audit
 

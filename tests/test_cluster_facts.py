@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import BASE, NAMESPACE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
 from tests.test_audience import BOUND, SECOND
 from tests.test_decide import DATABASE, NOW, PLAN, PVC, Vcenter
 from webhook.cli.demo import merged
@@ -173,7 +173,7 @@ def test_a_misspelt_provider_is_undecided_only_while_not_all_are_known() -> None
         inventory.unlisted["another"] = Unlisted()
         known = Sources(inventory, Policy(), lambda: NOW, Followed(), Api(Cluster()))
         review = parse(msgspec.json.encode(review_of(MISSPELT)))
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         first = await decide(review, known, deadline)
         del inventory.unlisted["another"]
         return [first, await decide(review, known, deadline)]

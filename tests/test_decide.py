@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, READY_PLAN, VSPHERE, repaired, review_of
+from tests.cases import BASE, NAMESPACE, PATIENCE, READY_PLAN, VSPHERE, repaired, review_of
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
@@ -65,7 +65,11 @@ class Vcenter:
 
 
 def judged(
-    obj: dict[str, Any], *vcenters: Vcenter, old: Any = None, patience: float = 5, **policy: Any
+    obj: dict[str, Any],
+    *vcenters: Vcenter,
+    old: Any = None,
+    patience: float = PATIENCE,
+    **policy: Any,
 ) -> Verdict:
     async def judge() -> Verdict:
         review = parse(msgspec.json.encode(review_of(obj, old)))

@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.cases import BASE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import BASE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
 from tests.test_audience import SECOND
 from tests.test_decide import DATABASE, NOW, PLAN, PVC, Vcenter, pvc
 from webhook.cli.demo import merged
@@ -118,14 +118,14 @@ def parsed(obj: Any, old: Any = None) -> Review:
 
 def judged(review: Review, sources: Sources) -> Verdict:
     async def judge() -> Verdict:
-        return await decide(review, sources, asyncio.get_running_loop().time() + 5)
+        return await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(judge())
 
 
 def answers(review: Review, sources: Sources) -> tuple[bytes, bytes]:
     async def both() -> tuple[bytes, bytes]:
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         mutated = await repair(review, sources, deadline)
         return render(review, mutated), render(review, await decide(review, sources, deadline))
 

@@ -172,6 +172,17 @@ async def test_one_garbled_answer_anywhere_ends_nothing(
             assert supervisor.failing() == ()
 
 
+async def test_no_part_ends_where_no_namespace_has_providers(tmp_path: Path) -> None:
+    inventory, ended = Inventory(), list[str]()
+    supervisor = Supervisor(ended.append, _nothing)
+    async with _serving(ApiServer(), tmp_path) as kubeconfig:
+        settings = Settings(kubeconfig=kubeconfig, provider_namespaces=())
+        following = Following(settings, inventory, supervisor, lambda *_: Source(), _nothing)
+        async with _during(supervisor.keep("cluster", following.run)):
+            await _becomes(lambda: following.followed.unlisted == 0, "all is listed")
+            assert ended == []
+
+
 @pytest.mark.parametrize("garbage", _GARBAGE.values(), ids=_GARBAGE)
 async def test_a_secret_that_is_garbled_once_is_read_again(tmp_path: Path, garbage: bytes) -> None:
     api = ApiServer(lambda path: "/secrets/" in path, garbage)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cases import BASE, NAMESPACE, VSPHERE, review_of
+from tests.cases import BASE, NAMESPACE, PATIENCE, VSPHERE, review_of
 from tests.e2e.parts import part
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
@@ -170,7 +170,7 @@ def test_a_claim_that_the_rules_admit_is_one_that_forklift_finds(
 
     async def judged() -> Any:
         sources = Sources(Inventory([vsphere]), Policy(), lambda: 0.0)
-        return await decide(review, sources, asyncio.get_running_loop().time() + 5)
+        return await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
 
     if isinstance(asyncio.run(judged()), Admitted):
         claims = [{"name": "disk-0", "source": source}]

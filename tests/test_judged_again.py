@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, READY_PLAN, Case, all_cases, review_of
+from tests.cases import BASE, PATIENCE, READY_PLAN, Case, all_cases, review_of
 from webhook.engine.judge import decide
 from webhook.model.review import Admitted, Denied, Verdict
 from webhook.server.codec import parse
@@ -22,7 +22,7 @@ def judged(
     review = parse(msgspec.json.encode(review_of(obj, old)))
 
     async def verdict() -> Verdict:
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         return await decide(review, case.sources(), deadline)
 
     return asyncio.run(verdict())

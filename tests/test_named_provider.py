@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import BASE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
 from tests.test_audience import SECOND
 from tests.test_decide import DATABASE, NOW, PLAN, PVC, Vcenter
 from webhook.cli.demo import merged
@@ -50,7 +50,7 @@ def judged(
 
     async def judge() -> Verdict:
         review = parse(msgspec.json.encode(review_of(obj, old)))
-        return await decide(review, there, asyncio.get_running_loop().time() + 5)
+        return await decide(review, there, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(judge())
 

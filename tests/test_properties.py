@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cases import BASE, FIXTURES, load, repaired, review_of
+from tests.cases import BASE, FIXTURES, PATIENCE, load, repaired, review_of
 from webhook import quantity
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
@@ -83,7 +83,7 @@ def _parsed(obj: dict[str, Any], old: dict[str, Any] | None = None) -> Review:
 
 def _judged(review: Review, sources: Sources) -> Any:
     async def judge() -> Any:
-        return await decide(review, sources, asyncio.get_running_loop().time() + 5)
+        return await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(judge())
 

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cases import BASE, NAMESPACE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import BASE, NAMESPACE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
 from tests.e2e.bed import eventually
 from tests.guard import running
 from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, judged, pvc
@@ -60,7 +60,7 @@ def migrated(vm: VirtualMachine, *claims: dict[str, Any]) -> Verdict:
     review = parse(msgspec.json.encode(review_of(BASE["Migration"])))
 
     async def judge() -> Verdict:
-        return await decide(review, sources, asyncio.get_running_loop().time() + 5)
+        return await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(judge())
 

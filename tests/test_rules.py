@@ -12,6 +12,7 @@ import pytest
 from tests.cases import (
     DEFAULT_IDS,
     FIXTURES,
+    PATIENCE,
     RULE_IDS,
     Case,
     Expect,
@@ -92,7 +93,7 @@ def _rules(told: list[str]) -> set[str]:
 
 async def _by_the_engine(case: Case) -> Expect:
     sources = case.sources()
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + PATIENCE
     mutated = await repair(_parsed(case, case.object), sources, deadline)
     obj = _patched(case.object, mutated)
     verdict = await decide(_parsed(case, obj), sources, deadline)

@@ -89,7 +89,7 @@ class Following:
         await self._supervisor.keep_all(
             [
                 *([("audit", partial(audit, cluster))] if audit is not None else []),
-                ("providers", watch.run),
+                *([("providers", watch.run)] if self._settings.provider_namespaces else []),
                 ("events", self.events.run),
                 ("release", release.run),
                 *((one.resource, one.run) for one in reflectors(cluster, self.followed, labels)),
