@@ -21,6 +21,7 @@ from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.model.objects import Provider
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.model.vms import Disk, VirtualMachine
+from webhook.rules import RULES
 from webhook.server.codec import parse
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
@@ -375,3 +376,14 @@ def test_a_disk_that_forklift_does_not_list_may_be_meant_as_well(source: str) ->
     assert 'not for a copy of "[ds2] database/database.vmdk"' in cause.message
     alone = msgspec.structs.replace(DATABASE, disks=(one,))
     assert patched(pvc(source=source), Vcenter(VSPHERE, alone))
+
+
+@pytest.mark.parametrize("obj", [PVC, PLAN], ids=["pvc", "plan"])
+def test_where_nobodys_word_counts_a_warning_says_that_and_nothing_else(obj: Any) -> None:
+    warn = {rule.id: "warn" for rule in RULES if rule.action == "deny"}
+    away = Vcenter(VSPHERE, DATABASE).never_read()
+    verdict = judged(obj, away, actions=warn)
+    assert isinstance(verdict, Admitted)
+    (said,) = verdict.warnings
+    assert said.startswith(f"not checked: provider {away.inventory.name} is not known yet")
+    assert not verdict.findings

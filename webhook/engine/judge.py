@@ -171,6 +171,8 @@ class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
             audit = self._annotations("undecided", said.rules)
             return msgspec.structs.replace(doubtful, audit=audit)
         old = doubt.age_warning(said.source, sources) if said.source else ""
+        if said.unsaid and self.vsphere is not None:
+            old = f"not checked: {self.vsphere.message}"
         notes = (old,) if old else ()
         return Admitted(
             warnings=(*said.warnings, *notes),
@@ -237,7 +239,8 @@ def _first(
     views: Views = {source.name: source.vms for source in usable}
     best = _best(asked, book, enforcement, usable, views)
     if not (asked.gate or best.rests_on_vsphere or best.deny_cluster):
-        return Judgement(asked=asked, opinion=best)
+        missing = doubt.of_providers(asked, usable, unusable, sources) if best.unsaid else None
+        return Judgement(asked=asked, opinion=best, vsphere=missing)
 
     async def confirmed() -> Judgement[F]:
         nonlocal asked, views, best

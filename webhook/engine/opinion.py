@@ -34,6 +34,8 @@ class Opinion(msgspec.Struct, Generic[F], frozen=True):
     unknown: tuple[Cause, ...] = ()
     warn: tuple[Cause, ...] = ()
     audit: tuple[Cause, ...] = ()
+    unsaid: tuple[Cause, ...] = ()
+    """What would be warned of, but rests on vSphere, where nobody's word counts: not known."""
 
     @property
     def clean(self) -> bool:
@@ -94,6 +96,8 @@ def opine(
             continue
         for said in rule.check(facts):
             where = _pile(rule, action, said)
+            if source is None and _rests_on_vsphere(rule, said):
+                where = {"warn": "unsaid", "audit": "off"}.get(where, where)
             if where != "off":
                 piles[where] = (*piles.get(where, ()), _cause(said, rule, where))
     return Opinion(source, seen.facts, seen.told, **piles)
@@ -109,6 +113,10 @@ def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
     if rule.asks_vsphere:
         return "deny_vsphere"
     return "deny_cluster" if rule.asks_cluster else "deny"
+
+
+def _rests_on_vsphere(rule: Rule[Any], said: Finding | Unknown) -> bool:
+    return rule.asks_vsphere and isinstance(said, Finding) and not said.certain
 
 
 def _cause(said: Finding | Unknown, rule: Rule[Any], where: str) -> Cause:
