@@ -122,3 +122,17 @@ def test_a_migration_that_resumes_no_longer_is_judged() -> None:
     vcenter = Vcenter(VSPHERE, msgspec.structs.replace(DATABASE, disks=DATABASE.disks[:1]))
     assert isinstance(judged(resumes, vcenter), Admitted)
     assert isinstance(judged(MIGRATION, vcenter, old=resumes), Denied)
+
+
+def test_a_name_to_be_pasted_is_quoted_where_yaml_reads_a_number() -> None:
+    plan = merged(PLAN, {"spec": {"provider": {"source": {"name": "01o1"}}}})
+    verdict = judged(plan, Vcenter("0101", DATABASE), trust_network=True)
+    assert isinstance(verdict, Denied)
+    assert 'did you mean {name: "0101", namespace: openshift-mtv}?' in str(verdict.causes[0])
+    other = "4232aaaa-0000-0000-0000-000000000001"
+    twin = msgspec.structs.replace(DATABASE, moref="13", uuid=other)
+    hosts = (msgspec.structs.replace(DATABASE, moref="12"), twin)  # an ESXi host's
+    named = merged(PLAN, {"spec": {"vms": [{"name": DATABASE.name}]}})
+    verdict = judged(named, Vcenter(VSPHERE, *hosts), trust_network=True)
+    assert isinstance(verdict, Denied)
+    assert '("12", "13"): write the id' in str(verdict.causes[0])
