@@ -15,13 +15,26 @@ class Buffered(asyncio.BufferedProtocol):
 
     def __init__(self, connection: Connection) -> None:
         self._data_received = connection.data_received
-        for heard in ("connection_made", "connection_lost", "eof_received"):
+        self._lost = connection.connection_lost
+        for heard in ("connection_made", "eof_received"):
             setattr(self, heard, getattr(connection, heard))
         self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
         self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """uvloop's transport keeps this object for good, and the connection keeps the transport.
+        Let go, they are freed at once: the collector comes late, and OpenSSL's memory with it."""
+        lost = self._lost
+        vars(self).clear()
+        self._data_received = _ignore
+        lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _RECEIVED
 
     def buffer_updated(self, nbytes: int) -> None:
         self._data_received(_RECEIVED[:nbytes].tobytes())
+
+
+def _ignore(data: bytes) -> None:
+    """Nothing comes any more."""
