@@ -170,10 +170,10 @@ class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
         if doubtful is not None:
             audit = self._annotations("undecided", said.rules)
             return msgspec.structs.replace(doubtful, audit=audit)
-        old = doubt.age_warning(said.source, sources) if said.source else ""
+        note = doubt.age_warning(said.source, sources) if said.source else ""
         if said.unsaid and self.vsphere is not None:
-            old = f"not checked: {self.vsphere.message}"
-        notes = (old,) if old else ()
+            note = f"not checked: {self.vsphere.message}"
+        notes = (note,) if note else ()
         return Admitted(
             warnings=(*said.warnings, *notes),
             audit=self._annotations("admitted", said.rules),

@@ -95,28 +95,26 @@ def opine(
         if facts is None:
             continue
         for said in rule.check(facts):
-            where = _pile(rule, action, said)
-            if source is None and _rests_on_vsphere(rule, said):
-                where = {"warn": "unsaid", "audit": "off"}.get(where, where)
+            where = _pile(rule, action, said, known=source is not None)
             if where != "off":
                 piles[where] = (*piles.get(where, ()), _cause(said, rule, where))
     return Opinion(source, seen.facts, seen.told, **piles)
 
 
-def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown) -> str:
-    """Where in an opinion it belongs."""
+def _pile(rule: Rule[Any], action: Action, said: Finding | Unknown, *, known: bool) -> str:
+    """Where in an opinion it belongs. `known`: whether it is by a provider's word."""
     if isinstance(said, Unknown):
         return "unknown" if action == "deny" else action
     action = milder(action, said.at_most)
-    if action != "deny" or said.certain:
+    if said.certain:
+        return action
+    if rule.asks_vsphere and not known:
+        return {"deny": "deny_vsphere", "warn": "unsaid"}.get(action, "off")
+    if action != "deny":
         return action
     if rule.asks_vsphere:
         return "deny_vsphere"
     return "deny_cluster" if rule.asks_cluster else "deny"
-
-
-def _rests_on_vsphere(rule: Rule[Any], said: Finding | Unknown) -> bool:
-    return rule.asks_vsphere and isinstance(said, Finding) and not said.certain
 
 
 def _cause(said: Finding | Unknown, rule: Rule[Any], where: str) -> Cause:

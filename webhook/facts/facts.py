@@ -15,7 +15,15 @@ from webhook.facts.finding import Finding
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
 from webhook.model.keys import CONVERSION_DISKS_FIELD, MIGRATION_PLAN_FIELD, quoted
-from webhook.model.objects import Claim, Provider, Pvc, Standing, StorageClass, Surroundings
+from webhook.model.objects import (
+    Claim,
+    Provider,
+    Pvc,
+    Standing,
+    StorageClass,
+    Surroundings,
+    to_follow,
+)
 from webhook.model.vms import Disk, VirtualMachine
 
 Identity = Literal["incomplete", "unknown", "unread", "differs", "form", "case", "instance", "same"]
@@ -161,6 +169,15 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster's Forklift; None where nobody has looked."""
     surroundings: Surroundings = Surroundings()
     """Told: what counts for a pod in the target namespace."""
+
+    def may_be_there(self, what: str) -> str:
+        """Why the source provider that isn't known may be there all the same, to follow "is not
+        known"; empty where it isn't there. `what` is to be corrected, if it is not."""
+        if self.standing == "absent":
+            return ""
+        if self.standing == "unknown":
+            return f": {to_follow(self.plan.source)}"
+        return f" yet: try again, or correct {what}"
 
     def judging(self, *, everything: bool) -> "PlanFacts":
         """With all entries to be judged, or only those that this request adds or changes."""

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from webhook.facts.facts import MigrationFacts, PlanVmFacts
 from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.model.keys import MIGRATION_PLAN_FIELD, PLAN_VMS_FIELD, echoed
-from webhook.model.objects import Provider, to_follow, untold
+from webhook.model.objects import Provider, untold
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
@@ -30,15 +30,12 @@ def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
         yield Unknown(MIGRATION_PLAN_FIELD, untold(plan.plan.destination))
     elif plan.provider is None:
         there = f"the Plan's provider {echoed(plan.plan.source)} is not known"
-        if plan.standing == "absent":
-            message = f"{there}: correct spec.provider.source in the Plan"
-            yield Finding(MIGRATION_PLAN_FIELD, message, certain=True)
-        elif plan.standing == "unknown":
-            message = f"{there}: {to_follow(plan.plan.source)}"
-            yield Unknown(MIGRATION_PLAN_FIELD, message)
+        named = "spec.provider.source in the Plan"
+        if why := plan.may_be_there(named):
+            yield Unknown(MIGRATION_PLAN_FIELD, f"{there}{why}")
         else:
-            message = f"{there} yet: try again, or correct spec.provider.source in the Plan"
-            yield Unknown(MIGRATION_PLAN_FIELD, message)
+            message = f"{there}: correct {named}"
+            yield Finding(MIGRATION_PLAN_FIELD, message, certain=True)
     elif plan.provider.type != "vsphere":
         there = f"the Plan's provider {plan.provider} is of type {echoed(plan.provider.type)}"
         message = f"{there}: name a vSphere provider in the Plan"

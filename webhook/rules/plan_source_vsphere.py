@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule, Unknown
 from webhook.model.keys import PLAN_TYPE_FIELD, SOURCE_PROVIDER_FIELD, echoed, scalar
-from webhook.model.objects import to_follow
 
 
 def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
@@ -32,12 +31,9 @@ def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
 
 
 def _unknown(facts: PlanFacts) -> Finding | Unknown:
-    named = facts.plan.source
-    there = f"provider {echoed(named)} is not known"
-    if facts.standing == "unknown":
-        return Unknown(SOURCE_PROVIDER_FIELD, f"{there}: {to_follow(named)}")
-    if facts.standing != "absent":
-        return Unknown(SOURCE_PROVIDER_FIELD, f"{there} yet: try again, or correct its name")
+    there = f"provider {echoed(facts.plan.source)} is not known"
+    if why := facts.may_be_there("its name"):
+        return Unknown(SOURCE_PROVIDER_FIELD, f"{there}{why}")
     meant = [
         f"{{name: {scalar(one.name)}, namespace: {scalar(one.namespace)}}}" for one in facts.near
     ]

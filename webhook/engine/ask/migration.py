@@ -1,7 +1,7 @@
 """Has every VM that this Migration will shut down all of its disks?"""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -12,7 +12,6 @@ from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
 from webhook.facts.audience import Audience
 from webhook.facts.facts import MigrationFacts
-from webhook.inventory.cluster import ClusterReader
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Migration
 from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, RESUME_FIELD, Action, quoted
@@ -102,17 +101,10 @@ async def of_plan(
     """A Migration of that Plan: one that is there, or any. Raises ClusterUnreachable."""
     if sources.cluster is None:
         raise ClusterUnreachable("the guard has no access to the cluster")
-    namespace = planned.plan.target_namespace
-    plan, mounted = await asyncio.gather(
-        plans.gather(planned, sources, user), _mounted(namespace, sources.cluster)
-    )
+    plan = await plans.gather(planned, sources, user, starting=True)
     audience = msgspec.structs.replace(plan.audience, plan=visible, secrets=True)
-    plan = msgspec.structs.replace(plan, audience=audience, mounted=mounted)
+    plan = msgspec.structs.replace(plan, audience=audience)
     return AskedMigration(subject=subject or _ANY, plan=plan)
-
-
-async def _mounted(namespace: str, cluster: ClusterReader) -> Mapping[str, str]:
-    return await cluster.mounted(namespace) if namespace else {}
 
 
 def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:

@@ -24,10 +24,15 @@ _NEAR_MISSES = 3
 
 
 async def gather(
-    subject: PlanSubject, sources: Sources, user: User, *, whole: bool = True
+    subject: PlanSubject,
+    sources: Sources,
+    user: User,
+    *,
+    whole: bool = True,
+    starting: bool = False,
 ) -> AskedPlan:
     """See webhook.engine.ask.Asking. The target namespace's PVCs are asked live: Plans are rare,
-    and what they say must be current."""
+    and what they say must be current. `starting`: for a Migration of it."""
     plan = subject.plan
     source = sources.inventory.get(plan.source.namespace, plan.source.name)
     asked = AskedPlan(
@@ -57,7 +62,7 @@ async def gather(
         named=named,
         surroundings=surroundings,
     )
-    if asked.gate and sources.cluster is not None and plan.target_namespace:
+    if (starting or asked.gate) and sources.cluster is not None and plan.target_namespace:
         mounted = await sources.cluster.mounted(plan.target_namespace)
         asked = msgspec.structs.replace(asked, mounted=mounted)
     if source is None:
