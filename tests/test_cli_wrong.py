@@ -45,7 +45,7 @@ users: [{name: u, user: {}}]
         ),
         (
             ["render", "vm-178", "-n", "v", "--name", ""],
-            "has no letter or digit: write such as {vm}",
+            "has no letter or digit: write {vm}",
         ),
         (["render", "vm-178", "-n", "v", "--name", "x" * 64], "longer than 63 characters: shorten"),
         (["inventory", "list", "--provider", "a/b"], 'provider "a/b" is not known: choose one of'),

@@ -202,5 +202,5 @@ async def test_what_is_refused_costs_no_memory() -> None:
     for number in range(3000):
         bench.time += 1
         await bench.read(f"vm-{number}", f"user-{number}")
-    assert len(bench.confirmations._users) <= 1024
+    assert len(bench.confirmations._users._buckets) <= 1024
     assert not bench.confirmations._latest

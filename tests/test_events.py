@@ -4,8 +4,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from webhook.cluster.events import Events, Labels, _refusal, _slip
-from webhook.inventory.cluster import Table
+from webhook.cluster.events import Events, _refusal, _slip
 
 RULES = ("migration-disks",)
 
@@ -33,16 +32,12 @@ def test_replicas_name_the_same_event_alike_and_another_differently() -> None:
 
 def test_a_label_that_is_a_slip_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     results: list[str] = []
-    table: Table[str] = Table()
-    labels = Labels(table, Events(results.append))
+    events = Events(results.append)
     for value in ("warn", "wran", "wran", "deny", "wran", ""):
-        labels.put("vms", value)
-    assert table.get("vms") == ""
+        events.labelled("vms", value)
     told = [line for line in caplog.messages if 'is "wran", which changes nothing' in line]
     assert len(told) == 2, "once more after it was right"
     assert "write deny, warn or audit" in told[0]
-    labels.drop("vms")
-    assert not table.keys()
 
 
 def test_all_replicas_name_the_event_on_a_namespace_alike() -> None:

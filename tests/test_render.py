@@ -21,7 +21,7 @@ from webhook.manifests import render
 from webhook.manifests.render import RenderRequest
 from webhook.model.keys import DISK_SOURCE
 from webhook.model.objects import Provider
-from webhook.model.vms import Disk, VirtualMachine
+from webhook.model.vms import Disk, VirtualMachine, needed, whole
 
 PROVIDER = Provider("openshift-mtv", "prod")
 WANTED = RenderRequest(namespace="vms", storage_class="fast")
@@ -184,7 +184,7 @@ def test_a_manifest_says_all_there_is_to_say() -> None:
     ],
 )
 def test_a_size_is_whole_and_enough(capacity: int, mode: Any, size: str) -> None:
-    assert render.size(capacity, mode) == size
+    assert whole(needed(capacity, mode)) == size
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_a_fault_names_the_environment_where_it_comes_from_there(tmp_path: Path)
 @pytest.mark.parametrize("value", [".nan", ".inf", "-5", "-5s", "true", "soon", "''", "9" * 400])
 @pytest.mark.parametrize("field", ["maxAge", "shutdownDelay"])
 def test_what_is_no_length_of_time_is_refused(tmp_path: Path, field: str, value: str) -> None:
-    with pytest.raises(SettingsInvalid, match=f"{field}: is no length of time: write such as 90s"):
+    with pytest.raises(SettingsInvalid, match=f"{field}: is not a length of time: write 90s"):
         _load(tmp_path, f"{field}: {value}")
 
 
@@ -300,7 +300,7 @@ def test_lengths_of_time(tmp_path: Path, text: str, seconds: float) -> None:
 @pytest.mark.parametrize("value", ["true", "10", "0.5", "!!binary AQID"])
 def test_what_is_no_text_is_no_network(tmp_path: Path, value: str) -> None:
     """It would be taken for a number, and that for an address."""
-    with pytest.raises(SettingsInvalid, match=r"deniedNetworks\.0: is no network: write such as"):
+    with pytest.raises(SettingsInvalid, match=r"deniedNetworks\.0: is not a network: write"):
         _load(tmp_path, f"deniedNetworks: [{value}]")
 
 

@@ -24,6 +24,7 @@ quantity   Kubernetes quantities
 metrics    the only importer of prometheus_client
 logs       for a person, or as JSON
 bucket     so many permits a second
+shared     one answer for all who ask the same meanwhile
 errors     the exception tree
 """
 

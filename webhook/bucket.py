@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from cachetools import LRUCache
 
-KEYS = 10_000
-
 
 class Bucket:
     """Permits that fill up again at `rate` a second, up to that many, and at least to one."""
@@ -30,14 +28,9 @@ class Bucket:
 class Buckets:
     """A bucket for each key. Of more than `keys`, the one that was longest unused is forgotten."""
 
-    def __init__(
-        self, rate: float, now: Callable[[], float] = time.monotonic, keys: int = KEYS
-    ) -> None:
+    def __init__(self, rate: float, now: Callable[[], float], keys: int) -> None:
         self._rate, self._now = rate, now
         self._buckets: LRUCache[str, Bucket] = LRUCache(keys)
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
     def of(self, key: str) -> Bucket:
         """The bucket of `key`: a full one where it is new."""

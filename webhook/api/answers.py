@@ -72,7 +72,6 @@ class VmDisks(msgspec.Struct, frozen=True, rename="camel"):
 def provider_view(one: ProviderInventory, now: float) -> ProviderView:
     """`now` is by the monotonic clock."""
     vsphere = one.provider.type == "vsphere"
-    trouble = vsphere and (not one.synced or one.unreachable_since or one.recalled)
     return ProviderView(
         namespace=one.provider.namespace,
         name=one.provider.name,
@@ -80,7 +79,7 @@ def provider_view(one: ProviderInventory, now: float) -> ProviderView:
         state=one.state if vsphere else None,
         age_seconds=age(one, now),
         vms=len(one.vms),
-        message=one.trouble if trouble else "",
+        message=one.trouble if vsphere and one.state != "known" else "",
     )
 
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from webhook.api.problems import MEDIA_TYPE, ProblemDetails
 
 _TEXTS = {
-    400: "The body is not JSON, or `continue` is none of this list.",
+    400: "The body is not JSON, or `continue` is not from this list.",
     401: "The token is missing, or not valid for this API.",
     403: "The caller lacks a right; `missing` names it.",
     404: "There is no such object.",

@@ -159,8 +159,8 @@ async def list_vms(
     try:
         return _json(await asyncio.to_thread(page, source, search, limit, continue_, now))
     except NoSuchPage:
-        there = f"query.continue: {echoed(continue_)} is not what a page of this list has told"
-        fault = InvalidField("query.continue", "is not what a page of this list has told")
+        fault = InvalidField("query.continue", "is not a value that a page of this list has given")
+        there = f"{fault.field}: {echoed(continue_)} {fault.message}"
         raise Problem(400, f"{there}: begin without it", errors=(fault,)) from None
 
 

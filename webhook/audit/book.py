@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 from webhook.audit.outcome import AuditResult, Remark, Word
 from webhook.engine.watched import Key
+from webhook.model.review import API_VERSIONS
 
 LARGEST = 500
 """Results of one report."""
 _PREFIX = "conversion-guard-"
-_VERSIONS = {"PersistentVolumeClaim": "v1"}
-_FORKLIFT = "forklift.konveyor.io/v1beta1"
 
 
 class Place(NamedTuple):
@@ -119,7 +118,7 @@ def place_of(report: str, kinds: Iterable[str]) -> Place | None:
 
 def reports(place: Place, outcomes: Mapping[str, AuditResult | None]) -> dict[str, dict[str, Any]]:
     """The reports of a place by name, each with its results and a summary of what it says: that of
-    the first counts also the objects that are right. None where there is no object at all."""
+    the first counts also the objects that are right. Empty where there is no object at all."""
     if not outcomes:
         return {}
     wrong = sorted((one for one in outcomes.values() if one is not None), key=_named)
@@ -164,7 +163,7 @@ def _result(one: AuditResult, remark: Remark) -> dict[str, Any]:
         "message": remark.message,
         "resources": [
             {
-                "apiVersion": _VERSIONS.get(key.kind, _FORKLIFT),
+                "apiVersion": API_VERSIONS[key.kind],
                 "kind": key.kind,
                 "namespace": key.namespace,
                 "name": key.name,

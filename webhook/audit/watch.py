@@ -95,9 +95,7 @@ class Watch:
             both.create_task(self._sweep_often(every))
 
     def _known(self) -> bool:
-        sources = self._current()
-        settled = all(one.settled for one in sources.inventory.vsphere())
-        return settled and not sources.inventory.unlisted and self._followed.claims.synced
+        return not self._current().inventory.first_reads and self._followed.claims.synced
 
     # What is a reason
 

@@ -144,8 +144,9 @@ async def cluster_of(where: Where, settings: "Settings") -> AsyncIterator["Clust
 
 def _in_reach(where: Where, settings: "Settings") -> bool:
     """Whether a cluster is named: a kubeconfig that merely lies there is not meant."""
-    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    return where.names_cluster or settings.kubeconfig is not None or in_pod
+    from webhook.runtime.following import clustered
+
+    return where.names_cluster or clustered(settings)
 
 
 async def _read(

@@ -40,7 +40,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """Which Plans, and for how long."""
 
     plans: tuple[Name, ...] = ()
-    """None: all."""
+    """Empty: all."""
     namespace: str = ""
     """Of all: only this one's."""
     watch: bool = False

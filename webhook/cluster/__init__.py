@@ -3,7 +3,7 @@
 from webhook.cluster.certificates import CertificateStore
 from webhook.cluster.client import Cluster, Tried
 from webhook.cluster.errors import ClusterForbidden, ClusterMissing, ClusterSilent
-from webhook.cluster.events import Events, Labels, ObjectEvent, ObjectEvents, mislabelled
+from webhook.cluster.events import Events, ObjectEvent, ObjectEvents, mislabelled
 from webhook.cluster.leases import Lease
 from webhook.cluster.objects import migrations, reflectors
 from webhook.cluster.paths import ApiPath
@@ -11,7 +11,7 @@ from webhook.cluster.picture import Picture
 from webhook.cluster.providers import FoundProvider, ProviderWatch, Source, found_in, reach
 from webhook.cluster.reader import LiveReader
 from webhook.cluster.release import ReleaseWatch, release_of
-from webhook.cluster.reports import Reports, Written, digest
+from webhook.cluster.reports import Reports, digest
 from webhook.cluster.standing import FoundObject, Waiting, everything, one, waiting
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Events",
     "FoundObject",
     "FoundProvider",
-    "Labels",
     "Lease",
     "LiveReader",
     "ObjectEvent",
@@ -36,7 +35,6 @@ __all__ = [
     "Source",
     "Tried",
     "Waiting",
-    "Written",
     "digest",
     "everything",
     "found_in",

@@ -209,7 +209,8 @@ class Cluster:
     async def stream(
         self, path: ApiPath, silence: float, **query: str
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer to one GET, piece by piece; `silence` is this one's own."""
+        """The answer to one GET, piece by piece; `silence`: seconds without a byte. Raises as `get`
+        does."""
         request = _Request("GET", path.text, query, silence=silence)
         async with self._answered(request) as response:
             check(response.status, request.method, request.path)

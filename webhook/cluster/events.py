@@ -16,8 +16,8 @@ from webhook.cluster.errors import ClusterConflict, ClusterMissing
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.engine.policy import LABELS
 from webhook.errors import ClusterUnreachable
-from webhook.inventory.cluster import Table
 from webhook.model.keys import ENFORCE, echoed
+from webhook.model.review import API_VERSIONS
 
 SAME_SECONDS = 300.0
 """For which a Plan has no second Event of the same rules: a controller may retry for ever."""
@@ -86,10 +86,9 @@ class ObjectEvent(msgspec.Struct, frozen=True):
 
     async def event(self, cluster: Cluster) -> dict[str, Any]:
         """With the moment in its name: each of these is one of its own."""
-        version = "v1" if self.kind == "PersistentVolumeClaim" else FORKLIFT
         now = time.time()
         return _made(
-            _regarding(version, self.kind, self.namespace, self.name, self.uid),
+            _regarding(API_VERSIONS[self.kind], self.kind, self.namespace, self.name, self.uid),
             same=f"{self.uid} {self.reason} {self.note} {now}",
             reason=self.reason,
             action="Audit",
@@ -173,27 +172,6 @@ class Events(ObjectEvents):
             self._mislabelled[namespace] = value
             _log.warning("namespace %s: %s", namespace, mislabelled(value))
             self.tell(_Mislabelled(namespace, value))
-
-
-class Labels:
-    """A reflector's store of namespaces' labels: kept in `table`, and told to `events`."""
-
-    def __init__(self, table: Table[str], events: Events) -> None:
-        self._table, self._events = table, events
-
-    def put(self, key: str, value: str) -> None:
-        self._table.put(key, value)
-        self._events.labelled(key, value)
-
-    def drop(self, key: str) -> None:
-        self._table.drop(key)
-        self._events.labelled(key, None)
-
-    def keys(self) -> set[str]:
-        return self._table.keys()
-
-    def heard(self, at: float) -> None:
-        self._table.heard(at)
 
 
 def mislabelled(value: str) -> str:

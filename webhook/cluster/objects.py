@@ -7,7 +7,7 @@ import msgspec
 
 from webhook.cluster.client import Cluster, decoded
 from webhook.cluster.paths import FORKLIFT, ApiPath
-from webhook.cluster.reflector import Reflector, Store
+from webhook.cluster.reflector import Reflector
 from webhook.inventory.cluster import ARCHIVED, Followed, Table
 from webhook.model.keys import (
     DISK_SOURCE,
@@ -155,7 +155,7 @@ def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
 
 
 def storage_class(raw: bytes | msgspec.Raw) -> tuple[str, StorageClass]:
-    """The name, and what is kept of a storage class's JSON."""
+    """The name, and what is kept of a storage class's JSON. Raises ClusterUnreachable."""
     found = decoded(_storage_class, raw)
     return found.metadata.name, StorageClass(
         found.metadata.name,
@@ -165,13 +165,13 @@ def storage_class(raw: bytes | msgspec.Raw) -> tuple[str, StorageClass]:
 
 
 def enforced(raw: bytes | msgspec.Raw) -> tuple[str, str]:
-    """A namespace's name, and its label conversion-guard.io/enforce."""
+    """A namespace's name, and its label conversion-guard.io/enforce. Raises ClusterUnreachable."""
     metadata = decoded(_namespace, raw).metadata
     return metadata.name, metadata.labels.get(ENFORCE, "")
 
 
 def plan_type(raw: bytes | msgspec.Raw) -> tuple[str, str]:
-    """`namespace/name` and the type of a Plan's JSON, or ARCHIVED."""
+    """`namespace/name` and the type of a Plan's JSON, or ARCHIVED. Raises ClusterUnreachable."""
     plan = decoded(_plan, raw)
     kind = ARCHIVED if plan.spec.archived else sys.intern(plan.spec.type)
     return f"{plan.metadata.namespace}/{plan.metadata.name}", kind
@@ -179,7 +179,7 @@ def plan_type(raw: bytes | msgspec.Raw) -> tuple[str, str]:
 
 def migration_plan(raw: bytes | msgspec.Raw) -> tuple[str, str]:
     """`namespace/name` of a Migration's JSON, and of the Plan that it starts; empty where it has
-    ended."""
+    ended. Raises ClusterUnreachable."""
     found = decoded(_migration, raw)
     metadata, plan = found.metadata, found.spec.plan
     started = f"{plan.namespace or metadata.namespace}/{plan.name}"
@@ -191,16 +191,13 @@ CLASSES = ApiPath("storage.k8s.io/v1", "storageclasses")
 NAMESPACES = ApiPath("v1", "namespaces")
 
 
-def reflectors(
-    cluster: Cluster, followed: Followed, enforced_in: Store[str] | None = None
-) -> tuple[Reflector[Any], ...]:
-    """What keeps `followed`; run each. `enforced_in` stands before its labels of namespaces."""
-    enforcement = enforced_in or followed.enforced
+def reflectors(cluster: Cluster, followed: Followed) -> tuple[Reflector[Any], ...]:
+    """What keeps `followed`; run each."""
     labels = f"{VM_ID},{VM_UUID}"
     return (
         Reflector(cluster, PVCS, claim, followed.claims, labelSelector=labels),
         Reflector(cluster, CLASSES, storage_class, followed.classes),
-        Reflector(cluster, NAMESPACES, enforced, enforcement, labelSelector=ENFORCE),
+        Reflector(cluster, NAMESPACES, enforced, followed.enforced, labelSelector=ENFORCE),
         Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans, optional=True),
     )
 

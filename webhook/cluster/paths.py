@@ -32,12 +32,12 @@ class ApiPath:
         text = f"/apis/{api}" if "/" in api else f"/api/{api}"
         if namespace is not None:
             if not _LABEL.fullmatch(namespace):
-                raise NameInvalid(f"{quoted(namespace)} can be no namespace's name")
+                raise NameInvalid(f"{quoted(namespace)} can't be the name of a namespace")
             text += f"/namespaces/{namespace}"
         text += f"/{plural}"
         if name is not None:
             if not _SUBDOMAIN.fullmatch(name):
-                raise NameInvalid(f"{quoted(name)} can be no object's name ({plural})")
+                raise NameInvalid(f"{quoted(name)} can't be the name of an object ({plural})")
             text += f"/{name}"
         self.text = text
 

@@ -51,7 +51,7 @@ class FoundProvider(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """What reads one vSphere; plugged in by the command line."""
+    """What reads one vSphere; plugged in by webhook.runtime."""
 
     def start(self) -> None: ...
 

@@ -27,7 +27,7 @@ _GRACE = 0.2
 """Beyond its length, as such a share: one that has died then leaves time for another to tell."""
 _FIRST_SECONDS = 1
 """After a list or a failure: soon to know whether it works."""
-_PAUSES = 0.2, 30.0  # seconds, doubling
+_PAUSES = 0.2, 30.0  # seconds, doubled from the first failure on
 _EVENT_LIMIT = 2**23  # bytes; etcd holds no object of more than 1.5 MiB
 
 T = TypeVar("T")

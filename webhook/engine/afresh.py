@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+from webhook.engine import doubt
 from webhook.engine.ask import Asked, Views
 from webhook.engine.opinion import Opinion
 from webhook.engine.sources import Sources
@@ -76,7 +77,5 @@ async def confirmed_live(
     try:
         async with asyncio.timeout_at(deadline):
             return await asked.confirmed(sources)
-    except ClusterUnreachable as error:
-        return Undecided(f"the API server can't be asked: {error}", "cluster")
-    except TimeoutError:
-        return Undecided("the API server did not answer in time for this request", "deadline")
+    except (ClusterUnreachable, TimeoutError) as error:
+        return doubt.of_cluster(error)

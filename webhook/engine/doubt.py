@@ -6,6 +6,7 @@ from typing import Any
 
 from webhook.engine.ask import Asked, Views
 from webhook.engine.sources import Sources
+from webhook.errors import ClusterUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.review import Doubt, Undecided
 
@@ -67,6 +68,13 @@ def of_providers(
             )
         return Undecided(text, "no-provider")
     return None
+
+
+def of_cluster(error: ClusterUnreachable | TimeoutError) -> Undecided:
+    """Why what the API server must be asked for can't be known."""
+    if isinstance(error, ClusterUnreachable):
+        return Undecided(f"the API server can't be asked: {error}", "cluster")
+    return Undecided("the API server did not answer in time for this request", "deadline")
 
 
 def age_warning(source: ProviderInventory, sources: Sources) -> str:

@@ -71,12 +71,8 @@ async def _gathered(
         return said if isinstance(said, VERDICTS) else await said
     except ObjectMalformed as error:
         return _malformed(error)
-    except ClusterUnreachable as error:
-        why = f"the API server can't be asked: {error}"
-        verdict = Undecided(why, "cluster", audit=_UNKNOWN)
-    except TimeoutError:
-        why = "the API server did not answer in time for this request"
-        verdict = Undecided(why, "deadline", audit=_UNKNOWN)
+    except (ClusterUnreachable, TimeoutError) as error:
+        verdict = msgspec.structs.replace(doubt.of_cluster(error), audit=_UNKNOWN)
     return _enforced(verdict, sources.enforcement(book.namespace(subject)), book)
 
 

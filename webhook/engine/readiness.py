@@ -11,7 +11,7 @@ from webhook.engine.ask import plan as plans
 from webhook.engine.ask.plan import PlanSubject
 from webhook.engine.books import MIGRATIONS
 from webhook.engine.judge import judge
-from webhook.engine.results import Found
+from webhook.engine.results import Found, found_of
 from webhook.engine.sources import Sources
 from webhook.errors import ObjectMalformed
 from webhook.facts.diskset import Pile
@@ -141,12 +141,12 @@ async def readiness(
     )
     if (doubt := judgement.doubt) is not None:
         # What can't be known of the VMs makes nothing right that is wrong in any case.
-        certain = tuple(_found(cause, cause.field) for cause in judgement.denials)
+        certain = tuple(found_of(cause, cause.field) for cause in judgement.denials)
         return told("not-ready" if certain else "undecided", doubt.message, certain)
     causes = judgement.opinion.causes
     plan = judgement.opinion.facts.plan
     vms = tuple(_vm(one, causes) for one in plan.vms)
-    whole = tuple(_found(cause, cause.field) for cause in causes if cause.entry is None)
+    whole = tuple(found_of(cause, cause.field) for cause in causes if cause.entry is None)
     ready = all(vm.ready for vm in vms) and not any(one.action == "deny" for one in whole)
     return told("ready" if ready else "not-ready", findings=whole, vms=vms)
 
@@ -155,7 +155,7 @@ def _vm(vm: PlanVmFacts, causes: Iterable[Cause]) -> VmReadiness:
     entry = vm.entry
     if vm.outcome == "done":
         return VmReadiness(id=entry.id, name=entry.name, ready=True, done=True)
-    findings = tuple(_found(cause, entry.field) for cause in causes if cause.entry == entry.index)
+    findings = tuple(found_of(cause, entry.field) for cause in causes if cause.entry == entry.index)
     pairs = tuple(vm.disks.pairs()) if vm.disks is not None else ()
 
     def pile(name: Pile) -> tuple[Piece, ...]:
@@ -173,8 +173,3 @@ def _vm(vm: PlanVmFacts, causes: Iterable[Cause]) -> VmReadiness:
         unbound=pile("unbound"),
         copying=pile("copying"),
     )
-
-
-def _found(cause: Cause, field: str) -> Found:
-    """On `field` of the Plan: a Migration's own has only one."""
-    return Found(cause.rule, cause.action, cause.reason, field, cause.message, cause.expected)

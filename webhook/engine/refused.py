@@ -38,7 +38,7 @@ def not_storage(obj: KubeObject) -> Iterator[Cause]:
     if storage is not None and (size is None or size <= 0):
         right = quantity.near(storage)
         fix = " or ".join(map(quoted, right)) or 'one such as "10Gi"'
-        message = f"{echoed(storage)} is no size, and the API server refuses it: write {fix}"
+        message = f"{echoed(storage)} is not a size, and the API server refuses it: write {fix}"
         yield Cause(STORAGE_FIELD, message, *_OBJECT)
 
 

@@ -119,7 +119,7 @@ def result_of(
         doubt = verdict.doubt or msgspec.UNSET
         notes = (*(Note("", said) for said in verdict.notes), *notes)
     if isinstance(verdict, Admitted | Denied):
-        findings = tuple(_found(cause) for cause in verdict.findings)
+        findings = tuple(found_of(cause, cause.field) for cause in verdict.findings)
     return Result(
         api_version=str(obj.get("apiVersion", "")),
         kind=str(obj.get("kind", "")),
@@ -151,8 +151,9 @@ def _answer(verdict: Verdict) -> tuple[CheckVerdict, str]:
             return "undecided", verdict.message
 
 
-def _found(cause: Cause) -> Found:
-    return Found(cause.rule, cause.action, cause.reason, cause.field, cause.message, cause.expected)
+def found_of(cause: Cause, field: str) -> Found:
+    """On `field`: a Migration's causes have only one, and are told of their entries in the Plan."""
+    return Found(cause.rule, cause.action, cause.reason, field, cause.message, cause.expected)
 
 
 def _name(metadata: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from webhook.facts import forms, names
 from webhook.facts.audience import Audience
 from webhook.facts.finding import Finding
-from webhook.facts.proof import Proof, prove
+from webhook.facts.proof import prove
 from webhook.model.keys import SHAREABLE, Action, echoed, quoted
 from webhook.model.objects import Claim, StorageClass
 from webhook.model.vms import Disk, VirtualMachine
@@ -30,41 +30,14 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class DiskSet:
-    """One VM's. Use `of`."""
+    """Of `vm`, called `label`, and its PVCs among `claims` of `namespace`.
 
-    __slots__ = (
-        "_any_attached",
-        "_classes",
-        "_lost",
-        "_mounted",
-        "_names",
-        "_namespace",
-        "_proof",
-        "_vms",
-        "_who",
-    )
+    `classes` tell which PVCs bind only when a pod comes. `mounted` are those that running pods
+    mount, each with a pod's name.
+    """
 
     def __init__(
         self,
-        proof: Proof,
-        who: str,
-        namespace: str,
-        *,
-        any_attached: bool,
-        lost: Sequence[Disk],
-        vms: bool,
-        claims: bool,
-        classes: Mapping[str, StorageClass] | None,
-        mounted: Mapping[str, str],
-    ) -> None:
-        self._proof, self._who, self._namespace = proof, who, echoed(namespace)
-        self._vms, self._names = vms, claims
-        self._any_attached, self._lost = any_attached, lost
-        self._classes, self._mounted = classes, mounted
-
-    @classmethod
-    def of(
-        cls,
         vm: VirtualMachine,
         claims: Sequence[Claim],
         *,
@@ -74,23 +47,12 @@ class DiskSet:
         namespace: str,
         classes: Mapping[str, StorageClass] | None = None,
         mounted: Mapping[str, str] | None = None,
-    ) -> "DiskSet":
-        """Of `vm`, called `label`, and its PVCs among `claims` of `namespace`.
-
-        `classes` tell which PVCs bind only when a pod comes. `mounted` are those that running pods
-        mount, each with a pod's name.
-        """
-        return cls(
-            prove(vm, claims),
-            label,
-            namespace,
-            any_attached=any(disk.attached for disk in vm.disks),
-            lost=[disk for disk in vm.disks if not disk.attached],
-            vms=audience.knows(provider),
-            claims=audience.claims,
-            classes=classes,
-            mounted=mounted or {},
-        )
+    ) -> None:
+        self._proof, self._who, self._namespace = prove(vm, claims), label, echoed(namespace)
+        self._vms, self._names = audience.knows(provider), audience.claims
+        self._any_attached = any(disk.attached for disk in vm.disks)
+        self._lost = [disk for disk in vm.disks if not disk.attached]
+        self._classes, self._mounted = classes, mounted or {}
 
     def findings(self, field: str, *, strict: bool) -> Iterator[Finding]:
         """One for each kind of fault. `strict`: what may still be on its way is a fault, too."""
@@ -131,19 +93,19 @@ class DiskSet:
             yield Finding(field, message, "FieldValueDuplicate")
 
     def _readiness(self, field: str) -> Iterator[Finding]:
-        proof, who = self._proof, self._who
+        proof = self._proof
         if proof.undersized:
-            there = self._claims([claim for _, claim in proof.undersized])
-            yield Finding(field, f"{there} of {who} smaller than the disk: make it larger")
+            there = self._are([claim for _, claim in proof.undersized])
+            yield Finding(field, f"{there} smaller than the disk: enlarge to its size")
         if proof.terminating:
-            there = self._claims(proof.terminating)
-            yield Finding(field, f"{there} of {who} being deleted: create a new one")
+            there = self._are(proof.terminating)
+            yield Finding(field, f"{there} being deleted: create a new PVC for the disk")
         if unbound := self._unbound(waiting=False):
-            there = f"{self._claims(unbound)} of {who} not bound to a volume"
-            yield Finding(field, f"{there}: wait until it is bound")
+            fix = "wait until the volume is there"
+            yield Finding(field, f"{self._are(unbound)} not bound to a volume: {fix}")
         if proof.not_ready:
             why = f" ({echoed(proof.not_ready[0].not_ready)})" if self._names else ""
-            message = f"{self._claims(proof.not_ready)} of {who} marked as not ready{why}"
+            message = f"{self._are(proof.not_ready)} marked as not ready{why}"
             yield Finding(field, f"{message}: wait until the vendor's copy is complete")
 
     def names(self, field: str) -> Iterator[Finding]:
@@ -162,19 +124,19 @@ class DiskSet:
     def owned(self, field: str, fix: str) -> Iterator[Finding]:
         """One where a VirtualMachine owns a PVC of the set. `fix` is how the VM is left out."""
         if claims := [claim for claim in self._proof.claims if claim.owned]:
-            there = f"{self._claims(claims)} of {self._who} owned by a VirtualMachine"
-            yield Finding(field, f"{there}: that VM is converted already: {fix}")
+            why = "that VM is converted already"
+            yield Finding(field, f"{self._are(claims)} owned by a VirtualMachine: {why}: {fix}")
 
     def read_only(self, field: str) -> Iterator[Finding]:
         """One where a PVC of the set can only be read."""
         if claims := [claim for claim in self._proof.claims if claim.read_only]:
-            there = f"{self._claims(claims)} of {self._who} with ReadOnlyMany only"
-            yield Finding(field, f"{there}: a conversion writes, create it with ReadWriteMany")
+            fix = "a conversion writes: create each PVC with ReadWriteMany"
+            yield Finding(field, f"{self._are(claims)} only to be read (ReadOnlyMany): {fix}")
 
     def unscheduled(self, field: str) -> Iterator[Finding]:
         """One where a PVC is bound only when the conversion pod comes."""
         if claims := self._unbound(waiting=True):
-            there = f"{self._claims(claims)} of {self._who} not bound until the pod runs"
+            there = f"{self._are(claims)} not bound until the pod runs"
             fix = "a pod that waits 5 minutes fails, and leaves a Plan hanging with the VM off"
             yield Finding(field, f"{there}: {fix}")
 
@@ -203,7 +165,7 @@ class DiskSet:
         """One where the new VM lacks a disk, though the conversion succeeds."""
         if self._vms and self._lost and self._any_attached:
             which = self._files([disk.file for disk in self._lost])
-            fix = "move it to a SCSI controller, as a flat file"
+            fix = "move the disk to a SCSI controller, as a flat file"
             yield Finding(field, f"{fix}, or the new VM lacks a disk of {self._who}{which}")
 
     def modes(self, field: str) -> Iterator[Finding]:
@@ -221,7 +183,7 @@ class DiskSet:
             if disk.shared and not (claim.shareable and claim.disk_source == disk.file)
         ]
         if self._vms and dropped:
-            fix = f'label it {SHAREABLE}: "true", with disk-source as vSphere shows the file'
+            fix = f'label the PVC {SHAREABLE}: "true", with disk-source as vSphere shows the file'
             there = f"{self._claims(dropped)} of {self._who} for a shared disk"
             why = "migrateSharedDisks is false, and Forklift drops it"
             yield Finding(field, f"{fix}: {there}: {why}")
@@ -263,6 +225,11 @@ class DiskSet:
         count = f"{len(claims)} PVC{'s' if len(claims) > 1 else ''}"
         shown = ", ".join(quoted(name) for name in sorted(c.name for c in claims)[:_SHOWN])
         return f"{count} ({shown}{', …' if len(claims) > _SHOWN else ''})"
+
+    def _are(self, claims: Sequence[Claim]) -> str:
+        """`2 PVCs ("a", "b") of vm-7 are`."""
+        several = self._names and len(claims) > 1
+        return f"{self._claims(claims)} of {self._who} {'are' if several else 'is'}"
 
     def _unbound(self, *, waiting: bool) -> list[Claim]:
         """Those that aren't bound yet. A PVC that a populator fills when its first pod comes may

@@ -158,7 +158,7 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Told: those that may be meant by a source provider that isn't known."""
     vms: tuple[PlanVmFacts, ...] = ()
     remote: bool | None = False
-    """Whether the destination is another cluster: the PVCs are there."""
+    """Whether the destination is another cluster, where the PVCs are; None where nobody knows."""
     started: bool = False
     """Whether a Migration that hasn't ended names the Plan."""
     begins: bool = False

@@ -35,11 +35,6 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     claims: tuple[Claim, ...] = ()
     """All that Forklift counts."""
 
-    @property
-    def whole(self) -> bool:
-        """Whether every disk has its one PVC, with everything in its place."""
-        return self == Proof(matched=self.matched, claims=self.claims)
-
 
 def prove(vm: VirtualMachine, claims: Sequence[Claim]) -> Proof:
     """Hold the disks that Forklift lists of `vm` against its PVCs among `claims`."""

@@ -65,8 +65,10 @@ class ProviderInventory:
         self.name = str(provider)
         self.synced = False
         self.unreachable_since: datetime | None = None
+        """In UTC; None while it can be reached."""
         self.cause = "its first read has not finished"
         self.heard_at: float | None = None
+        """By time.monotonic(), when vSphere last answered; None: for good, or never (`synced`)."""
         self.recalled = False
         """Whether what is known comes from an earlier run: this one has read nothing yet."""
         self.silence = math.inf
@@ -162,6 +164,11 @@ class Inventory:
     def __iter__(self) -> Iterator[ProviderInventory]:
         """By name: which of them was found first is no matter to any answer."""
         return iter([one for _, one in sorted(self._providers.items())])
+
+    @property
+    def first_reads(self) -> int:
+        """How many first reads still run: of providers, and of namespaces' lists of them."""
+        return len(self.unlisted) + sum(not one.settled for one in self.vsphere())
 
     def vsphere(self) -> tuple[ProviderInventory, ...]:
         """The providers whose VMs count here, by name."""

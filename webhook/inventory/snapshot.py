@@ -25,6 +25,8 @@ class _SnapshotProvider(
     name: str
     type: str = "vsphere"
     url: str = ""
+    remote: bool = False
+    """Of type openshift: another cluster than the guard's own."""
     read_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     folders: tuple[Folder, ...] = ()
     vms: tuple[VirtualMachine, ...] = ()
@@ -81,7 +83,7 @@ def load_snapshot(path: Path, *, wall: datetime, monotonic: float) -> tuple[Prov
         if len(provider.vms) != len(entry.vms):
             raise SnapshotInvalid(f"{path}: provider {echoed(provider.provider)} has a moref twice")
         provider.reader = SnapshotReader(provider.vms)
-        provider.url = entry.url
+        provider.url, provider.remote = entry.url, entry.remote
         age = None if entry.read_at is None else wall - entry.read_at
         if age is not None and age < -CLOCKS_DIFFER:
             raise SnapshotInvalid(
@@ -139,6 +141,7 @@ def _without_vms(one: ProviderInventory, wall: datetime, monotonic: float) -> _S
         namespace=one.provider.namespace,
         name=one.provider.name,
         type=one.provider.type,
+        remote=one.remote,
         read_at=None if age is None else wall - age,
         folders=one.vms.folders,
     )

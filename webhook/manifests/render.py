@@ -8,22 +8,20 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from webhook.errors import RenderImpossible
+from webhook.facts import forms
 from webhook.model.keys import DISK_SOURCE, MARK, VM_ID, VM_UUID, echoed, quoted
 from webhook.model.objects import Provider
-from webhook.model.vms import ATTACHED_BUSES, Disk, VirtualMachine
+from webhook.model.vms import Disk, VirtualMachine, needed, whole
 
 VolumeMode = Literal["Block", "Filesystem"]
 AccessMode = Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
 _WORDS = {"volumeMode": get_args(VolumeMode), "accessModes": get_args(AccessMode)}
 
 NAME = "{vm}-disk-{index}"
-PLAN_NAME = "{vm}"
-_MEBIBYTE = 2**20
 _NAME_LIMIT = 63
 """A PVC's name may be longer; as a pod's volume or a label's value it may not."""
 _NO_NAME = re.compile(r"[^a-z0-9]+", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
-# Forklift: web/vsphere/vm.go. A disk on any other bus is counted, and falls out of the new VM.
 
 
 class DiskView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -128,9 +126,9 @@ def disks(vm: VirtualMachine) -> tuple[DiskView, ...]:
 def _why_not(vm: VirtualMachine, disk: Disk) -> str:
     if not disk.listed:
         return f"Forklift does not list a disk that is backed by {disk.backing}"
-    if _ambiguous(vm, disk.disk_source):
-        return "Forklift can't tell its file from another disk's: rename one of them in vSphere"
-    if disk.bus not in ATTACHED_BUSES:
+    if len(alike := vm.matching(disk.disk_source)) > 1:
+        return f"Forklift can't tell its file from another disk's: {forms.apart(alike)}"
+    if not disk.attached:
         bus = f"on {disk.bus.upper()}" if disk.bus else "on no known controller"
         return f"Forklift counts it, then drops it: it is {bus}"
     return "its capacity is not known" if disk.capacity <= 0 else ""
@@ -174,7 +172,7 @@ def _pvc(vm: VirtualMachine, disk: DiskView, name: str, wanted: RenderRequest) -
     spec: dict[str, Any] = {
         "accessModes": list(modes),
         "volumeMode": wanted.volume_mode,
-        "resources": {"requests": {"storage": size(disk.capacity, wanted.volume_mode)}},
+        "resources": {"requests": {"storage": whole(needed(disk.capacity, wanted.volume_mode))}},
     }
     if wanted.storage_class is not None:
         spec["storageClassName"] = wanted.storage_class
@@ -200,7 +198,6 @@ def plan(
     *,
     namespace: str,
     network_map: str,
-    name: str = PLAN_NAME,
     destination: str = "host",
 ) -> dict[str, Any]:
     """The conversion Plan of `vm` alone, in its provider's namespace; the PVCs are in `namespace`.
@@ -210,13 +207,14 @@ def plan(
     """
     _convertible(vm)
     counted = [disk for disk in vm.disks if disk.listed]
-    if alike := [disk.file for disk in counted if _ambiguous(vm, disk.disk_source)]:
-        files = " and ".join(map(quoted, alike))
-        raise RenderImpossible(f"Forklift can't tell {files} of {vm} apart: rename one in vSphere")
+    if alike := [disk for disk in counted if _ambiguous(vm, disk.disk_source)]:
+        files = " and ".join(quoted(disk.file) for disk in alike)
+        fix = forms.apart(alike)
+        raise RenderImpossible(f"Forklift can't tell {files} of {vm} apart: {fix}")
     return {
         "apiVersion": "forklift.konveyor.io/v1beta1",
         "kind": "Plan",
-        "metadata": {"name": _named(vm, name, {}), "namespace": provider.namespace},
+        "metadata": {"name": _named(vm, "{vm}", {}), "namespace": provider.namespace},
         "spec": {
             "type": "conversion",
             "targetNamespace": namespace,
@@ -231,16 +229,6 @@ def plan(
             "vms": [{"id": vm.moref, "name": vm.name}],
         },
     }
-
-
-def size(capacity: int, volume_mode: VolumeMode) -> str:
-    """The least whole quantity for a disk of `capacity` bytes: 107374182400 -> `100Gi`.
-
-    A Filesystem needs 6 % more, for itself (see webhook.rules.pvc_capacity).
-    """
-    needed = capacity if volume_mode == "Block" else -(-capacity * 106 // 100)
-    mebibytes = -(-needed // _MEBIBYTE)
-    return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
 
 
 def pvc_name(vm: VirtualMachine, index: int, template: str = NAME) -> str:
@@ -258,7 +246,7 @@ def _named(vm: VirtualMachine, template: str, more: Mapping[str, str]) -> str:
         name = _filled(template, fields | {"vm": short})
     if not name:
         raise RenderImpossible(
-            f"name: {echoed(template)} has no letter or digit: write such as {NAME}"
+            f"name: {echoed(template)} has no letter or digit: write {NAME}, for example"
         )
     if len(name) > _NAME_LIMIT:
         made = f"{echoed(template)} makes {echoed(name)}"

@@ -1,1 +1,1 @@
-"""The keys, and the frozen values that everything speaks of; the AdmissionReview codec."""
+"""The keys, and the frozen values that everything speaks of."""

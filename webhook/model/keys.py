@@ -1,6 +1,7 @@
 """The keys that tie a PVC to its source disk, and the fields that rules read."""
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 # The three keys that tie a PVC to its source disk (Forklift: kubevirt.go, kVM and AnnDiskSource).
@@ -131,6 +132,13 @@ def quoted(text: object) -> str:
     if plain.isprintable() and '"' not in plain and "\\" not in plain:  # as nearly all are
         return f'"{plain}"'
     return f'"{"".join(map(_escaped, plain))}"'
+
+
+def either(texts: Iterable[str], most: int = 8) -> str:
+    """`a or b or 3 more`: a choice between `texts`, of which so many are shown."""
+    every = list(texts)
+    shown = every[:most] if len(every) <= most else [*every[:most], f"{len(every) - most} more"]
+    return " or ".join(shown)
 
 
 _PLAIN = re.compile(r"[A-Za-z][-.A-Za-z0-9]*", re.ASCII)

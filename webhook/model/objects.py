@@ -181,6 +181,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         return self.namespace, self.vm_id, self.vm_uuid
 
 
+def released(namespace: str, name: str) -> str:
+    """The command that takes a PVC out of its VM's disk set."""
+    return f"kubectl label pvc {name} -n {namespace} {VM_ID}- {VM_UUID}-"
+
+
 class StorageClass(msgspec.Struct, frozen=True):
     """What is kept of a storage class."""
 
@@ -198,7 +203,9 @@ look."""
 def to_follow(named: Provider) -> str:
     """What to do about a Provider in a namespace whose Providers the guard may not list."""
     place = echoed(named.namespace)
-    return f"correct it, or have whoever runs conversion-guard add {place} to providerNamespaces"
+    return (
+        f"correct it, or ask the operator of conversion-guard to add {place} to providerNamespaces"
+    )
 
 
 def untold(destination: Provider) -> str:

@@ -156,6 +156,8 @@ RESOURCES = {
 
 JUDGED = frozenset(RESOURCES)
 """The kinds that are looked at; any other is admitted."""
+API_VERSIONS = {kind.kind: kind.api_version for kind in JUDGED}
+"""Of each of them, by its name."""
 
 
 def resource_of(kind: Kind) -> str:
@@ -177,15 +179,9 @@ class Review(msgspec.Struct, frozen=True):
     namespace: str = ""
     user: User = User()
     dry_run: bool = False
-    subresource: str = ""
     object: KubeObject | None = None
     """None for an operation without one, and for a kind that nobody here judges."""
     old: KubeObject | None = None
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is anything to judge: a known kind, created or updated."""
-        return self.object is not None
 
 
 def operation(op: PatchOp) -> dict[str, Any]:

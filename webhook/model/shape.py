@@ -17,6 +17,7 @@ def mapping(value: object, field: str | None = None) -> Mapping[str, Any]:
 
 
 def listed(spec: Mapping[str, Any], field: str) -> list[Any]:
+    """The list in `spec` at the last part of `field`; empty for none. Raises ObjectMalformed."""
     value = spec.get(field.rpartition(".")[2])
     if value is not None and not isinstance(value, list):
         raise ObjectMalformed(field, f"must be a list, not {kind_of(value)}")
@@ -24,6 +25,7 @@ def listed(spec: Mapping[str, Any], field: str) -> list[Any]:
 
 
 def text(value: object, field: str) -> str | None:
+    """`value`, a string or None. Raises ObjectMalformed, which names `field`."""
     if value is not None and not isinstance(value, str):
         raise ObjectMalformed(field, f"must be a string, not {kind_of(value)}: write it in quotes")
     return value

@@ -13,8 +13,19 @@ _SNAPSHOT_SUFFIX = re.compile(r"-\d\d\d\d\d\d.vmdk", re.ASCII)
 # Forklift: vsphere/model.go, updateDisks. Any other backing is left out of the VM's disks there.
 _LIBVIRT_ORDER = ("scsi", "sata", "ide", "nvme")
 _VMWARE_ORDER = ("sata", "ide", "scsi", "nvme")
-ATTACHED_BUSES = frozenset(_LIBVIRT_ORDER)
-LISTED_BACKINGS = frozenset({"FlatVer1", "FlatVer2", "RawDiskMappingVer1", "RawDiskVer2"})
+_ATTACHED_BUSES = frozenset(_LIBVIRT_ORDER)
+_LISTED_BACKINGS = frozenset({"FlatVer1", "FlatVer2", "RawDiskMappingVer1", "RawDiskVer2"})
+
+
+def needed(capacity: int, volume_mode: str) -> int:
+    """Bytes to request for a disk of `capacity` bytes: a Filesystem needs about 6 % for itself."""
+    return capacity if volume_mode == "Block" else -(-capacity * 106 // 100)
+
+
+def whole(size: int) -> str:
+    """The shortest whole quantity of at least `size` bytes: 107374182400 -> `100Gi`."""
+    mebibytes = -(-size // 2**20)
+    return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
 
 
 def trim_backing_file(file: str) -> str:
@@ -77,12 +88,12 @@ class Disk(
 
         Source: Forklift's web/vsphere/vm.go.
         """
-        return self.listed and self.bus in ATTACHED_BUSES
+        return self.listed and self.bus in _ATTACHED_BUSES
 
     @property
     def listed(self) -> bool:
         """Whether Forklift counts this disk at all."""
-        return self.backing in LISTED_BACKINGS
+        return self.backing in _LISTED_BACKINGS
 
 
 class VirtualMachine(
@@ -93,7 +104,7 @@ class VirtualMachine(
     omit_defaults=True,
     gc=False,
 ):
-    """What vSphere says of one VM: the twelve fields that any rule needs."""
+    """What vSphere says of one VM, as far as it is kept."""
 
     moref: str
     name: str = ""

@@ -1,6 +1,6 @@
 """Every rule and every default, in the order in which they run and are reported.
 
-A new one is a file beside this one, a line below, and its two fixtures.
+A new one is a file beside this one, its import and its line below, and its fixtures.
 """
 
 from webhook.facts.facts import PlanFacts, PvcFacts

@@ -20,7 +20,7 @@ from webhook.model.keys import IN_SYNC, MIGRATION_PLAN_FIELD
 def check(facts: MigrationFacts) -> Iterator[Finding]:
     running = facts.counted(lambda vm, disks: vm.power_state == "poweredOn" and not disks.follows)
     if running:
-        fix = f"replicate until they are off, and annotate the PVCs {IN_SYNC}"
+        fix = f"replicate until the VMs are off, and annotate the PVCs {IN_SYNC}"
         message = f"{fix}: {running} on, and what is written after the last sync is lost"
         yield Finding(MIGRATION_PLAN_FIELD, message)
 

@@ -20,8 +20,8 @@ from webhook.model.keys import IN_SYNC, MIGRATION_PLAN_FIELD
 def check(facts: MigrationFacts) -> Iterator[Finding]:
     if found := facts.counted(lambda vm, disks: disks.bases_only):
         fix = f"delete the snapshots and copy again, or annotate the PVCs {IN_SYNC} if the copies"
-        message = f"{fix} have the deltas: {found} on snapshots, which a copy of the base misses"
-        yield Finding(MIGRATION_PLAN_FIELD, message)
+        why = f"{found} on snapshots, so a copy of the base file is old"
+        yield Finding(MIGRATION_PLAN_FIELD, f"{fix} have the deltas: {why}")
 
 
 RULE = Rule(

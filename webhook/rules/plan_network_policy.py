@@ -29,12 +29,12 @@ def check(facts: PlanFacts) -> Iterator[Finding]:
 
 _FAULTS = {
     "ingress": (
-        f"allow ingress to TCP port {pod.PROGRESS} of pods with forklift.app=virt-v2v: its "
-        "NetworkPolicies keep Forklift from asking the conversion pod"
+        f"allow ingress to TCP port {pod.PROGRESS} of pods with forklift.app=virt-v2v: the "
+        "namespace's NetworkPolicies don't let Forklift reach the conversion pod"
     ),
     "egress": (
         f"allow egress to vCenter, TCP port {pod.VCENTER}, for pods with forklift.app=virt-v2v: "
-        "its NetworkPolicies keep the conversion pod from it"
+        "the namespace's NetworkPolicies don't let the conversion pod reach it"
     ),
 }
 

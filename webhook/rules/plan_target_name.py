@@ -31,7 +31,7 @@ def _check_entry(vm_facts: PlanVmFacts, *, templated: bool) -> Iterator[Finding]
     field, name = f"{entry.field}.targetName", entry.target_name
     if name and not labels.is_subdomain(name):
         fix = "write a name of a-z, 0-9, - and ., with a letter or digit at each end"
-        message = f"{echoed(name)} can be no VM's name, so the Plan never starts: {fix}"
+        message = f"{echoed(name)} can't be the name of a VM, so the Plan never starts: {fix}"
         yield Finding(field, message, at_most="warn", entry=entry.index)
     elif labels.is_long_name(name):
         message = f"has {len(name)} characters, and becomes a label: write {_SHORT}"

@@ -41,9 +41,8 @@ def _check_entry(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]
         ids = sorted(
             (vm.moref for vm in vm_facts.candidates), key=lambda moref: (len(moref), moref)
         )
-        which = f" ({', '.join(map(scalar, ids[:8]))})"
-        count = len(vm_facts.candidates)
-        message = f"{there} is the name of {count} VMs{which}: write the id"
+        which = f"{', '.join(map(scalar, ids[:8]))}{', …' if len(ids) > 8 else ''}"
+        message = f"{there} is the name of {len(ids)} VMs ({which}): write the id"
         yield Finding(field, message, "FieldValueDuplicate")
     elif vm_facts.twin is not None:
         message = f"{there} is the same VM as {PLAN_VMS_FIELD}[{vm_facts.twin}]: remove one"

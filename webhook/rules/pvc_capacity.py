@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import STORAGE_FIELD, THREE_KEYS, Action, echoed
+from webhook.model.vms import needed, whole
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
@@ -22,23 +23,15 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         return
     if size < disk.capacity:
         there = f"{echoed(pvc.storage)} ({math.ceil(size)} bytes)"
-        expected = _quantity(disk.capacity)
+        expected = whole(disk.capacity)
         fix = f'write at least "{expected}"'
         message = f"{there} is less than the {disk.capacity} bytes of the disk: {fix}"
         at_most: Action = "warn" if pvc.volume_name else "deny"
         yield Finding(STORAGE_FIELD, message, at_most=at_most, expected=expected)
-    elif pvc.volume_mode == "Filesystem" and size * 100 < disk.capacity * 106:
-        roomy = _quantity(disk.capacity * 106 // 100 + 1)
+    elif size < (enough := needed(disk.capacity, pvc.volume_mode)):
+        roomy = whole(enough)
         message = f'write "{roomy}": a file system needs about 6 % more than the disk image'
         yield Finding(STORAGE_FIELD, message, at_most="warn", expected=roomy)
-
-
-def _quantity(size: int) -> str:
-    """The shortest whole quantity of at least `size` bytes: 107374182400 -> `100Gi`."""
-    mebibytes = -(-size // 2**20)
-    if mebibytes % 1024:
-        return f"{mebibytes}Mi"
-    return f"{mebibytes // 1024}Gi"
 
 
 RULE = Rule(id="pvc-capacity", facts=PvcFacts, reads=THREE_KEYS, check=check)

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, quoted
-from webhook.model.vms import ATTACHED_BUSES
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
     disk = facts.disk
-    if disk is not None and disk.bus not in ATTACHED_BUSES:
+    if disk is not None and not disk.attached:
         bus = f"on {disk.bus.upper()}" if disk.bus else "on no known controller"
         fix = "move the disk to a SCSI controller: Forklift counts it, then drops it"
         yield Finding(DISK_SOURCE_FIELD, f"{fix}; {quoted(disk.source)} is {bus}")

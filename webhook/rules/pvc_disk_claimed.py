@@ -21,7 +21,7 @@ from webhook.model.keys import (
     is_blank,
     quoted,
 )
-from webhook.model.objects import Claim
+from webhook.model.objects import Claim, released
 from webhook.model.vms import trim_backing_file
 
 
@@ -44,8 +44,7 @@ def _which(claim: Claim) -> tuple[str, str]:
         labels = f"{VM_ID}={claim.vm_id},{VM_UUID}={claim.vm_uuid}"
         look = f"kubectl get pvc -n {claim.namespace} -l {labels}"
         return "with the same labels", f"look for that PVC: {look}"
-    release = f"kubectl label pvc {claim.name} -n {claim.namespace} {VM_ID}- {VM_UUID}-"
-    return quoted(claim.name), f"release that PVC: {release}"
+    return quoted(claim.name), f"release that PVC: {released(claim.namespace, claim.name)}"
 
 
 RULE = Rule(

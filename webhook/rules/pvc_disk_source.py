@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from webhook.facts import forms
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, echoed, is_blank, quoted
+from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, echoed, either, is_blank, quoted
 from webhook.model.vms import VirtualMachine, trim_backing_file
 
 
@@ -27,7 +27,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
         return
     there = echoed(source, 255)
     if facts.matching:
-        files = _list(disk.file for disk in facts.matching)
+        files = either(quoted(disk.file) for disk in facts.matching)
         fix = f"Forklift can't tell them apart: {forms.apart(facts.matching)}"
         yield Finding(DISK_SOURCE_FIELD, f"{there} fits {files}: {fix}")
         return
@@ -40,9 +40,10 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     reading = forms.file(source.strip())
     meant = reading.value if reading else source
     right = _right(vm, meant)
-    fix = f"write {_list(iter(right))}" if right else "it has no disk that Forklift can convert"
-    if alike := _unlisted(vm, meant):
-        fix = f"{fix}, but not for a copy of {_list(iter(alike))}, which Forklift doesn't list"
+    choice = either(map(quoted, right))
+    fix = f"write {choice}" if right else "it has no disk that Forklift can convert"
+    if alike := either(map(quoted, _unlisted(vm, meant))):
+        fix = f"{fix}, but not for a copy of {alike}, which Forklift doesn't list"
     expected = right[0] if len(right) == 1 and not alike else None
     what = f"{reading.form}, and no" if reading else "is not a"
     message = f"{there} {what} disk of {vm}: {fix}"
@@ -64,12 +65,6 @@ def _unlisted(vm: VirtualMachine, source: str) -> list[str]:
 
 def _base_name(file: str) -> str:
     return trim_backing_file(file).rpartition("/")[2].rpartition("] ")[2].lower()
-
-
-def _list(files: Iterator[str]) -> str:
-    names = [quoted(file) for file in files]
-    shown = " or ".join(names[:8])
-    return f"{shown} or {len(names) - 8} more" if len(names) > 8 else shown
 
 
 RULE = Rule(id="pvc-disk-source", facts=PvcFacts, reads=THREE_KEYS, check=check)

@@ -17,14 +17,14 @@ from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import (
     DISK_SOURCE_FIELD,
     THREE_KEYS,
-    VM_ID,
     VM_ID_FIELD,
-    VM_UUID,
     VM_UUID_FIELD,
     Action,
+    either,
     is_blank,
     quoted,
 )
+from webhook.model.objects import released
 from webhook.model.vms import VirtualMachine
 
 
@@ -80,11 +80,10 @@ def _listed(facts: PvcFacts) -> list[str]:
 
 def _no_source(facts: PvcFacts, listed: list[str]) -> str:
     if facts.old is not None and facts.pvc.disk_source is None and facts.old.disk_source:
-        labels = f"kubectl label pvc {facts.pvc.name} -n {facts.pvc.namespace} {VM_ID}- {VM_UUID}-"
-        return f"is taken away: to release the PVC take its labels away, too: {labels}"
+        release = released(facts.pvc.namespace, facts.pvc.name)
+        return f"is removed: to release the PVC, remove its labels, too: {release}"
     there = "is missing" if facts.pvc.disk_source is None else "is blank"
-    named = [quoted(source) for source in listed[:8]]
-    fix = " or ".join(named) or 'the full path, such as "[datastore] folder/disk.vmdk"'
+    fix = either(map(quoted, listed)) or 'the full path, such as "[datastore] folder/disk.vmdk"'
     how = ", before the labels or in the same patch" if facts.old else ""
     return f"{there}: Forklift counts this PVC as a disk, then drops it; write {fix}{how}"
 

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import STORAGE_CLASS_FIELD, THREE_KEYS, echoed
+from webhook.model.keys import STORAGE_CLASS_FIELD, THREE_KEYS, echoed, either
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
     pvc, classes = facts.pvc, facts.classes
     if classes is None or pvc.volume_name or pvc.storage_class == "":
         return
-    fix = f"write {' or '.join(sorted(classes)[:5])}" if classes else "create one first"
+    fix = f"write {either(sorted(classes), 5)}" if classes else "create one first"
     if pvc.storage_class is None:
         if not any(found.default for found in classes.values()):
             yield Finding(STORAGE_CLASS_FIELD, f"{fix}: no storage class is the default")

@@ -43,7 +43,7 @@ def _with_owner(facts: PvcFacts, message: str) -> Finding:
     """With every VM that has the claim's vmUUID, where the caller may know them."""
     vm_id, owners = facts.pvc.vm_id or "", facts.same_uuid
     if (moref := forms.moref(vm_id)) != vm_id and not owners:
-        fix = f"write {quoted(moref)}, if that is its moref: PowerCLI puts its own prefix before"
+        fix = f"write {quoted(moref)}, if that is its moref: PowerCLI puts a prefix before it"
         return Finding(VM_ID_FIELD, f"{message}: {fix}")
     if not owners:
         fix = 'write the moref that vSphere shows, such as "vm-42"'

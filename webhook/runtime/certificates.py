@@ -12,6 +12,7 @@ from webhook import tls
 from webhook.errors import SettingsInvalid
 from webhook.metrics import Metrics
 from webhook.runtime import signals
+from webhook.runtime.following import clustered
 from webhook.settings import Settings
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -101,7 +102,7 @@ class Certificates:
 def _self_managed(
     settings: Settings, served: tls.Served, proof: tls.PathProof | None
 ) -> tuple[tls.SelfManaged, Callable[[], Awaitable[None]]]:
-    if settings.kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
+    if not clustered(settings):
         raise SettingsInvalid(
             "tls.source: self-managed keeps its certificate in a Secret, and this runs outside a "
             "cluster: set tls.source: files with certFile and keyFile, or kubeconfig"

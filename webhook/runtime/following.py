@@ -71,7 +71,7 @@ class Following:
             raise
 
     async def _follow(self, cluster: "Cluster") -> None:
-        from webhook.cluster import Labels, ProviderWatch, ReleaseWatch, reflectors
+        from webhook.cluster import ProviderWatch, ReleaseWatch, reflectors
 
         watch = ProviderWatch(
             cluster,
@@ -80,21 +80,24 @@ class Following:
             self._connect,
             keep=self._supervisor.keep,
         )
-        labels = Labels(self.followed.enforced, self.events)
         release = ReleaseWatch(cluster, self._settings.release_namespaces, self.followed)
         self.reader.cluster = self.events.cluster = cluster
         if self._logins is not None:
             self._logins.open(cluster)
         audit = self.audit
-        await self._supervisor.keep_all(
-            [
-                *([("audit", partial(audit, cluster))] if audit is not None else []),
-                *([("providers", watch.run)] if self._settings.provider_namespaces else []),
-                ("events", self.events.run),
-                ("release", release.run),
-                *((one.resource, one.run) for one in reflectors(cluster, self.followed, labels)),
-            ]
-        )
+        with self.followed.enforced.heeded(self._labelled):
+            await self._supervisor.keep_all(
+                [
+                    *([("audit", partial(audit, cluster))] if audit is not None else []),
+                    *([("providers", watch.run)] if self._settings.provider_namespaces else []),
+                    ("events", self.events.run),
+                    ("release", release.run),
+                    *((one.resource, one.run) for one in reflectors(cluster, self.followed)),
+                ]
+            )
+
+    def _labelled(self, namespace: str) -> None:
+        self.events.labelled(namespace, self.followed.enforced.get(namespace))
 
 
 def following(

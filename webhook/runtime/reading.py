@@ -49,7 +49,7 @@ async def read(
             following = asyncio.create_task(watch.run())
         try:
             async with asyncio.timeout(timeout):
-                while _waiting(inventory):
+                while inventory.first_reads:
                     for one in inventory.vsphere():
                         heard(one.name, one.read_so_far)
                     await asyncio.sleep(_LOOK)
@@ -71,10 +71,6 @@ async def read(
     if lost and (not some or len(lost) == len(everyone)):
         raise VsphereUnreachable("; ".join(lost))
     return Inventory(map(_still, inventory))
-
-
-def _waiting(inventory: Inventory) -> bool:
-    return bool(inventory.unlisted) or any(not source.settled for source in inventory.vsphere())
 
 
 def _still(known: ProviderInventory) -> ProviderInventory:

@@ -62,7 +62,8 @@ class SettingsFile:
         reloaded: Callable[[bool], None],
         every: float = _SECONDS,
     ) -> None:
-        """Have each change applied, until cancelled; `reloaded` hears whether it could be.
+        """Look each `every` seconds and have each change applied, until cancelled; `reloaded` hears
+        whether it could be.
 
         By content, for kubelet swaps symlinks and an editor replaces files. Where it is no good,
         the settings stay as they were, which is told once.

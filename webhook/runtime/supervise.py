@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from webhook.errors import GuardError
 
@@ -45,12 +45,6 @@ PAUSES = 0.5, 30.0
 _HOPELESS = ImportError, MemoryError
 
 _log = logging.getLogger("webhook")
-
-
-class Keep(Protocol):
-    """Runs a part until cancelled. See Supervisor.keep."""
-
-    async def __call__(self, part: str, run: Run, /) -> None: ...
 
 
 class _Kept:

@@ -78,8 +78,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
     """The review in `body`. `proven` says that it is certainly the API server that sent it.
 
-    Raises ReviewMalformed, with the request's uid where there is one, and ObjectMalformed (as its
-    cause) where the envelope is right but the object isn't of its kind's shape.
+    Raises ReviewMalformed, with the request's uid where there is one: also where the envelope is
+    right, but the object isn't of its kind's shape.
     """
     try:
         envelope = _envelope.decode(body)
@@ -115,7 +115,6 @@ def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
         namespace=request.namespace,
         user=User(user.username, user.uid, user.groups, user.extra, proven),
         dry_run=bool(request.dry_run),
-        subresource=request.sub_resource,
         object=_decode(request.object, "object", request) if judged else None,
         old=_decode(request.old_object, "oldObject", request) if judged else None,
     )

@@ -61,6 +61,5 @@ def _knows_plans(sources: Sources) -> bool:
 
 def _waiting(sources: Sources) -> int:
     """How much is still to be read for the first time."""
-    inventory, followed = sources.inventory, sources.followed
-    providers = sum(not source.settled for source in inventory.vsphere())
-    return len(inventory.unlisted) + providers + (followed.unlisted if followed else 0)
+    followed = sources.followed
+    return sources.inventory.first_reads + (followed.unlisted if followed else 0)

@@ -5,9 +5,10 @@ internally (startup, on_tick, handle_exit and capture_signals): its version is p
 tests/test_serving.py tries each.
 
 The life of a server. It listens when its sources have begun to read, and is ready once they know
-(webhook.server). SIGTERM makes it not ready; for `shutdown_delay` it goes on serving, for Service
-and API server take a while to notice, and closes each connection with the answer on it; then it
-finishes what runs, its sources log out, and it exits with 0. Ctrl-C skips the delay, and a second
+(webhook.server.health). SIGTERM makes it not ready; for `shutdown_delay` it goes on serving, for
+Service and API server take a while to notice, and closes each connection with the answer on it;
+then it finishes what runs, its sources log out, and it exits with 0. Ctrl-C skips the delay, and a
+second
 signal of any kind cuts what still runs.
 """
 

@@ -7,10 +7,9 @@ from webhook.settings.fields import (
     TlsSettings,
     spelled,
 )
-from webhook.settings.loading import PREFIX, load, parse, read
+from webhook.settings.loading import load, parse, read
 
 __all__ = [
-    "PREFIX",
     "NamespaceSettings",
     "ProviderSettings",
     "Settings",

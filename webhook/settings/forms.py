@@ -28,7 +28,7 @@ def _seconds(value: object) -> float:
         with suppress(OverflowError):  # an integer of 400 digits
             seconds = float(value)
     if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError("is no length of time: write such as 90s or 1h30m, or seconds from 0 on")
+        raise ValueError("is not a length of time: write 90s, 1h30m or a number of seconds")
     return seconds
 
 
@@ -68,7 +68,7 @@ def _host_name(value: str) -> str:
 def _text_of_network(value: object) -> object:
     """A number would be taken for an address: 1 for 0.0.0.1."""
     if isinstance(value, int | float | bytes):
-        raise ValueError("is no network: write such as 10.0.0.0/8")
+        raise ValueError("is not a network: write 10.0.0.0/8, for example")
     return value
 
 

@@ -106,7 +106,7 @@ def _keys_that_are_no_text(values: Any) -> Iterator[tuple[tuple[str | int, ...],
             for key in [key for key in value if not isinstance(key, str)]:
                 yield (
                     where,
-                    f"the key {_short(key)} is no text: write it in quotes, or leave it out",
+                    f"the key {_short(key)} is not text: write it in quotes, or leave it out",
                 )
                 del value[key]
         inside = value.items() if isinstance(value, dict) else enumerate(value)

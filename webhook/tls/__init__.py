@@ -1,27 +1,22 @@
 """Certificates: issued, kept in a Secret or taken from files, served; the only importer of
 cryptography."""
 
-from webhook.tls.authority import Authority
 from webhook.tls.clients import Clients
 from webhook.tls.files import Files
-from webhook.tls.inspecting import Shown, shown, trusted
-from webhook.tls.issuing import Issued, issue, write
+from webhook.tls.inspecting import shown, trusted
+from webhook.tls.issuing import issue, write
 from webhook.tls.path_proof import PathProof
-from webhook.tls.self_managed import SelfManaged, TrustStore
+from webhook.tls.self_managed import SelfManaged
 from webhook.tls.served import Served
 from webhook.tls.upkeep import EVERY, keep
 
 __all__ = [
     "EVERY",
-    "Authority",
     "Clients",
     "Files",
-    "Issued",
     "PathProof",
     "SelfManaged",
     "Served",
-    "Shown",
-    "TrustStore",
     "issue",
     "keep",
     "shown",

@@ -42,7 +42,7 @@ _SURELY = 4
 
 
 class TrustStore(Protocol):
-    """The Secret, and the webhooks that must trust what is in it; plugged in by the command line.
+    """The Secret, and the webhooks that must trust what is in it; plugged in by webhook.runtime.
 
     All raise ClusterUnreachable.
     """

@@ -21,7 +21,8 @@ async def keep(
     every: float = EVERY,
     what: str = "the certificate",
 ) -> None:
-    """Look, and again, `until`. `failed` is called for each look that fails; the log tells once."""
+    """Look, and again each `every` seconds, `until`. `failed` is called for each look that fails;
+    the log tells once."""
     told = ""
     while True:
         trouble = ""

@@ -120,7 +120,7 @@ class LiveSource:
 
     @property
     def _ended(self) -> str:
-        return f"provider {self._inventory.name} is being logged in to anew: try again"
+        return f"the guard is logging in to provider {self._inventory.name} again: try again"
 
     def _run(self) -> None:
         if sys.platform == "linux":  # where each thread has a niceness of its own
@@ -203,7 +203,7 @@ class LiveSource:
             wait = _NEW_SESSION if ended is not None else 0.0
             self._changed.wait_for(lambda: self._session not in (None, ended), wait)
             if self._session is None or self._session is ended:
-                raise VsphereUnreachable("it is being logged in to")
+                raise VsphereUnreachable("the login has not finished yet")
             return self._session
 
     def _read(

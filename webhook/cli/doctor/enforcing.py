@@ -37,7 +37,7 @@ def _told(answer: Tried) -> Iterator[Observation]:
         label = f"kubectl get namespace {_PLACE} -L {ENFORCE}, and the settings"
         yield Observation("enforcing", "note", f"{what} is only warned of", f"see {label}")
     elif answer.status in (200, 201):
-        fix = f"mend what is wrong above; else see kubectl get namespace {_PLACE} -L {ENFORCE}"
+        fix = f"correct what is wrong above; else see kubectl get namespace {_PLACE} -L {ENFORCE}"
         yield Observation("enforcing", "wrong", f"{what} is admitted without a word", fix)
     elif answer.status == 422 and _OURS in answer.message:
         yield Observation("enforcing", "good", f"{what} is denied by the guard")

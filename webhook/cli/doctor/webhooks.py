@@ -75,7 +75,7 @@ def callers(
             yield Observation("webhooks", "good", what)
         case "network":
             what = "whoever reaches the port is believed (trustNetwork)"
-            fix = "see to it that nobody but the API server reaches it"
+            fix = "make sure that only the API server can reach it"
             yield Observation("webhooks", "note", what, fix)
         case "path":
             ends = [calls.split(_path(hook)) for hook in hooks]

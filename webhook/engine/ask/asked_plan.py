@@ -210,7 +210,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     def _disks(self, vm: VirtualMachine, label: str) -> DiskSet | None:
         if self.claims is None:
             return None
-        return DiskSet.of(
+        return DiskSet(
             vm,
             self.claims.get((vm.moref, vm.uuid), ()),
             provider=self.source.name if self.source else "",

@@ -26,7 +26,7 @@ from webhook.model.keys import (
     quoted,
 )
 from webhook.model.objects import Claim, KubeObject, StorageClass, User
-from webhook.model.review import Cause
+from webhook.model.review import PVC, Cause, resource_of
 from webhook.model.shape import mapping
 from webhook.model.vms import VirtualMachine
 
@@ -118,7 +118,7 @@ async def _audience(
     user: User,
 ) -> Audience:
     foreign = [place for place in places if place != conversion.home]
-    may = (sources.may(user, "list", "persistentvolumeclaims", place, "") for place in foreign)
+    may = (sources.may(user, "list", resource_of(PVC), place, "") for place in foreign)
     known, rights = await asyncio.gather(known_to(user, providers, sources), asyncio.gather(*may))
     return Audience(known, claims=all(rights))
 
@@ -212,7 +212,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
         return Seen(facts, told)
 
     def _disks(self, vm: VirtualMachine, source: ProviderInventory, *, told: bool) -> DiskSet:
-        return DiskSet.of(
+        return DiskSet(
             vm,
             [claim for _, claim in self.named or () if claim],
             provider=source.name,

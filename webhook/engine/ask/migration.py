@@ -16,9 +16,8 @@ from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Migration
 from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, RESUME_FIELD, Action, quoted
 from webhook.model.objects import KubeObject, Metadata, User
-from webhook.model.review import Cause
+from webhook.model.review import PLAN, Cause, resource_of
 
-_PLANS = "plans.forklift.konveyor.io"
 _PLAN_PATIENCE = 3.0
 """Seconds for the Plan: a review has 4.5, and at their end whatever is not known to be a conversion
 must be on its way already."""
@@ -124,7 +123,7 @@ async def _visible(subject: MigrationSubject, sources: Sources, user: User) -> b
     named = subject.migration.plan
     if named.namespace == subject.namespace:
         return True
-    return await sources.may(user, "get", _PLANS, named.namespace, named.name)
+    return await sources.may(user, "get", resource_of(PLAN), named.namespace, named.name)
 
 
 _ANY = MigrationSubject(Migration(), "", True, MIGRATION_FIELDS)

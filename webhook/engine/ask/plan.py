@@ -15,6 +15,7 @@ from webhook.facts.audience import Audience
 from webhook.facts.lookup import look_up
 from webhook.model.forklift import Plan
 from webhook.model.objects import Claim, Provider, Standing, Surroundings, User
+from webhook.model.review import PVC, resource_of
 from webhook.model.vms import VirtualMachine
 
 __all__ = ["AskedPlan", "PlanSubject", "gather", "subject"]
@@ -123,7 +124,7 @@ async def _audience(asked: AskedPlan, sources: Sources, user: User) -> Audience:
     plan = asked.subject.plan
     providers, claims, secrets = await asyncio.gather(
         known_to(user, asked.providers, sources),
-        sources.may(user, "list", "persistentvolumeclaims", namespace, ""),
+        sources.may(user, "list", resource_of(PVC), namespace, ""),
         may_secrets(plan, sources, user),
     )
     return Audience(providers, claims, secrets=secrets)
