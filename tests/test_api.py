@@ -440,6 +440,7 @@ def test_one_object_a_list_and_an_array_are_the_same(api: Api) -> None:
     assert one == api.post(CHECK, {"apiVersion": "v1", "kind": "List", "items": [WRONG]})
     as_got = {"apiVersion": "v1", "kind": "PersistentVolumeClaimList", "items": [WRONG]}
     assert one == api.post(CHECK, as_got)
+    assert one == api.post(CHECK, {"kind": "List", "items": [as_got]})
     assert api.post(CHECK, []) == {"results": []}
 
 
@@ -465,6 +466,20 @@ def test_a_check_needs_the_right_to_create(api: Api) -> None:
     assert "in every namespace" in api.post(CHECK, homeless, "vendor", 403)["detail"]
     (result,) = api.post(CHECK, homeless, "vendor", namespace="vms")["results"]
     assert result["verdict"] == "admitted"
+
+
+@pytest.mark.parametrize("depth", range(4))
+def test_no_list_hides_an_object_from_the_rights_or_the_limit(api: Api, depth: int) -> None:
+    def sent(count: int) -> Any:
+        body: Any = [WRONG] * count
+        for _ in range(depth):
+            body = {"apiVersion": "v1", "kind": "List", "items": body}
+            body = [body]
+        return body
+
+    refused = api.post(CHECK, sent(1), "nobody", code=403)
+    assert refused["missing"][0]["verb"] == "create"
+    assert "split them" in api.post(CHECK, sent(OBJECTS + 1), code=422)["detail"]
 
 
 def test_what_a_caller_may_not_get_is_not_told(api: Api) -> None:

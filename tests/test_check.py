@@ -13,7 +13,7 @@ import pytest
 from tests.cases import BASE, READY_PLAN, Case, Cluster, Expect, all_cases, recorded
 from webhook.cli.demo import merged
 from webhook.cli.verdicts import lines
-from webhook.engine.check import check
+from webhook.engine.check import check, unfolded
 from webhook.engine.results import Candidate, Result, Results
 from webhook.engine.sources import Sources
 from webhook.model.keys import DISK_SOURCE, IN_SYNC, STORAGE_FIELD, VM_ID, VM_UUID, quoted
@@ -36,7 +36,7 @@ NEW = [case for case in all_cases() if case.old is None]
 
 
 def checked(*objects: Any, there: Cluster | None = None, **how: Any) -> tuple[Result, ...]:
-    candidates = [Candidate(obj) for obj in objects]
+    candidates = [one for obj in objects for one in unfolded(Candidate(obj))]
     return asyncio.run(check(candidates, known(there), **how))
 
 
@@ -274,7 +274,7 @@ def test_a_list_is_its_items() -> None:
     of_kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaimList"}
     items = [{key: PVC[key] for key in ("metadata", "spec")}]
     mixed = {"apiVersion": "v1", "kind": "List", "items": [SECOND, PLAN]}
-    results = checked({**of_kind, "items": items}, mixed)
+    results = checked({"kind": "List", "items": [{**of_kind, "items": items}, mixed]})
     assert [(result.kind, result.verdict) for result in results] == [
         ("PersistentVolumeClaim", "admitted"),
         ("PersistentVolumeClaim", "admitted"),

@@ -24,7 +24,7 @@ from webhook.api.openapi import BODY, answering, described, ref, responses, take
 from webhook.api.problems import InvalidField, Problem, Right
 from webhook.api.service import Service
 from webhook.api.stream import NEWS, NEWS_TYPE, NewsStream
-from webhook.engine.check import check, items, kind_of
+from webhook.engine.check import check, kind_of, unfolded
 from webhook.engine.readiness import Plans, Readiness
 from webhook.engine.reference import Reference, reference
 from webhook.engine.results import Candidate, Results
@@ -236,7 +236,7 @@ async def check_objects(
         fault = InvalidField("body", "is neither an object nor an array")
         raise Problem(422, "body: send an object, a List or an array of objects", errors=(fault,))
     given = content if isinstance(content, list) else [content]
-    candidates = [one for obj in given for one in items(Candidate(obj))]
+    candidates = [one for obj in given for one in unfolded(Candidate(obj))]
     if len(candidates) > OBJECTS:
         detail = f"body: {len(candidates)} objects are more than {OBJECTS}: split them"
         raise Problem(

@@ -9,7 +9,7 @@ from webhook.cli.known import Where, sources_of
 from webhook.cli.remote import RemoteGuard
 from webhook.cli.remote import check as ask
 from webhook.cli.verdicts import Output, demand_judged, junit, write
-from webhook.engine.check import check, items
+from webhook.engine.check import check
 from webhook.engine.results import Candidate, Result
 from webhook.errors import SettingsInvalid
 from webhook.manifests.files import read
@@ -42,8 +42,7 @@ def run(
 async def _judged(
     candidates: Sequence[Candidate], where: Where, namespace: str
 ) -> tuple[Result, ...]:
-    judged = [item.object for one in candidates for item in items(one)]
-    places = {place for obj in judged for place in _places(obj, namespace)}
+    places = {place for one in candidates for place in _places(one.object, namespace)}
     async with sources_of(where, lambda: places or {"default"}) as sources:
         return await check(candidates, sources, namespace=namespace)
 

@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from webhook.cli.look_up import chosen, only
-from webhook.engine.check import items
 from webhook.engine.readiness import PlanName, Plans, Readiness
 from webhook.engine.results import Candidate, Result, Results
 from webhook.errors import ManifestInvalid, ServerUnreachable, SettingsInvalid
@@ -116,22 +115,21 @@ def check(
     server: RemoteGuard, candidates: Sequence[Candidate], namespace: str
 ) -> tuple[Result, ...]:
     """Its verdicts, with the files and lines that it doesn't know. Raises ServerUnreachable."""
-    everything = [one for candidate in candidates for one in items(candidate)]
     try:
-        body = msgspec.json.encode([one.object for one in everything])
+        body = msgspec.json.encode([one.object for one in candidates])
     except RecursionError:
         raise ManifestInvalid("an object is nested too deeply") from None
     path = "/check" + (f"?{urlencode({'namespace': namespace})}" if namespace else "")
     results = _read(server, _call(server, path, body), Results).results
-    if len(results) != len(everything):
+    if len(results) != len(candidates):
         raise ServerUnreachable(
-            f"{server.url}: {len(results)} results for {len(everything)} objects"
+            f"{server.url}: {len(results)} results for {len(candidates)} objects"
         )
     return tuple(
         msgspec.structs.replace(
             result, file=one.file or msgspec.UNSET, line=one.line or msgspec.UNSET
         )
-        for result, one in zip(results, everything, strict=True)
+        for result, one in zip(results, candidates, strict=True)
     )
 
 

@@ -49,7 +49,8 @@ async def check(
     patience: float = PATIENCE,
     told: Callable[[], None] = lambda: None,
 ) -> tuple[Result, ...]:
-    """The results, in the order of `candidates`, a List's items in its place.
+    """The results, in the order of `candidates`: of exactly these, for it is their rights that the
+    caller was asked for. A List is no object; see `unfolded`.
 
     A PVC that isn't denied is there for the later PVCs, the Plans, Migrations and Conversions of
     the list; a Plan is what a Migration of the list names, and what a Plan names may be any object
@@ -57,18 +58,17 @@ async def check(
     be told is up to `sources` (`trust_network`, and the cluster's `may`). `namespace` is of objects
     that name none. `patience` is seconds for each object; `told` is called after each.
     """
-    everything = [one for candidate in candidates for one in items(candidate)]
     listed = Listed(sources.cluster, sources.followed)
     results: dict[int, Result] = {}
-    in_order = sorted(range(len(everything)), key=lambda at: _turn(everything[at]))
+    in_order = sorted(range(len(candidates)), key=lambda at: _turn(candidates[at]))
     for count, at in enumerate(in_order):
         if count % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
         results[at] = await _check(
-            everything[at], sources, listed, user or User(), namespace, patience
+            candidates[at], sources, listed, user or User(), namespace, patience
         )
         told()
-    return tuple(results[at] for at in range(len(everything)))
+    return tuple(results[at] for at in range(len(candidates)))
 
 
 async def audit(
@@ -201,20 +201,23 @@ def _deadline(patience: float) -> float:
     return asyncio.get_running_loop().time() + patience
 
 
-def items(candidate: Candidate) -> Iterator[Candidate]:
-    """The candidate itself, or what a List holds: `v1 List`, or one of a kind, as `kubectl get`
-    and the API server write them."""
-    obj = candidate.object
-    kind = obj.get("kind") if isinstance(obj, dict) else None
-    if not isinstance(kind, str) or not kind.endswith("List") or not _is_list(obj):
-        yield candidate
-        return
-    of_items = {} if kind == "List" else {"kind": kind.removesuffix("List")}
-    if of_items and "apiVersion" in obj:
-        of_items["apiVersion"] = obj["apiVersion"]
-    for item in obj["items"]:
-        whole = {**of_items, **item} if isinstance(item, dict) else item
-        yield Candidate(whole, candidate.file, candidate.line)
+def unfolded(candidate: Candidate) -> Iterator[Candidate]:
+    """The candidate itself, or what a List holds, Lists in it included: `v1 List`, or one of a
+    kind, as `kubectl get` and the API server write them."""
+    waiting = [candidate]
+    while waiting:
+        one = waiting.pop()
+        obj = one.object
+        kind = obj.get("kind") if isinstance(obj, dict) else None
+        if not isinstance(kind, str) or not kind.endswith("List") or not _is_list(obj):
+            yield one
+            continue
+        of_items = {} if kind == "List" else {"kind": kind.removesuffix("List")}
+        if of_items and "apiVersion" in obj:
+            of_items["apiVersion"] = obj["apiVersion"]
+        for item in reversed(obj["items"]):
+            whole = {**of_items, **item} if isinstance(item, dict) else item
+            waiting.append(Candidate(whole, one.file, one.line))
 
 
 def _is_list(obj: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from webhook.engine.check import unfolded
 from webhook.engine.results import Candidate
 from webhook.errors import ManifestInvalid
 
@@ -71,7 +72,8 @@ def write(objects: Iterable[Any]) -> str:
 
 
 def read(paths: Sequence[str]) -> Iterator[Candidate]:
-    """Every object of these files and folders; `-` is standard input. Raises ManifestInvalid."""
+    """Every object of these files and folders, those of Lists included; `-` is standard input.
+    Raises ManifestInvalid."""
     room = LIMIT
     for name in paths:
         for file in _files(name):
@@ -86,11 +88,12 @@ def read(paths: Sequence[str]) -> Iterator[Candidate]:
             room -= len(content)
             if room < 0:
                 raise ManifestInvalid(f"{file}: more than {LIMIT >> 20} MiB at once: split them")
-            yield from parse(content, file)
+            for found in parse(content, file):
+                yield from unfolded(found)
 
 
 def parse(content: bytes, file: str) -> Iterator[Candidate]:
-    """The objects of one file, each with the line it begins in. Raises ManifestInvalid."""
+    """The documents of one file, each with the line it begins in. Raises ManifestInvalid."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
