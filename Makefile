@@ -46,7 +46,8 @@ e2e: install ## Run the tests on the real API server and the vCenter simulator o
 
 .PHONY: soak
 soak: parts ## The long forms of the tests under load: replicas and certificates change meanwhile
-	$(BIN)/pytest tests/e2e/test_soak.py tests/e2e/test_faults.py --soak --timeout 3600 --capture=no $(ARGS)
+	$(BIN)/pytest tests/e2e/test_soak.py tests/e2e/test_faults.py \
+		tests/test_outages.py::test_hundreds_of_cuts_at_any_byte_leave_nothing_behind --soak --timeout 3600 --capture=no $(ARGS)
 	$(BIN)/python -m tests.bench_slow
 
 .PHONY: cluster

@@ -694,6 +694,8 @@ def _wanted(case: Case) -> Any:
 def test_ready_is_what_a_migration_would_be_admitted(case: Case) -> None:
     if case.object["spec"].get("resumeConversion"):
         return
+    assert case.there is not None
+    case.there.rights = (*case.there.rights, "create migrations")
     sources, plan = case.sources(), _wanted(case)
     place = plan["metadata"]["namespace"], plan["metadata"]["name"]
     user = User("vendor", proven=True)

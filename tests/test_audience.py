@@ -6,19 +6,31 @@ the same bytes in both: messages, warnings, audit annotations, the patch.
 
 import asyncio
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.cases import BASE, NAMESPACE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import (
+    BASE,
+    NAMESPACE,
+    PATIENCE,
+    READY_PLAN,
+    VSPHERE,
+    Cluster,
+    FixedCluster,
+    review_of,
+)
 from tests.test_decide import DATABASE, PLAN, PVC, Vcenter, pvc
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
+from webhook.engine.readiness import readiness
 from webhook.engine.repair import repair
 from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
+from webhook.model.objects import User
 from webhook.model.review import Denied
 from webhook.model.vms import Disk, VirtualMachine
 from webhook.server.codec import parse, render
@@ -187,6 +199,49 @@ def test_a_conversion_doesnt_tell_whether_a_foreign_pvc_is_there(
     assert len(answers) == 1
     told = {answer(foreign, DATABASE, there=whole(*pvcs), trust=True) for pvcs in worlds}
     assert len(told) > 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("luks", "disk-1"), ("luks", "vddk-conf"), ("a" * 64, "disk-1"), ("a" * 70, "b" * 90)],
+)
+def test_who_may_not_list_pvcs_counts_and_measures_none(names: tuple[str, str]) -> None:
+    """Of the same two disks: which of them it is, whether both are, and how long its name is."""
+
+    def told(first: str, second: str) -> bytes:
+        pvcs = [
+            merged(one, {**BOUND, "metadata": {"name": name}})
+            for one, name in ((PVC, first), (SECOND, second))
+        ]
+        pods = dict.fromkeys((first, second), "pod")
+        there = Cluster(pvcs=pvcs, plan=READY_PLAN, pods=pods)
+        return answer(MIGRATION, DATABASE, there=there)
+
+    assert told(*names) == told("vddk-vol-mount", "disk-1")
+
+
+def test_a_pvc_that_proves_nothing_doesnt_tell_which_provider_has_its_vm() -> None:
+    lone = pvc(uuid=None)
+    away = Vcenter("z", DATABASE)
+    away.inventory.lost("it is away", datetime.now(UTC))
+    nobody = Vcenter("z")
+    nobody.inventory.lost("it is away", datetime.now(UTC))
+    assert answer(lone, others=[away]) == answer(lone, others=[nobody])
+
+
+@pytest.mark.parametrize("right", ["", "create migrations", "get secrets"])
+def test_readiness_tells_of_a_secret_who_may_know_it(right: str) -> None:
+    luks = {"spec": {"vms": [{"id": "vm-178", "luks": {"name": "gone"}}]}}
+    plan: Any = merged(READY_PLAN, luks)
+    pvcs = [merged(one, BOUND) for one in (PVC, SECOND)]
+    there = Cluster(pvcs=pvcs, plan=plan, rights=(right,))
+    cluster = FixedCluster(there)
+    inventory = Inventory([Vcenter(VSPHERE, DATABASE).inventory])
+    sources = Sources(inventory, Policy(), lambda: 10_000.0, cluster.followed(), cluster)
+    user = User("reader", proven=True)
+    found = asyncio.run(readiness(NAMESPACE, "conversion-plan", plan, sources, user))
+    assert ("no Secret" in str(found)) == bool(right)
+    assert found.ready != bool(right)
 
 
 def test_audit_annotations_are_part_of_the_answer() -> None:

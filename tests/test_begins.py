@@ -36,11 +36,15 @@ def first(**fields: Any) -> list[dict[str, Any]]:
 
 
 def judged(
-    obj: dict[str, Any], vcenter: Vcenter, there: Cluster, old: dict[str, Any] | None = None
+    obj: dict[str, Any],
+    vcenter: Vcenter,
+    there: Cluster,
+    old: dict[str, Any] | None = None,
+    **policy: Any,
 ) -> Verdict:
     cluster = FixedCluster(there)
     known = Sources(
-        Inventory([vcenter.inventory]), Policy(), lambda: NOW, cluster.followed(), cluster
+        Inventory([vcenter.inventory]), Policy(**policy), lambda: NOW, cluster.followed(), cluster
     )
 
     async def judge() -> Verdict:
@@ -73,6 +77,11 @@ CASES: dict[str, tuple[VirtualMachine, Cluster, str]] = {
         "pvc-in-use",
     ),
     "deletes": (DATABASE, Cluster(pvcs=WHOLE, forklift="2.12.0"), "keep-pvcs"),
+    "ending": (
+        DATABASE,
+        Cluster(pvcs=WHOLE, standing={"namespaces": {"migrated-workloads": "ending"}}),
+        "target-namespace",
+    ),
 }
 
 
@@ -89,6 +98,98 @@ def test_what_it_adds_is_denied_as_its_migration_would_be(
     assert isinstance(begun, Denied)
     assert any(cause.rule.endswith(rule) for cause in begun.causes), begun.causes
     assert all(cause.field.startswith("spec.") for cause in begun.causes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule"),
+    [
+        ({"convertorLabels": {"a": "b c"}}, "plan-labels"),
+        ({"vms": [{"id": "vm-178", "luks": {"name": "gone"}}]}, "plan-luks-secret"),
+    ],
+)
+def test_what_is_wrong_with_the_plan_already_is_denied_to_what_it_adds(
+    spec: dict[str, Any], rule: str
+) -> None:
+    plan = merged(READY_PLAN, {"spec": spec})
+    without = merged(plan, {"spec": {"vms": []}})
+    there = Cluster(pvcs=WHOLE, plan=without, started=True)
+    vcenter = Vcenter(VSPHERE, DATABASE)
+    begun = judged(plan, vcenter, there, without)
+    assert isinstance(begun, Denied)
+    assert [cause.rule for cause in begun.causes] == [rule]
+    assert isinstance(judged(without, vcenter, there, plan), Admitted), "what it takes away is not"
+    waits = judged(plan, vcenter, replace(there, started=False), without)
+    assert isinstance(waits, Admitted)
+    assert not any("label" in warning for warning in waits.warnings), "the request changes no label"
+
+
+def test_it_warns_as_its_migration_does() -> None:
+    vm = replace(DATABASE, encrypted=True)
+    there = Cluster(pvcs=first(spec={"volumeMode": "Filesystem"}), plan=READY_PLAN)
+
+    def warned(verdict: Verdict) -> set[str]:
+        assert isinstance(verdict, Admitted)
+        return {cause.rule for cause in verdict.findings}
+
+    vcenter = Vcenter(VSPHERE, vm)
+    at_the_start = warned(judged(MIGRATION, vcenter, there, trust_network=True))
+    there = replace(there, started=True)
+    at_once = warned(judged(READY_PLAN, vcenter, there, EMPTY, trust_network=True))
+    assert {"migration-volume-mode", "migration-encrypted", "migration-running"} <= at_the_start
+    assert at_the_start <= at_once
+
+
+def _converting(**vm: Any) -> dict[str, Any]:
+    progress = {"id": "vm-178", "name": "database", "phase": "ConvertGuest", **vm}
+    executing = {"type": "Executing", "status": "True"}
+    conditions = [*READY_PLAN["status"]["conditions"], executing]
+    status = {"conditions": conditions, "migration": {"vms": [progress]}}
+    return merged(READY_PLAN, {"status": status})
+
+
+def test_a_conversion_that_runs_is_not_told_to_stop_its_own_pod() -> None:
+    plan = _converting()
+    pods = {"disk-0": "conversion-plan-vm-178-abc"}
+    there = Cluster(pvcs=WHOLE, plan=plan, started=True, pods=pods)
+    off = replace(DATABASE, power_state="poweredOff")
+    renamed = merged(plan, {"spec": {"vms": [{"id": "vm-178", "targetName": "db"}]}})
+    assert isinstance(judged(renamed, Vcenter(VSPHERE, off), there, plan), Admitted)
+    running = merged(MIGRATION, {"status": {"started": "2026-11-29T00:00:00Z"}})
+    assert isinstance(judged(running, Vcenter(VSPHERE, off), there), Admitted)
+    another = judged(MIGRATION, Vcenter(VSPHERE, off), there)
+    assert isinstance(another, Denied)
+    assert "is being converted now: wait until it has ended" in another.causes[0].message
+    assert "stop the pod" not in str(another.causes)
+    over = _converting(phase="Completed", completed="2026-11-29T00:00:00Z")
+    again = judged(MIGRATION, Vcenter(VSPHERE, off), replace(there, plan=over))
+    assert isinstance(again, Denied)
+    assert "stop the pod first" in str(again.causes), "what has ended mounts nothing by itself"
+
+
+@pytest.mark.parametrize(
+    ("there", "rule"),
+    [
+        (Cluster(pvcs=WHOLE, pods={"disk-0": "rescue"}), "migration-pvc-in-use"),
+        (Cluster(pvcs=first(metadata={"ownerReferences": [_OWNER]})), "migration-pvc-owner"),
+        (Cluster(pvcs=WHOLE), ""),
+    ],
+    ids=["in use", "owned", "right"],
+)
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_resumed_conversion_has_its_disks_to_itself(
+    there: Cluster, rule: str, *, copied: bool
+) -> None:
+    failed = {"type": "Failed", "status": "True"}
+    ended = {"id": "vm-178", "disksCopied": copied, "phase": "Completed", "conditions": [failed]}
+    plan = merged(READY_PLAN, {"status": {"migration": {"vms": [ended]}}})
+    resumes = merged(MIGRATION, {"spec": {"resumeConversion": True}})
+    off = replace(DATABASE, power_state="poweredOff")
+    verdict = judged(resumes, Vcenter(VSPHERE, off), replace(there, plan=plan))
+    if rule and copied:  # else it is left out
+        assert isinstance(verdict, Denied)
+        assert [cause.rule for cause in verdict.causes] == [rule]
+    else:
+        assert isinstance(verdict, Admitted)
 
 
 def test_what_it_adds_is_read_afresh() -> None:

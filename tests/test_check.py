@@ -142,6 +142,24 @@ def test_a_plan_with_a_status_counts_as_it_is() -> None:
     assert [found.rule for found in migration.findings] == ["migration-plan-ready"]
 
 
+def test_what_has_succeeded_of_a_plan_is_done_with_in_a_list_too() -> None:
+    """Its manifest has no status: what has been migrated before, the cluster knows."""
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "x", "uid": "u"}
+    bound = {"phase": "Bound", "capacity": {"storage": "20Gi"}}
+    owned = {"metadata": {"ownerReferences": [owner]}, "status": bound}
+    succeeded = {"id": "vm-178", "conditions": [{"type": "Succeeded", "status": "True"}]}
+    half = merged(READY_PLAN, {"status": {"migration": {"vms": [succeeded]}}})
+    there = Cluster(pvcs=[merged(one, owned) for one in (PVC, SECOND)], plan=half)
+    bare = {key: value for key, value in READY_PLAN.items() if key != "status"}
+    (_, of_the_list), (of_the_cluster,) = (
+        checked(bare, MIGRATION, there=there),
+        checked(MIGRATION, there=there),
+    )
+    assert of_the_list.verdict == of_the_cluster.verdict == "admitted"
+    (_, first) = checked(bare, MIGRATION, there=msgspec.structs.replace(there, plan=None))
+    assert first.verdict == "denied"
+
+
 def test_what_a_plan_names_may_be_in_the_list() -> None:
     vm: Any = {"id": "vm-178", "luks": {"name": "keys"}, "instanceType": "large"}
     plan = merged(PLAN, {"spec": {"vms": [vm]}})

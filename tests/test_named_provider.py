@@ -6,14 +6,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cases import BASE, PATIENCE, VSPHERE, Cluster, FixedCluster, review_of
+from tests.cases import (
+    BASE,
+    NAMESPACE,
+    PATIENCE,
+    READY_PLAN,
+    VSPHERE,
+    Cluster,
+    FixedCluster,
+    review_of,
+)
 from tests.test_audience import SECOND
 from tests.test_decide import DATABASE, NOW, PLAN, PVC, Vcenter
 from webhook.cli.demo import merged
 from webhook.engine.judge import decide
 from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
-from webhook.inventory.provider import Inventory
+from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.model.objects import Provider
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.server.codec import parse
 
@@ -37,6 +47,7 @@ def judged(
     plan: dict[str, Any] = PLAN,
     unlisted: str = "",
     standing: Any = None,
+    beside: ProviderInventory | None = None,
     **policy: Any,
 ) -> Verdict:
     """In a cluster that has both PVCs, bound, and `plan`."""
@@ -44,6 +55,8 @@ def judged(
     pvcs = [merged(one, bound) for one in (PVC, SECOND)]
     cluster = FixedCluster(Cluster(pvcs=pvcs, plan=plan, standing=standing or {}))
     inventory = Inventory(vcenter.inventory for vcenter in vcenters)
+    if beside is not None:
+        inventory.put(beside)
     if unlisted:
         inventory.unlisted[unlisted] = Forbidden()
     there = Sources(inventory, Policy(**policy), lambda: NOW, cluster.followed(), cluster)
@@ -89,7 +102,7 @@ def test_where_providers_may_not_be_listed_one_may_be_there(role: str) -> None:
             assert all('add "team-a" to providerNamespaces' in text for text in map(_plain, told))
         if role == "destination":
             remote = merged(CONVERSION, {"spec": {role: {"name": "far", "namespace": "team-a"}}})
-            at_the_conversion = judged(remote, vcenter, standing=there)
+            at_the_conversion = judged(remote, vcenter, standing=there, trust_network=True)
             assert isinstance(at_the_conversion, Undecided)
             assert at_the_conversion.message.startswith("spec.destination: provider")
     absent = judged(MIGRATION, vcenter, plan=plan)
@@ -115,6 +128,74 @@ def test_a_migration_without_a_target_namespace_is_denied(nowhere: str | None) -
     verdict = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), plan=plan)
     assert isinstance(verdict, Denied)
     assert "write spec.targetNamespace" in str(verdict.causes[0])
+
+
+def test_a_conversion_whose_vm_is_known_needs_no_other_providers_word() -> None:
+    vcenter, unread = Vcenter(VSPHERE, DATABASE), Vcenter("b").never_read()
+    assert isinstance(judged(CONVERSION, vcenter, unread, trust_network=True), Admitted)
+    assert vcenter.reads == 1, "it rests on a fresh read all the same"
+    gone = Vcenter(VSPHERE, known=[DATABASE])
+    assert isinstance(judged(CONVERSION, gone, unread, trust_network=True), Undecided)
+    assert isinstance(judged(CONVERSION, unread, trust_network=True), Undecided)
+
+
+FAR = {"spec": {"provider": {"destination": {"name": "far"}}}}
+
+
+@pytest.mark.parametrize(
+    ("plan", "vm", "says"),
+    [
+        ({"spec": {"convertorLabels": {"a": "b c"}}}, {}, "convertorLabels"),
+        ({"spec": {"vms": [{"id": "vm-9"}]}}, {}, "is not one VM"),
+        ({"status": {"conditions": []}}, {}, "not Ready"),
+        ({}, {"connection_state": "disconnected"}, "disconnected"),
+        ({}, {"template": True}, "template"),
+        ({}, {}, ""),
+    ],
+)
+def test_a_remote_destination_hides_its_pvcs_and_nothing_else(
+    plan: dict[str, Any], vm: dict[str, Any], says: str
+) -> None:
+    vcenter = Vcenter(VSPHERE, msgspec.structs.replace(DATABASE, **vm))
+    far = ProviderInventory(Provider(NAMESPACE, "far", "openshift"))
+    far.remote = True
+    there = merged(merged(READY_PLAN, FAR), plan)
+    verdict = judged(MIGRATION, vcenter, plan=there, beside=far, trust_network=True)
+    if says:
+        assert isinstance(verdict, Denied)
+        assert says in str(verdict.causes)
+    else:
+        assert isinstance(verdict, Admitted)
+        assert verdict.unchecked
+        assert 'not checked: the PVCs of "openshift-mtv/conversion-plan"' in str(verdict.warnings)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"vms": [{"id": "vm-178", "instanceType": {"name": "big"}}]},
+        {"vms": 7},
+        {"provider": "prod"},
+        {"targetNamespace": []},
+    ],
+)
+@pytest.mark.parametrize("spec", [{"type": "cold"}, {"type": "warm"}, {"archived": True}, {}])
+def test_only_a_conversion_plan_is_of_the_shape_that_a_conversion_needs(
+    odd: dict[str, Any], spec: dict[str, Any]
+) -> None:
+    plan = merged(merged(READY_PLAN, {"spec": odd}), {"spec": spec})
+    judge = Admitted if spec else Denied
+    assert isinstance(judged(MIGRATION, Vcenter(VSPHERE, DATABASE), plan=plan), judge)
+    assert isinstance(judged(plan, Vcenter(VSPHERE, DATABASE)), judge)
+
+
+@pytest.mark.parametrize("name", ["Migrated_Workloads", "a.b", "..", "x" * 64])
+def test_a_target_namespace_that_cant_be_one_is_denied(name: str) -> None:
+    """Not undecided: to try again would not help."""
+    plan = merged(READY_PLAN, {"spec": {"targetNamespace": name}})
+    verdict = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), plan=plan)
+    assert isinstance(verdict, Denied)
+    assert "can't be the name of a namespace: write" in verdict.causes[0].message
 
 
 def test_a_migration_that_resumes_no_longer_is_judged() -> None:

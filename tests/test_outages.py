@@ -70,8 +70,9 @@ def test_a_trickle_is_slow_and_right(vcsim: Vcsim, between: Proxy, tmp_path: Pat
 
 # CPython drops the socket of a connection that is reset before its handshake; files are counted.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
-@pytest.mark.timeout(900)  # 14 s where nothing stalls; what counts is what is left, not how long
-def test_a_thousand_cuts_at_any_byte_leave_nothing_behind(
+@pytest.mark.timeout(900)  # what counts is what is left, not how long
+def test_hundreds_of_cuts_at_any_byte_leave_nothing_behind(
+    pytestconfig: pytest.Config,
     vcsim: Vcsim,
     between: Proxy,
     tmp_path: Path,
@@ -98,7 +99,7 @@ def test_a_thousand_cuts_at_any_byte_leave_nothing_behind(
 
         cut(100)  # what is made once is made by then
         threads, files, memory = cut(100)
-        after = cut(1000)
+        after = cut(1000 if pytestconfig.getoption("--soak") else 250)
         assert abs(after[0] - threads) <= 8, "the proxy's own, two a connection, come and go"
         assert abs(after[1] - files) <= 16
         assert after[2] - memory < 4 * 2**20

@@ -97,7 +97,7 @@ async def test_a_provider_is_looked_at_again_whatever_came_first(
     ("spec", "says"),
     [
         ({"secret": {"name": "../../team-b/secrets/x"}}, 'its spec.secret.name: "../../team-b'),
-        ({"secret": {}}, 'its spec.secret.name: "" can be'),
+        ({"secret": {}}, 'its spec.secret.name: "" can\'t be'),
         ({"url": "https://[::1/sdk"}, "its spec.url is not https"),
     ],
 )

@@ -28,8 +28,8 @@ CONTROLLER = f"/apis/apps/v1/namespaces/{PLACE}/deployments/forklift-controller"
 SCHEMAS = "/openapi/v3/apis/forklift.konveyor.io/v1beta1"
 
 
-def operator(name: str) -> dict[str, Any]:
-    return {"items": [{"metadata": {"name": "other.v9.9.9"}}, {"metadata": {"name": name}}]}
+def operator(*names: str) -> dict[str, Any]:
+    return {"items": [{"metadata": {"name": name}} for name in ("other.v9.9.9", *names)]}
 
 
 def controller(image: str) -> dict[str, Any]:
@@ -63,6 +63,10 @@ def schemas(*kinds: str, **fields: Any) -> dict[str, Any]:
                 SCHEMAS: schemas("Migration", "Conversion", resumeConversion={}),
             },
             Release("kept"),
+        ),
+        (
+            {OPERATORS: operator("mtv-operator.v2.12.10", "mtv-operator.v2.9.5")},
+            Release("deleted", "2.9.5"),
         ),
         ({SCHEMAS: schemas("Migration", plan={})}, Release("deleted")),
         ({SCHEMAS: schemas("Migration", "Conversion", plan={})}, Release()),

@@ -141,6 +141,26 @@ class TestRepairs:
             "forklift.konveyor.io/disk-source"
         ]
 
+    def test_one_by_which_it_is_right_is_a_veto(self) -> None:
+        """A copy of the vCenter, whose datastore has another name: one of them is meant."""
+        disk = msgspec.structs.replace(DATABASE.disks[0], file=FULL.replace("Local", "LOCAL"))
+        renamed = msgspec.structs.replace(DATABASE, disks=(disk,))
+        for vcenters in (
+            (Vcenter("a", DATABASE), Vcenter("b", renamed)),
+            (Vcenter("a", renamed), Vcenter("b", DATABASE)),
+        ):
+            assert self.filled(pvc(uuid=DATABASE.uuid.upper()), *vcenters) == ["vmUUID"]
+
+
+def test_what_is_to_be_written_is_no_template_and_goes_with_its_uuid() -> None:
+    template = msgspec.structs.replace(DATABASE, template=True)
+    told = messages(judged(pvc(vm_id="vm-9"), Vcenter("a", template), trust_network=True))
+    assert DATABASE.moref not in told
+    by_instance = pvc(vm_id="vm-9", uuid=DATABASE.instance_uuid)
+    told = messages(judged(by_instance, Vcenter("a", DATABASE), trust_network=True))
+    assert f'"{DATABASE.moref}"' in told
+    assert f'with its config.uuid "{DATABASE.uuid}"' in told
+
 
 @pytest.mark.parametrize("vms", [[], [DATABASE], [OTHER]])
 def test_a_second_empty_vcenter_changes_no_verdict(vms: list[VirtualMachine]) -> None:

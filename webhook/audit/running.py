@@ -13,7 +13,7 @@ from webhook.cluster import FoundObject, Waiting
 from webhook.engine.readiness import readiness
 from webhook.engine.sources import Sources
 from webhook.errors import ObjectMalformed
-from webhook.model.forklift import Migration, Plan
+from webhook.model.forklift import Migration, Plan, begun
 from webhook.model.keys import MIGRATION_PLAN_FIELD, quoted
 from webhook.model.objects import KubeObject, User
 from webhook.model.shape import mapping
@@ -28,10 +28,8 @@ Waits = Callable[[str], Awaitable[tuple[Waiting, ...]]]
 """The pods of a namespace that are Pending. Raises ClusterUnreachable."""
 
 _USER = User("conversion-guard audit", proven=True)
-# Of a VM that is on, and of one that is off and whose disks wait for a pod. Source: Forklift's
-# migrator/base/migrator.go, the itineraries.
-_ON = frozenset({"", "Started", "PreHook", "StorePowerState"})
-_ENDED = "Completed"
+# Of a VM that is off, and whose disks wait for a pod. Source: Forklift's migrator/base/migrator.go,
+# the itineraries.
 _CONVERTING = frozenset({"CreateGuestConversionPod", "ConvertGuest"})
 
 
@@ -60,8 +58,8 @@ async def unproved(obj: KubeObject, sources: Sources, *, gate: bool) -> tuple[Re
     )
     if found.state == "undecided":
         return (of_doubt(found.message),)
-    begun = ids_begun(obj)
-    on = [vm for vm in found.vms if not vm.done and not {vm.id, vm.name} & begun]
+    off = _ids_begun(obj)
+    on = [vm for vm in found.vms if not vm.done and not {vm.id, vm.name} & off]
     if gate and found.vms and not on:
         return ()  # nothing can be saved any more by a cancel
     findings = [*found.findings, *(each for vm in on for each in vm.findings)]
@@ -114,27 +112,22 @@ def _veiled(remark: Remark) -> Remark:
     return Remark(remark.rule, remark.result, remark.severity, message, MIGRATION_PLAN_FIELD)
 
 
-def ids_begun(plan: KubeObject) -> frozenset[str]:
-    """The ids and names of the VMs of a Plan that Forklift has begun to shut down, and is not done
-    with: nothing can be proved of them now, and the conversion itself mounts their PVCs. One that
-    has failed or was cancelled runs again in the next Migration."""
-    begun = (
-        vm
-        for vm in _progress(plan)
-        if vm.get("phase", "") not in (*_ON, _ENDED) and not vm.get("completed")
+def _ids_begun(plan: KubeObject) -> frozenset[str]:
+    """The ids and names of the VMs of a Plan whose conversion runs: see Plan.begun."""
+    texts = (
+        text for vm in filter(begun, _progress(plan)) for text in (vm.get("id"), vm.get("name"))
     )
-    texts = (text for vm in begun for text in (vm.get("id"), vm.get("name")))
     return frozenset(text for text in texts if isinstance(text, str) and text)
 
 
 def fields_begun(plan: KubeObject) -> frozenset[str]:
     """Their entries, as findings name them."""
-    begun = ids_begun(plan)
+    off = _ids_begun(plan)
     try:
-        vms = Plan.of(plan).vms if begun else ()
+        vms = Plan.of(plan).vms if off else ()
     except ObjectMalformed:
         return frozenset()
-    return frozenset(vm.field for vm in vms if {vm.id, vm.name} & begun)
+    return frozenset(vm.field for vm in vms if {vm.id, vm.name} & off)
 
 
 def _progress(plan: KubeObject) -> list[Mapping[str, Any]]:

@@ -18,7 +18,7 @@ from webhook.model.keys import (
     VM_ID,
     VM_UUID,
 )
-from webhook.model.objects import Claim, StorageClass
+from webhook.model.objects import Claim, StorageClass, follows
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
@@ -148,7 +148,7 @@ def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
         terminating=metadata.deletion_timestamp is not None,
         read_only=spec.access_modes == ("ReadOnlyMany",),
         owned=any(owner.kind == "VirtualMachine" for owner in metadata.owner_references),
-        in_sync=metadata.annotations.in_sync != "",
+        in_sync=follows(metadata.annotations.in_sync),
         shareable=metadata.labels.shareable == "true",
     )
     return f"{kept.namespace}/{kept.name}", kept

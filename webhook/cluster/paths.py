@@ -8,11 +8,8 @@ one for another namespace's objects, by the guard's own rights.
 import re
 
 from webhook.errors import NameInvalid
-from webhook.model.keys import quoted
+from webhook.model.keys import DNS_LABEL, DNS_SUBDOMAIN, quoted
 
-_PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_LABEL = re.compile(rf"(?=.{{1,63}}\Z){_PART}")
-_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_PART}(\.{_PART})*")
 _VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 FORKLIFT = "forklift.konveyor.io/v1beta1"
@@ -31,12 +28,12 @@ class ApiPath:
     ) -> None:
         text = f"/apis/{api}" if "/" in api else f"/api/{api}"
         if namespace is not None:
-            if not _LABEL.fullmatch(namespace):
+            if not DNS_LABEL.fullmatch(namespace):
                 raise NameInvalid(f"{quoted(namespace)} can't be the name of a namespace")
             text += f"/namespaces/{namespace}"
         text += f"/{plural}"
         if name is not None:
-            if not _SUBDOMAIN.fullmatch(name):
+            if not DNS_SUBDOMAIN.fullmatch(name):
                 raise NameInvalid(f"{quoted(name)} can't be the name of an object ({plural})")
             text += f"/{name}"
         self.text = text

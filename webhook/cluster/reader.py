@@ -179,19 +179,23 @@ class LiveReader:
     async def surroundings(self, namespace: str) -> Surroundings:
         """See ClusterReader."""
         kinds = ("v1", "resourcequotas"), ("v1", "limitranges"), (_NETWORKING, "networkpolicies")
-        listed = (self._listed(ApiPath(*kind, namespace=namespace)) for kind in kinds)
+        listed = (self._listed(*kind, namespace) for kind in kinds)
         return Surroundings(*await asyncio.gather(*listed))
 
-    async def _listed(self, path: ApiPath) -> tuple[KubeObject, ...]:
+    async def _listed(self, api: str, plural: str, namespace: str) -> tuple[KubeObject, ...]:
         """All there is; none where the guard has no right to it, which not every one is given."""
         try:
+            path = ApiPath(api, plural, namespace=namespace)
             return decoded(_objects, await self._asked().get(path)).items
-        except ClusterForbidden:
+        except (ClusterForbidden, NameInvalid):
             return ()
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
         """See ClusterReader."""
-        path = ApiPath("v1", "pods", namespace=namespace)
+        try:
+            path = ApiPath("v1", "pods", namespace=namespace)
+        except NameInvalid:
+            return {}
         raw = await self._asked().get(path, fieldSelector="status.phase=Running")
         return {
             volume.persistent_volume_claim.claim_name: pod.metadata.name
@@ -246,7 +250,10 @@ class LiveReader:
             return False
 
     async def _claims(self, namespace: str, selector: str) -> tuple[Claim, ...]:
-        path = ApiPath("v1", "persistentvolumeclaims", namespace=namespace)
+        try:
+            path = ApiPath("v1", "persistentvolumeclaims", namespace=namespace)
+        except NameInvalid:
+            return ()
         raw = await self._asked().get(path, labelSelector=selector)
         return tuple(claim(item)[1] for item in decoded(_list, raw).items)
 

@@ -88,28 +88,27 @@ async def release_of(cluster: Cluster, namespaces: Collection[str]) -> Release:
     """The first answer, surest first. What is not there, or not for us to see, tells nothing.
     Raises ClusterUnreachable."""
     for namespace in sorted(namespaces):
-        async for text in _texts(cluster, namespace):
-            if found := Release.named(text):
-                return found
+        async for texts in _texts(cluster, namespace):
+            if found := [one for text in texts if (one := Release.named(text))]:
+                return min(found, key=lambda one: one.order)  # an upgrade may be under way
     with suppress(*_UNSEEN):
         return _by_schemas(decoded(_open_api, await cluster.schemas(FORKLIFT)).components.schemas)
     return Release()
 
 
-async def _texts(cluster: Cluster, namespace: str) -> AsyncIterator[str]:
+async def _texts(cluster: Cluster, namespace: str) -> AsyncIterator[list[str]]:
     """What has its version in it."""
     with suppress(*_UNSEEN):
         path = ApiPath(
             "operators.coreos.com/v1alpha1", "clusterserviceversions", namespace=namespace
         )
-        for found in decoded(_list, await cluster.get(path)).items:
-            if found.metadata.name.startswith(("mtv-operator.", "forklift-operator.")):
-                yield found.metadata.name
+        names = [found.metadata.name for found in decoded(_list, await cluster.get(path)).items]
+        yield [name for name in names if name.startswith(("mtv-operator.", "forklift-operator."))]
     with suppress(*_UNSEEN):
         path = ApiPath("apps/v1", "deployments", namespace=namespace, name=_CONTROLLER)
         spec = decoded(_deployment, await cluster.get(path)).spec.template.spec
-        for container in spec.containers:
-            yield container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+        images = (container.image.rpartition("/")[2] for container in spec.containers)
+        yield [image.partition("@")[0].partition(":")[2] for image in images]
 
 
 def _by_schemas(schemas: dict[str, Any]) -> Release:

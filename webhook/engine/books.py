@@ -83,15 +83,19 @@ _SKIPS: dict[Skip, str] = {
 
 
 def _early(rule: Rule[PlanFacts]) -> Rule[PlanFacts]:
-    """As the Plan is judged by a rule that its Migration is judged by again."""
+    """As the Plan is judged by a rule that its Migration is judged by again: whatever it reads,
+    where entries begin at once."""
 
     def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
+        begins = facts.begins and any(vm.is_new for vm in facts.vms)
+        if not begins and not (facts.changed & rule.reads):
+            return
         for found in rule.check(facts):
             if isinstance(found, Finding) and not facts.begins:
                 found = replace(found, at_most=milder(found.at_most, "warn"))
             yield found
 
-    return replace(rule, check=check)
+    return replace(rule, check=check, reads=rule.reads | {PLAN_VMS_FIELD})
 
 
 def _at_the_start(rule: Rule[PlanFacts]) -> Rule[MigrationFacts]:
@@ -111,7 +115,7 @@ def _at_once(rule: Rule[Any]) -> Rule[PlanFacts]:
     """As a Plan is judged by it that has been started: no Migration comes any more."""
 
     def check(facts: PlanFacts) -> Iterator[Finding | Unknown]:
-        for found in rule.check(MigrationFacts(plan=facts)) if facts.begins else ():
+        for found in rule.check(MigrationFacts(plan=facts, runs=True)) if facts.begins else ():
             place = "" if found.entry is None else f"[{found.entry}]"
             yield replace(found, field=f"{PLAN_VMS_FIELD}{place}", entry=None)
 

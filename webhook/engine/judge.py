@@ -166,15 +166,17 @@ class Judgement(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
         if doubtful is not None:
             audit = self._annotations("undecided", said.rules)
             return msgspec.structs.replace(doubtful, audit=audit)
-        note = doubt.age_warning(said.source, sources) if said.source else ""
+        note = doubt.age_warning(said.source, sources) if said.source and said.told else ""
         if said.unsaid and self.vsphere is not None:
             note = f"not checked: {self.vsphere.message}"
-        notes = (note,) if note else ()
+        left_out = self.asked.warnings
+        notes = (*left_out, note) if note else left_out
         return Admitted(
             warnings=(*said.warnings, *notes),
             audit=self._annotations("admitted", said.rules),
             findings=(*said.warn, *said.audit),
             notes=notes,
+            unchecked=bool(left_out),
         )
 
     def _veiled(self, veil: Cause, *, denied: bool, doubtful: Undecided | None) -> Verdict:
@@ -241,17 +243,19 @@ def _first(
     async def confirmed() -> Judgement[F]:
         nonlocal asked, views, best
         vsphere = cluster = None
-        fresh = live = False
+        fresh = read_afresh = live = False
         while True:  # each turn asks what has not been asked yet: two at the most
             if (asked.gate or best.rests_on_vsphere) and not fresh:
                 fresh = True
-                vsphere = doubt.of_providers(asked, usable, unusable, sources)
-                if vsphere is None:
+                missing = doubt.of_providers(asked, usable, unusable, sources)
+                vsphere = missing
+                # What one allows that knows the VM needs no other's word.
+                if missing is None or (best.clean and best.source is not None):
                     read = await afresh(asked, best, usable, since, user, deadline)
                     if isinstance(read, Undecided):
                         vsphere = read
                     else:
-                        views = read
+                        views, read_afresh = read, True
             elif best.deny_cluster and not live:
                 live = True
                 asks = await confirmed_live(asked, sources, deadline)
@@ -260,6 +264,8 @@ def _first(
                 else:
                     asked = asks
             else:
+                if read_afresh and best.clean:
+                    vsphere = None
                 return Judgement(asked=asked, opinion=best, vsphere=vsphere, cluster=cluster)
             best = _best(asked, book, enforcement, usable, views)
 

@@ -15,7 +15,16 @@ from webhook.model.keys import (
     echoed,
     quoted,
 )
-from webhook.model.objects import Claim, KubeObject, Metadata, Pvc, Standing, Surroundings, User
+from webhook.model.objects import (
+    Claim,
+    KubeObject,
+    Metadata,
+    Pvc,
+    Standing,
+    Surroundings,
+    User,
+    follows,
+)
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
 
 
@@ -100,7 +109,10 @@ class Listed:
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
         """See ClusterReader."""
         if (found := self._plans.get((namespace, name))) is not None:
-            return found if found.get("status") else _ready(found)
+            if found.get("status"):
+                return found
+            there = await self._cluster.plan(namespace, name) if self._cluster else None
+            return _ready(found, _mapping((there or {}).get("status")).get("migration"))
         if self._cluster is None:
             why = f"Plan {quoted(f'{namespace}/{name}')} is not in the list"
             raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
@@ -177,7 +189,7 @@ class Listed:
             terminating=known is not None and known.terminating,
             read_only=pvc.access_modes == ("ReadOnlyMany",),
             owned="VirtualMachine" in pvc.owners,
-            in_sync=bool(pvc.annotations.get(IN_SYNC)),
+            in_sync=follows(pvc.annotations.get(IN_SYNC)),
             shareable=pvc.labels.get(SHAREABLE) == "true",
         )
 
@@ -201,9 +213,11 @@ class _Over(Claims):
         return (*(c for c in there if self.get(f"{namespace}/{c.name}") is None), *own)
 
 
-def _ready(plan: KubeObject) -> KubeObject:
-    """As Forklift will have it when all is well: it is judged as it is meant to become."""
-    status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
+def _ready(plan: KubeObject, migrated: object) -> KubeObject:
+    """As Forklift will have it when all is well: it is judged as it is meant to become. `migrated`:
+    what has been migrated of it before, its status.migration."""
+    ready = {"type": "Ready", "status": "True"}
+    status = {"observedGeneration": 1, "conditions": [ready], "migration": migrated}
     metadata: Metadata = {**plan["metadata"], "generation": 1}
     return {**plan, "metadata": metadata, "status": status}
 

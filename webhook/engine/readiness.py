@@ -128,8 +128,6 @@ async def readiness(
     if not planned.judged:
         return told("not-checked", "it is not a conversion Plan, or it is archived")
     asked = await migrations.of_plan(planned, sources, user)
-    if asked.plan is not None and asked.plan.remote:
-        return told("not-checked", "its PVCs are in another cluster, which can't be read here")
     judgement = await judge(
         asked,
         MIGRATIONS,
@@ -148,6 +146,8 @@ async def readiness(
     vms = tuple(_vm(one, causes) for one in plan.vms)
     whole = tuple(found_of(cause, cause.field) for cause in causes if cause.entry is None)
     ready = all(vm.ready for vm in vms) and not any(one.action == "deny" for one in whole)
+    if ready and asked.plan is not None and asked.plan.remote:
+        return told("not-checked", "its PVCs are in another cluster, which can't be read here")
     return told("ready" if ready else "not-ready", findings=whole, vms=vms)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from webhook.engine import doubt
-from webhook.engine.ask import Asked
+from webhook.engine.ask import Asked, Seen
 from webhook.engine.books import Book, book_of
+from webhook.engine.opinion import opine
 from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.facts.facts import F
 from webhook.facts.rule import Default
+from webhook.inventory.provider import ProviderInventory
 from webhook.model.review import Admitted, PatchOp, Review
 
 
@@ -62,13 +64,13 @@ def _filled(book: Book[F], asked: Any, review: Review, sources: Sources) -> Admi
     obj: Any = review.object
     patch: list[PatchOp] = []
     filled: list[str] = []
-    seen: list[F] | None = None
+    seen: list[tuple[ProviderInventory, Seen[F]]] | None = None
     for default in book.filling(sources.policy):
         if not default.reads & asked.changed:
             continue
         if default.asks_vsphere and seen is None:
             seen = _seen(asked, sources)
-        if ops := _agreed(asked, default, seen or ()):
+        if ops := _agreed(asked, default, book, seen or (), sources):
             obj = obj if patch else copy.deepcopy(obj)
             for op in ops:
                 patch.extend(_apply(obj, op))
@@ -79,20 +81,33 @@ def _filled(book: Book[F], asked: Any, review: Review, sources: Sources) -> Admi
     return Admitted(tuple(patch), filled=tuple(filled)) if patch else _NOTHING
 
 
-def _seen(asked: Asked[F], sources: Sources) -> list[F]:
+def _seen(asked: Asked[F], sources: Sources) -> list[tuple[ProviderInventory, Seen[F]]]:
     """What the providers say that know the VM best."""
     usable, _ = doubt.believed(asked, sources)
     views = {source.name: source.vms for source in usable}
     knowing = doubt.knowing(asked, usable, views, least=1)
-    return [asked.seen(one, views).facts for one in knowing]
+    return [(one, asked.seen(one, views)) for one in knowing]
 
 
-def _agreed(asked: Asked[F], default: Default[F], seen: Sequence[F]) -> tuple[PatchOp, ...]:
-    """What those would fill in that have anything to; nothing where two of them differ."""
+def _agreed(
+    asked: Asked[F],
+    default: Default[F],
+    book: Book[F],
+    seen: Sequence[tuple[ProviderInventory, Seen[F]]],
+    sources: Sources,
+) -> tuple[PatchOp, ...]:
+    """What those would fill in that have anything to; nothing where two of them differ, or where
+    the object is right by one that has nothing to."""
     if not default.asks_vsphere:
         return tuple(default.fill(asked.seen(None, {}).facts))
-    answers = [ops for facts in seen if (ops := tuple(default.fill(facts)))]
-    return answers[0] if answers and all(ops == answers[0] for ops in answers) else ()
+    answers = [tuple(default.fill(one.facts)) for _, one in seen]
+    given = [ops for ops in answers if ops]
+    if not given or any(ops != given[0] for ops in given):
+        return ()
+    silent = [one for one, ops in zip(seen, answers, strict=True) if not ops]
+    rules = book.running(sources.enforcement(asked.namespace)) if silent else ()
+    right = any(opine(asked, rules, source, one).clean for source, one in silent)
+    return () if right else given[0]
 
 
 def _apply(obj: Any, op: PatchOp) -> Iterator[PatchOp]:

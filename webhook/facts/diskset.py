@@ -32,6 +32,7 @@ class Pair(msgspec.Struct, frozen=True):
 class DiskSet:
     """Of `vm`, called `label`, and its PVCs among `claims` of `namespace`.
 
+    Without `keeps_shared` Forklift drops shared disks whose PVCs are not labelled as one's.
     `classes` tell which PVCs bind only when a pod comes. `mounted` are those that running pods
     mount, each with a pod's name.
     """
@@ -45,12 +46,17 @@ class DiskSet:
         audience: Audience,
         label: str,
         namespace: str,
+        keeps_shared: bool = True,
         classes: Mapping[str, StorageClass] | None = None,
         mounted: Mapping[str, str] | None = None,
     ) -> None:
         self._proof, self._who, self._namespace = prove(vm, claims), label, echoed(namespace)
         self._vms, self._names = audience.knows(provider), audience.claims
-        self._any_attached = any(disk.attached for disk in vm.disks)
+        self._dropped = [] if keeps_shared else list(_not_shareable(self._proof.matched))
+        dropped = [disk for disk, _ in self._dropped]
+        attached = [disk for disk in vm.disks if disk.attached]
+        self._any_attached = any(disk not in dropped for disk in attached)
+        self._all_dropped = bool(attached) and not self._any_attached
         self._lost = [disk for disk in vm.disks if not disk.attached]
         self._classes, self._mounted = classes, mounted or {}
 
@@ -110,15 +116,21 @@ class DiskSet:
 
     def names(self, field: str) -> Iterator[Finding]:
         """One for each PVC whose name no volume of the conversion pod can have."""
-        for _, claim in self._proof.matched:
-            if fault := names.fault(claim.name):
-                which = quoted(claim.name) if self._names else "the name of a PVC"
-                yield Finding(field, f"{which} of {self._who} {fault}")
+        faults = ((claim, names.fault(claim.name)) for _, claim in self._proof.matched)
+        found = [(claim, fault) for claim, fault in faults if fault]
+        if found and not self._names:
+            yield Finding(field, f"a PVC of {self._who} has a name that {names.NONE}")
+            return
+        for claim, fault in found:
+            yield Finding(field, f"{quoted(claim.name)} of {self._who} {fault}")
 
     def attached(self, field: str) -> Iterator[Finding]:
         """One where Forklift attaches none of the disks."""
         if not self._any_attached:
             fix = "move a disk to a SCSI, SATA, IDE or NVMe controller, with a flat file"
+            if self._all_dropped:
+                label = f'label the PVCs of its shared disks {SHAREABLE}: "true"'
+                fix = f"{label}, or write migrateSharedDisks: true"
             yield Finding(field, f"Forklift attaches no disk of {self._who}: {fix}")
 
     def owned(self, field: str, fix: str) -> Iterator[Finding]:
@@ -142,14 +154,16 @@ class DiskSet:
 
     def in_use(self, field: str) -> Iterator[Finding]:
         """One for each matched PVC that a running pod mounts."""
-        for _, claim in self._proof.matched:
-            pod = self._mounted.get(claim.name)
-            if pod is None:
-                continue
-            who = f" (PVC {quoted(claim.name)}, pod {quoted(pod)})" if self._names else ""
-            message = f"stop the pod first: a running pod mounts a PVC of {self._who}{who}"
-            exclusive = claim.volume_mode == "Block" or claim.one_pod
-            yield Finding(field, message, at_most="deny" if exclusive else "warn")
+        used = [claim for _, claim in self._proof.matched if claim.name in self._mounted]
+        message = f"stop the pod first: a running pod mounts a PVC of {self._who}"
+        if used and not self._names:
+            worst: Action = "deny" if any(claim.exclusive for claim in used) else "warn"
+            yield Finding(field, message, at_most=worst)
+            return
+        for claim in used:
+            which = f"PVC {quoted(claim.name)}, pod {quoted(self._mounted[claim.name])}"
+            at_most: Action = "deny" if claim.exclusive else "warn"
+            yield Finding(field, f"{message} ({which})", at_most=at_most)
 
     @property
     def follows(self) -> bool:
@@ -177,14 +191,10 @@ class DiskSet:
 
     def not_shareable(self, field: str) -> Iterator[Finding]:
         """One where a shared disk is dropped, because its PVC isn't labelled as one's."""
-        dropped = [
-            claim
-            for disk, claim in self._proof.matched
-            if disk.shared and not (claim.shareable and claim.disk_source == disk.file)
-        ]
-        if self._vms and dropped:
+        if self._vms and self._any_attached and self._dropped:
             fix = f'label the PVC {SHAREABLE}: "true", with disk-source as vSphere shows the file'
-            there = f"{self._claims(dropped)} of {self._who} for a shared disk"
+            dropped = self._claims([claim for _, claim in self._dropped])
+            there = f"{dropped} of {self._who} for a shared disk"
             why = "migrateSharedDisks is false, and Forklift drops it"
             yield Finding(field, f"{fix}: {there}: {why}")
 
@@ -237,7 +247,15 @@ class DiskSet:
         found = []
         for claim in self._proof.unbound:
             storage = self._classes.get(claim.storage_class) if self._classes else None
-            waits = claim.populated and storage is not None and storage.waits
+            waits = claim.pending and claim.populated and storage is not None and storage.waits
             if waits is waiting:
                 found.append(claim)
         return found
+
+
+def _not_shareable(matched: Sequence[tuple[Disk, Claim]]) -> Iterator[tuple[Disk, Claim]]:
+    """The shared disks that Forklift looks for another PVC of (Forklift: vsphere/builder.go,
+    mapDisks)."""
+    for disk, claim in matched:
+        if disk.shared and not (claim.shareable and claim.disk_source == disk.file):
+            yield disk, claim

@@ -14,7 +14,7 @@ from webhook.facts.diskset import DiskSet
 from webhook.facts.finding import Finding
 from webhook.facts.lookup import Outcome
 from webhook.model.forklift import Conversion, ConversionDisk, Plan, PlanVm, Release
-from webhook.model.keys import CONVERSION_DISKS_FIELD, MIGRATION_PLAN_FIELD, quoted
+from webhook.model.keys import CONVERSION_DISKS_FIELD, MIGRATION_PLAN_FIELD, PLAN_FIELDS, quoted
 from webhook.model.objects import (
     Claim,
     Provider,
@@ -80,11 +80,11 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def other_form(self) -> tuple[str, Disk | None]:
         """The form of a disk-source that is no disk's, and the one disk that it means, if any."""
-        source = self.pvc.disk_source
-        reading = forms.file(source.strip()) if source and not self.matching else None
-        if reading is None or self.vm is None or not self.certain:
+        source, vm = self.pvc.disk_source, self.vm
+        if not source or self.matching or vm is None or not self.certain:
             return "", None
-        return reading.form, forms.only(self.vm.disks, reading.value)
+        reading = forms.file(source.strip(), vm.disks)
+        return (reading.form, forms.only(vm.disks, reading.value)) if reading else ("", None)
 
     @property
     def certain(self) -> bool:
@@ -110,8 +110,12 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     """The index of an earlier entry, or one that was there before, which means the same VM."""
     vm: VirtualMachine | None = None
     """Told: the one VM that is meant, where it can be read."""
+    begun: bool = False
+    """Whether its conversion runs now, with the VM off: nothing can be proved of it."""
+    copied: bool = False
+    """Whether a conversion that is resumed runs it: its disks were in place."""
     back_on: bool = False
-    """Whether the VM was shut down for a conversion that has not succeeded, and is on again."""
+    """Whether it is one of these, and the VM is on again."""
     name_of_another: bool = False
     """Whether the entry's name is that of another VM than its id."""
     unread: bool = False
@@ -125,7 +129,7 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     namesakes: tuple[VirtualMachine, ...] = ()
     """Told: other VMs of that name in the same datacenter."""
     disks: DiskSet | None = None
-    """The VM's disks against its PVCs; None where either can't be had."""
+    """The VM's disks against its PVCs; None where either can't be had, or `begun`."""
     long_name: bool = False
     """Whether the new VM keeps a name that is too long for a label."""
     no_instance_type: bool = False
@@ -150,6 +154,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     plan: Plan
     old: Plan | None = None
+    changed: frozenset[str] = PLAN_FIELDS
+    """Those of PLAN_FIELDS that this request sets or changes."""
     provider: Provider | None = None
     """The source provider, with its type; None where it isn't known."""
     standing: Standing | None = None
@@ -224,6 +230,8 @@ class MigrationFacts(ConvertingFacts, frozen=True, kw_only=True):
     plan: PlanFacts
     resumes: bool = False
     """spec.resumeConversion: Forklift itself proves the disks."""
+    runs: bool = False
+    """Whether Forklift has begun it: what has begun of the Plan is its own doing."""
 
     @property
     def sets(self) -> Iterable[tuple[DiskSet, int | None]]:
@@ -232,7 +240,7 @@ class MigrationFacts(ConvertingFacts, frozen=True, kw_only=True):
     @property
     def running(self) -> tuple[tuple[PlanVmFacts, DiskSet], ...]:
         """The entries that will run, whose disks are to be held against their PVCs, and can be."""
-        vms = (one for one in self.plan.vms if one.judged and not self.resumes)
+        vms = (one for one in self.plan.vms if one.judged and (one.copied or not self.resumes))
         return tuple((one, one.disks) for one in vms if one.disks is not None)
 
     def counted(self, that: Callable[[VirtualMachine, DiskSet], bool]) -> str:

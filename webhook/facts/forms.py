@@ -81,20 +81,31 @@ EXTENT = "is a file behind the disk, not the disk"
 ON_A_HOST = "is a path on a host"
 
 
-def file(source: str) -> Reading | None:
+def file(source: str, disks: Sequence[Disk]) -> Reading | None:
     """The disk's file that `source` is another form of: `[datastore] dir/disk.vmdk`, or without the
-    datastore where its name isn't in it; None where it is of no form that is known here."""
+    datastore where its name isn't in it; None where it is of no form that is known here. `disks`
+    are all of the VM: one of them may be called like a file behind another."""
     if found := _ON_A_HOST.fullmatch(source):
         volume, path = found.groups()
-        path = _EXTENT.sub(".vmdk", path)
+        path = _whole(path, disks)
         return Reading(ON_A_HOST, path if _VOLUME_ID.fullmatch(volume) else f"[{volume}] {path}")
     spaced = source
     if found := _NO_BLANK.fullmatch(source):
         spaced = f"{found[1]} {found[2]}"
-    whole = _EXTENT.sub(".vmdk", spaced)
+    whole = _whole(spaced, disks)
     if whole != spaced:
         return Reading(EXTENT, whole)
     return Reading(BLANK, spaced) if spaced != source else None
+
+
+def _whole(path: str, disks: Sequence[Disk]) -> str:
+    named = any(base_name(disk.file) == base_name(path) for disk in disks)
+    return path if named else _EXTENT.sub(".vmdk", path)
+
+
+def base_name(file: str) -> str:
+    """`disk.vmdk` of `[datastore] dir/Disk-000003.vmdk`, to compare by."""
+    return trim_backing_file(file).rpartition("/")[2].rpartition("] ")[2].lower()
 
 
 def only(disks: Sequence[Disk], wanted: str) -> Disk | None:

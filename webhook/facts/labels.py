@@ -2,25 +2,17 @@
 
 import re
 
-from webhook.model.keys import echoed
+from webhook.model.keys import DNS_SUBDOMAIN, echoed
 
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
-_PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_DOMAIN = re.compile(rf"{_PART}(\.{_PART})*", re.ASCII)
 LONGEST = 63
 """Characters of a name or a value."""
-_LONGEST_DOMAIN = 253
-
-
-def is_subdomain(name: str) -> bool:
-    """Whether it can name an object, dots and all."""
-    return len(name) <= _LONGEST_DOMAIN and _DOMAIN.fullmatch(name) is not None
 
 
 def is_long_name(name: str) -> bool:
     """Whether Forklift gives a VM this name, and labels it with it, which can't be: a name that is
     none for Kubernetes gets a shorter one."""
-    return len(name) > LONGEST and is_subdomain(name)
+    return len(name) > LONGEST and DNS_SUBDOMAIN.fullmatch(name) is not None
 
 
 def dotted(name: str) -> bool:
@@ -32,7 +24,7 @@ def dotted(name: str) -> bool:
 def fault(key: str, value: str) -> str:
     """What is wrong with it, and what to write; empty where nothing is."""
     domain, slash, name = key.rpartition("/")
-    if slash and not is_subdomain(domain):
+    if slash and not DNS_SUBDOMAIN.fullmatch(domain):
         return f"has the key {echoed(key)}: write a domain in lower case before the slash"
     if not (len(name) <= LONGEST and _NAME.fullmatch(name)):
         return f"has the key {echoed(key)}: write {_RULE}"

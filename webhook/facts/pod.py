@@ -25,8 +25,13 @@ _TAKES = {
 _LABELS = {"forklift.app": "virt-v2v"}
 
 
-def short(quotas: tuple[KubeObject, ...]) -> Iterator[str]:
-    """What a ResourceQuota has too little of, each in words."""
+MOST = 20
+"""Conversions at once, unless Forklift is configured otherwise."""
+
+
+def short(quotas: tuple[KubeObject, ...], pods: int = 1) -> Iterator[str]:
+    """What a ResourceQuota has too little of for so many conversion pods, each in words."""
+    pods = max(1, min(pods, MOST))
     for quota in quotas:
         spec, status = mapping(quota.get("spec")), mapping(quota.get("status"))
         if spec.get("scopes") or spec.get("scopeSelector"):
@@ -34,12 +39,10 @@ def short(quotas: tuple[KubeObject, ...]) -> Iterator[str]:
         used = mapping(status.get("used"))
         for name, most in sorted(mapping(status.get("hard") or spec.get("hard")).items()):
             free = _number(most) - _number(used.get(name, 0))
-            if name in _TAKES and free < _number(_TAKES[name]):
+            if name in _TAKES and free < pods * _number(_TAKES[name]):
                 there = f"ResourceQuota {_name(quota)}: {echoed(used.get(name, 0))} of"
-                yield (
-                    f"{there} {echoed(most)} {name} are used, and the conversion pod takes "
-                    + (_TAKES[name])
-                )
+                takes = "the conversion pod takes" if pods == 1 else f"each of {pods} pods takes"
+                yield f"{there} {echoed(most)} {name} are used, and {takes} {_TAKES[name]}"
 
 
 def refused(limits: tuple[KubeObject, ...]) -> Iterator[str]:

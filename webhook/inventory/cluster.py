@@ -185,14 +185,15 @@ Referent = Literal[
 
 
 class ClusterReader(Protocol):
-    """Asks the API server, now. Every method but `may` raises ClusterUnreachable."""
+    """Asks the API server, now. Every method but `may` raises ClusterUnreachable. Where no object
+    can have a name, nothing is asked, and nothing is there."""
 
     async def claims(self, namespace: str) -> tuple[Claim, ...]:
-        """The namespace's PVCs that carry both labels. Raises NameInvalid, too."""
+        """The namespace's PVCs that carry both labels."""
         ...
 
     async def siblings(self, namespace: str, vm_id: str, vm_uuid: str) -> tuple[Claim, ...]:
-        """The namespace's PVCs with just these labels, as they are now. Raises NameInvalid, too."""
+        """The namespace's PVCs with just these labels, as they are now."""
         ...
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
@@ -214,12 +215,11 @@ class ClusterReader(Protocol):
         ...
 
     async def surroundings(self, namespace: str) -> Surroundings:
-        """Quotas, limits and network policies of a namespace. Raises NameInvalid, too."""
+        """Quotas, limits and network policies of a namespace."""
         ...
 
     async def mounted(self, namespace: str) -> Mapping[str, str]:
-        """The namespace's PVCs that running pods mount: claim name to pod name. Raises NameInvalid,
-        too."""
+        """The namespace's PVCs that running pods mount: claim name to pod name."""
         ...
 
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:

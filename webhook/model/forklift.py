@@ -44,6 +44,11 @@ class Release(msgspec.Struct, frozen=True):
     version: str = ""
     """Such as `2.12.0`; empty where only its CRDs tell what it does."""
 
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Earlier ones come first."""
+        return tuple(int(part) for part in self.version.split(".") if part)
+
     @classmethod
     def named(cls, text: str) -> "Release | None":
         """The one whose version is in the name of an image or of an operator's release."""
@@ -110,6 +115,9 @@ class Plan(msgspec.Struct, frozen=True):
     copied: frozenset[str] = frozenset()
     """Those whose disks are in place, by disksCopied: a resumed conversion runs these again, and
     only these, however they have ended."""
+    begun: frozenset[str] = frozenset()
+    """Those that Forklift has begun to shut down, and is not done with: the conversion itself
+    mounts their PVCs. One that has failed or was cancelled runs again in the next Migration."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
     seen: bool = False
@@ -125,20 +133,24 @@ class Plan(msgspec.Struct, frozen=True):
     def of(cls, obj: KubeObject) -> "Plan":
         """The Plan in `obj`. Raises ObjectMalformed where a needed field has another type."""
         spec = mapping(obj.get("spec"), "spec")
+        metadata = obj.get("metadata") or Metadata()
+        namespace, name = metadata.get("namespace") or "", metadata.get("name") or ""
+        kind, archived = text(spec.get("type"), PLAN_TYPE_FIELD) or "", spec.get("archived") is True
+        if kind != "conversion" or archived:  # nothing else of it is anybody's concern here
+            return cls(type=kind, archived=archived, namespace=namespace, name=name, spec=spec)
         provider = mapping(spec.get("provider"), "spec.provider")
         source = mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
         destination = mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
-        metadata = obj.get("metadata") or Metadata()
         status = mapping(obj.get("status"))
         generation = metadata.get("generation")
         return cls(
-            type=text(spec.get("type"), "spec.type") or "",
-            archived=spec.get("archived") is True,
+            type=kind,
+            archived=archived,
             source=_reference(source, SOURCE_PROVIDER_FIELD),
             destination=_reference(destination, DESTINATION_PROVIDER_FIELD),
             target_namespace=text(spec.get("targetNamespace"), "spec.targetNamespace") or "",
-            namespace=metadata.get("namespace") or "",
-            name=metadata.get("name") or "",
+            namespace=namespace,
+            name=name,
             warm=spec.get("warm") is True,
             preserves_ips=spec.get("preserveStaticIPs") is not False,
             has_network_map=bool(mapping(mapping(spec.get("map")).get("network")).get("name")),
@@ -149,6 +161,7 @@ class Plan(msgspec.Struct, frozen=True):
             ),
             succeeded=frozenset(_ids(status, lambda vm: _has(vm, "Succeeded"))),
             copied=frozenset(_ids(status, lambda vm: vm.get("disksCopied") is True)),
+            begun=frozenset(_ids(status, begun)),
             executing=_has(status, "Executing"),
             seen=generation is not None and status.get("observedGeneration") == generation,
             ready=_has(status, "Ready"),
@@ -325,6 +338,16 @@ def _ids(status: Mapping[str, Any], that: Callable[[Mapping[str, Any]], bool]) -
     for vm in map(mapping, vms if isinstance(vms, list) else ()):
         if that(vm):
             yield str(vm.get("id"))
+
+
+# The phases of a VM that is still on, and the last one. Source: Forklift's migrator/base/
+# migrator.go, the itineraries.
+_NOT_OFF = frozenset({"", "Started", "PreHook", "StorePowerState", "Completed"})
+
+
+def begun(vm: Mapping[str, Any]) -> bool:
+    """Of a VM in status.migration.vms: see Plan.begun."""
+    return vm.get("phase", "") not in _NOT_OFF and not vm.get("completed")
 
 
 def _has(status: Mapping[str, Any], kind: str) -> bool:

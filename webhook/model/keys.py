@@ -100,6 +100,11 @@ PLAN_VM_FIELDS = frozenset(
 
 # pyVmomi writes a managed object reference into its SOAP unescaped: nothing else may pass for one.
 MOREF = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
+_PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_LABEL = re.compile(rf"(?=.{{1,63}}\Z){_PART}", re.ASCII)
+"""What can be the name of a namespace (k8s.io/apimachinery, validation.go)."""
+DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_PART}(\.{_PART})*", re.ASCII)
+"""What can be the name of an object, dots and all."""
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 Action = Literal["deny", "warn", "audit", "off"]

@@ -171,6 +171,16 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         return not self.name.startswith(PRIME) and not is_blank(self.disk_source)
 
     @property
+    def pending(self) -> bool:
+        """Whether a volume may still come. Of one that is Lost it is gone."""
+        return self.phase in ("", "Pending")
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a second writer damages it, or waits for ever."""
+        return self.volume_mode == "Block" or self.one_pod
+
+    @property
     def source(self) -> str:
         """The disk-source as Forklift compares it."""
         return trim_backing_file(self.disk_source)
@@ -179,6 +189,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     def vm(self) -> tuple[str, str, str]:
         """What the PVCs of one VM have in common."""
         return self.namespace, self.vm_id, self.vm_uuid
+
+
+def follows(in_sync: object) -> bool:
+    """Whether the annotation conversion-guard.io/in-sync says that a PVC follows its disk."""
+    return isinstance(in_sync, str) and in_sync.lower() not in ("", "false")
 
 
 def released(namespace: str, name: str) -> str:

@@ -8,7 +8,7 @@ Accepts: one bound PVC of at least the disk's size for each disk; whatever is th
 Denies:  a VM of which Forklift attaches no disk; a disk without a PVC; a PVC whose disk-source is
          not a disk of the VM, two for one disk, one that Forklift counts but leaves out, one that
          is too small, not bound, being deleted or marked `conversion-guard.io/not-ready`; a VM
-         that doesn't exist, is a template, or can't be read
+         that doesn't exist, is a template, or can't be read; one whose conversion runs now
 Forklift: counts PVCs only: fails with the VM off, and of several VMs all are off
 """
 
@@ -43,11 +43,14 @@ def check(facts: MigrationFacts) -> Iterator[Finding | Unknown]:
     else:
         for vm_facts in plan.vms:
             if vm_facts.judged:
-                for found in _check_vm(plan.provider, vm_facts):
+                remote = bool(plan.remote)
+                for found in _check_vm(plan.provider, vm_facts, runs=facts.runs, remote=remote):
                     yield replace(found, entry=vm_facts.entry.index)
 
 
-def _check_vm(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]:
+def _check_vm(
+    provider: Provider, vm_facts: PlanVmFacts, *, runs: bool, remote: bool
+) -> Iterator[Finding]:
     entry = vm_facts.entry
     there = f"{PLAN_VMS_FIELD}[{entry.index}] {echoed(entry.id or entry.name)}"
     faults = {
@@ -57,7 +60,11 @@ def _check_vm(provider: Provider, vm_facts: PlanVmFacts) -> Iterator[Finding]:
     }
     if fault := faults.get(vm_facts.outcome):
         yield Finding(MIGRATION_PLAN_FIELD, f"{there} {fault}")
-    elif vm_facts.disks is None and not vm_facts.unread:
+    elif vm_facts.begun:
+        if not runs:
+            fix = "wait until it has ended, then create the Migration"
+            yield Finding(MIGRATION_PLAN_FIELD, f"{there} is being converted now: {fix}")
+    elif vm_facts.disks is None and not vm_facts.unread and not remote:
         fix = "write spec.targetNamespace in the Plan"
         yield Finding(MIGRATION_PLAN_FIELD, f"{there} has no namespace for its PVCs: {fix}")
     else:

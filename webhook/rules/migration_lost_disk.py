@@ -26,4 +26,5 @@ RULE = Rule(
     reads=frozenset({MIGRATION_PLAN_FIELD}),
     check=check,
     action="warn",
+    again=True,
 )

@@ -12,21 +12,14 @@ Forklift: succeeds without the disk
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
+from webhook.facts.diskset import DiskSet
 from webhook.facts.facts import MigrationFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import MIGRATION_PLAN_FIELD
 
 
 def check(facts: MigrationFacts) -> Iterator[Finding]:
-    for vm_facts, disks in facts.running:
-        entry = vm_facts.entry
-        migrates = entry.migrates_shared
-        if facts.plan.plan.migrates_shared if migrates is None else migrates:
-            continue
-        for found in disks.not_shareable(MIGRATION_PLAN_FIELD):
-            yield replace(found, entry=entry.index)
+    return facts.found(DiskSet.not_shareable)
 
 
 RULE = Rule(
@@ -35,4 +28,5 @@ RULE = Rule(
     reads=frozenset({MIGRATION_PLAN_FIELD}),
     check=check,
     action="warn",
+    again=True,
 )

@@ -26,4 +26,5 @@ RULE = Rule(
     reads=CONVERTING_FIELDS,
     check=check,
     action="warn",
+    again=True,
 )

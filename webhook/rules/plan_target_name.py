@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from webhook.facts import labels
 from webhook.facts.facts import PlanFacts, PlanVmFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import PLAN_VM_FIELDS, TEMPLATES_FIELD, echoed
+from webhook.model.keys import DNS_SUBDOMAIN, PLAN_VM_FIELDS, TEMPLATES_FIELD, echoed
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
@@ -29,7 +29,7 @@ def check(facts: PlanFacts) -> Iterator[Finding]:
 def _check_entry(vm_facts: PlanVmFacts, *, templated: bool) -> Iterator[Finding]:
     entry = vm_facts.entry
     field, name = f"{entry.field}.targetName", entry.target_name
-    if name and not labels.is_subdomain(name):
+    if name and not DNS_SUBDOMAIN.fullmatch(name):
         fix = "write a name of a-z, 0-9, - and ., with a letter or digit at each end"
         message = f"{echoed(name)} can't be the name of a VM, so the Plan never starts: {fix}"
         yield Finding(field, message, at_most="warn", entry=entry.index)
@@ -40,7 +40,7 @@ def _check_entry(vm_facts: PlanVmFacts, *, templated: bool) -> Iterator[Finding]
         message = f"write {_SHORT}: the name of {vm_facts.label} is longer, and becomes a label"
         yield Finding(field, message, "FieldValueRequired", entry=entry.index)
     kept = name or (vm_facts.vm.name if vm_facts.vm else "")
-    if not templated and (not name or labels.is_subdomain(name)) and labels.dotted(kept):
+    if not templated and (not name or DNS_SUBDOMAIN.fullmatch(name)) and labels.dotted(kept):
         fix = "write one without, or spec.pvcNameTemplate"
         message = f"{echoed(kept)} has a dot in its first 15 characters, so the Plan never starts"
         yield Finding(field, f"{message}: {fix}", at_most="warn", entry=entry.index)

@@ -13,11 +13,16 @@ from collections.abc import Iterator
 
 from webhook.facts.facts import PlanFacts
 from webhook.facts.rule import Finding, Rule
-from webhook.model.keys import TARGET_NAMESPACE_FIELD, quoted
+from webhook.model.keys import DNS_LABEL, TARGET_NAMESPACE_FIELD, quoted
 
 
 def check(facts: PlanFacts) -> Iterator[Finding]:
-    there = quoted(facts.plan.target_namespace)
+    name = facts.plan.target_namespace
+    there = quoted(name)
+    if name and not DNS_LABEL.fullmatch(name):
+        fix = "write at most 63 of a-z, 0-9 and -, with a letter or digit at each end"
+        yield Finding(TARGET_NAMESPACE_FIELD, f"{there} can't be the name of a namespace: {fix}")
+        return
     if facts.target == "ending":
         message = f"{there} is being deleted: name another namespace, or wait and create it anew"
         yield Finding(TARGET_NAMESPACE_FIELD, message)

@@ -37,7 +37,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
             message = f"{there} is backed by {disk.backing}, which Forklift doesn't list: {fix}"
             yield Finding(DISK_SOURCE_FIELD, message)
             return
-    reading = forms.file(source.strip())
+    reading = forms.file(source.strip(), vm.disks)
     meant = reading.value if reading else source
     right = _right(vm, meant)
     choice = either(map(quoted, right))
@@ -53,18 +53,16 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
 def _right(vm: VirtualMachine, source: str) -> list[str]:
     """What may be meant: the VM's disks of that file name, else all that Forklift lists."""
     listed = [disk for disk in vm.disks if disk.listed]
-    same_name = [disk for disk in listed if _base_name(disk.file) == _base_name(source)]
+    name = forms.base_name(source)
+    same_name = [disk for disk in listed if forms.base_name(disk.file) == name]
     return [disk.disk_source for disk in same_name or listed]
 
 
 def _unlisted(vm: VirtualMachine, source: str) -> list[str]:
     """Disks of that file name that Forklift doesn't list: they may be meant as well."""
     hidden = [disk for disk in vm.disks if not disk.listed]
-    return [disk.disk_source for disk in hidden if _base_name(disk.file) == _base_name(source)]
-
-
-def _base_name(file: str) -> str:
-    return trim_backing_file(file).rpartition("/")[2].rpartition("] ")[2].lower()
+    name = forms.base_name(source)
+    return [disk.disk_source for disk in hidden if forms.base_name(disk.file) == name]
 
 
 RULE = Rule(id="pvc-disk-source", facts=PvcFacts, reads=THREE_KEYS, check=check)

@@ -49,12 +49,20 @@ def _with_owner(facts: PvcFacts, message: str) -> Finding:
         fix = 'write the moref that vSphere shows, such as "vm-42"'
         return Finding(VM_ID_FIELD, f"{message}: {fix}")
     expected = owners[0][1].moref if len(owners) == 1 else None
+    uuid = (facts.pvc.vm_uuid or "").strip()
     names = " or ".join(
-        f"{quoted(vm.moref)} ({quoted(vm.name)} of {provider})" for provider, vm in owners
+        f"{quoted(vm.moref)} ({quoted(vm.name)} of {provider}){_and_uuid(vm, uuid)}"
+        for provider, vm in owners
     )
     return Finding(
         VM_ID_FIELD, f"{message}: write the VM with this vmUUID, {names}", expected=expected
     )
+
+
+def _and_uuid(vm: VirtualMachine, uuid: str) -> str:
+    """What else is to be written where the vmUUID is its instanceUuid."""
+    same = uuid.lower() == vm.uuid.lower()
+    return "" if same else f" with its config.uuid {quoted(vm.uuid)}"
 
 
 def _wrong_uuid(facts: PvcFacts, vm: VirtualMachine | None) -> str:

@@ -145,6 +145,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             PlanFacts(
                 plan=plan,
                 old=self.subject.old,
+                changed=self.changed,
                 provider=self.source.provider if self.source else None,
                 standing=self.standing,
                 near=self.alike,
@@ -183,6 +184,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
         if not told and outcome in ("several", "template"):
             outcome = "none"
         readable = vm is not None and not vm.trouble
+        plan = self.subject.plan
+        begun = vm is not None and vm.moref in plan.begun
+        copied = vm is not None and vm.moref in plan.copied
         return PlanVmFacts(
             entry=entry,
             outcome=outcome,
@@ -192,24 +196,25 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             label=label,
             twin=twin,
             vm=vm if told and readable else None,
-            back_on=vm is not None
-            and vm.power_state == "poweredOn"
-            and vm.moref in self.subject.plan.copied,
+            begun=begun,
+            copied=copied,
+            back_on=copied and vm is not None and vm.power_state == "poweredOn",
             name_of_another=vm is not None and _is_another(entry, vm, vms),
-            unread=vm is not None and not readable,
+            unread=vm is not None and not readable and not begun,
             trouble=(vm.trouble or "") if vm and told else "",
             candidates=meant.vms if told and outcome == "several" else (),
             near=self.near.get(entry.name, ()) if told and outcome == "none" else (),
             namesakes=_namesakes(vm, vms) if vm and told else (),
-            disks=self._disks(vm, label) if vm and readable else None,
+            disks=self._disks(vm, label, entry) if vm and readable and not begun else None,
             long_name=vm is not None and not entry.target_name and labels.is_long_name(vm.name),
-            no_instance_type=self.named.no_instance_type(self.subject.plan, entry),
-            no_luks=self.audience.secrets and self.named.no_luks(self.subject.plan, entry),
+            no_instance_type=self.named.no_instance_type(plan, entry),
+            no_luks=self.audience.secrets and self.named.no_luks(plan, entry),
         )
 
-    def _disks(self, vm: VirtualMachine, label: str) -> DiskSet | None:
+    def _disks(self, vm: VirtualMachine, label: str, entry: PlanVm) -> DiskSet | None:
         if self.claims is None:
             return None
+        own = entry.migrates_shared
         return DiskSet(
             vm,
             self.claims.get((vm.moref, vm.uuid), ()),
@@ -217,6 +222,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             audience=self.audience,
             label=label,
             namespace=self.namespace,
+            keeps_shared=self.subject.plan.migrates_shared if own is None else own,
             classes=self.classes,
             mounted=self.mounted,
         )

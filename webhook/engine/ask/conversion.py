@@ -118,9 +118,10 @@ async def _audience(
     user: User,
 ) -> Audience:
     foreign = [place for place in places if place != conversion.home]
+    believed = sources.believes(user)  # as one who writes to the namespace
     may = (sources.may(user, "list", resource_of(PVC), place, "") for place in foreign)
     known, rights = await asyncio.gather(known_to(user, providers, sources), asyncio.gather(*may))
-    return Audience(known, claims=all(rights))
+    return Audience(known, claims=believed and all(rights))
 
 
 class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,10 +152,11 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
     def _of_another_kind(self) -> bool:
         """Whether its VM is of another kind of provider: Hyper-V and the like give a VM a uuid for
         an id, which vSphere never does, and their PVCs have no vmUUID. Only who may list PVCs may
-        know that."""
-        told = self.audience.claims and self.named is not None
-        has_uuid = UUID.fullmatch(self.subject.conversion.vm_id) is not None
-        return told and has_uuid and self._first is None
+        know that, or writes to their namespace: as far as it says."""
+        conversion = self.subject.conversion
+        told = self.audience.claims or conversion.home == conversion.namespace
+        has_uuid = UUID.fullmatch(conversion.vm_id) is not None
+        return told and self.named is not None and has_uuid and self._first is None
 
     @property
     def changed(self) -> frozenset[str]:

@@ -16,7 +16,8 @@ from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Migration
 from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, RESUME_FIELD, Action, quoted
 from webhook.model.objects import KubeObject, Metadata, User
-from webhook.model.review import PLAN, Cause, resource_of
+from webhook.model.review import MIGRATION, PLAN, Cause, resource_of
+from webhook.model.shape import mapping
 
 _PLAN_PATIENCE = 3.0
 """Seconds for the Plan: a review has 4.5, and at their end whatever is not known to be a conversion
@@ -38,6 +39,8 @@ class MigrationSubject(msgspec.Struct, frozen=True):
     """The Migration's own."""
     is_new: bool
     changed: frozenset[str]
+    runs: bool = False
+    """Whether Forklift has begun it: status.started."""
 
     @property
     def judged(self) -> bool:
@@ -49,7 +52,8 @@ def subject(obj: KubeObject, old: KubeObject | None) -> MigrationSubject:
     migration, before = Migration.of(obj), judged_before(Migration.of, old)
     fields = changed(migration.fields, before.fields) if before else MIGRATION_FIELDS
     own = (obj.get("metadata") or Metadata()).get("namespace") or ""
-    return MigrationSubject(migration, own, before is None, fields)
+    runs = bool(mapping(obj.get("status")).get("started"))
+    return MigrationSubject(migration, own, before is None, fields, runs)
 
 
 async def gather(
@@ -71,9 +75,9 @@ async def gather(
     if not planned.judged:
         return unspoken
     asked = await of_plan(planned, sources, user, subject=subject, visible=visible)
-    if asked.plan is not None and asked.plan.remote:
+    if asked.plan is not None and asked.plan.remote and visible:
         why = f"the PVCs of {named} are in another cluster"
-        return _unchecked(subject, why) if visible else unspoken
+        return msgspec.structs.replace(asked, warnings=_not_checked(why))
     return asked
 
 
@@ -101,9 +105,17 @@ async def of_plan(
     if sources.cluster is None:
         raise ClusterUnreachable("the guard has no access to the cluster")
     plan = await plans.gather(planned, sources, user, starting=True)
-    audience = msgspec.structs.replace(plan.audience, plan=visible, secrets=True)
+    secrets = (
+        plan.audience.secrets or subject is not None or await _may_start(planned, sources, user)
+    )
+    audience = msgspec.structs.replace(plan.audience, plan=visible, secrets=secrets)
     plan = msgspec.structs.replace(plan, audience=audience)
     return AskedMigration(subject=subject or _ANY, plan=plan)
+
+
+async def _may_start(planned: PlanSubject, sources: Sources, user: User) -> bool:
+    """Whether the verdict on a Migration of it is theirs to have in any case."""
+    return await sources.may(user, "create", resource_of(MIGRATION), planned.plan.namespace, "")
 
 
 def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:
@@ -114,9 +126,11 @@ def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:
 
 
 def _unchecked(subject: MigrationSubject, why: str) -> "AskedMigration":
-    return AskedMigration(
-        subject=subject, warnings=(f"{MIGRATION_PLAN_FIELD}: not checked: {why}",)
-    )
+    return AskedMigration(subject=subject, warnings=_not_checked(why))
+
+
+def _not_checked(why: str) -> tuple[str, ...]:
+    return (f"{MIGRATION_PLAN_FIELD}: not checked: {why}",)
 
 
 async def _visible(subject: MigrationSubject, sources: Sources, user: User) -> bool:
@@ -190,7 +204,10 @@ class AskedMigration(msgspec.Struct, frozen=True, kw_only=True):
         """See Asked."""
         assert self.plan is not None  # noqa: S101  there is nothing to judge without
         seen = self.plan.seen(source, views)
-        facts = MigrationFacts(plan=seen.facts, resumes=self.subject.migration.resumes)
+        subject = self.subject
+        facts = MigrationFacts(
+            plan=seen.facts, resumes=subject.migration.resumes, runs=subject.runs
+        )
         return Seen(facts, told=self.audience.plan)
 
     def wanted(self, facts: MigrationFacts, fields: Collection[str]) -> ToRead:

@@ -63,6 +63,9 @@ async def gather(
         named=named,
         surroundings=surroundings,
     )
+    if asked.gate:  # who adds to it starts what is added
+        audience = msgspec.structs.replace(audience, secrets=True)
+        asked = msgspec.structs.replace(asked, audience=audience)
     if (starting or asked.gate) and sources.cluster is not None and plan.target_namespace:
         mounted = await sources.cluster.mounted(plan.target_namespace)
         asked = msgspec.structs.replace(asked, mounted=mounted)

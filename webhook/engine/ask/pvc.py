@@ -254,7 +254,8 @@ class AskedPvc(msgspec.Struct, frozen=True, kw_only=True):
             if moref and (vm := vms.by_moref(moref)) is not None:
                 found.append((one.provider, vm))
             if uuid:
-                found.extend((one.provider, vm) for vm in vms.by_uuid(uuid))
+                same = (vm for vm in vms.by_uuid(uuid) if not vm.template)  # which none may name
+                found.extend((one.provider, vm) for vm in same)
         return tuple(found)
 
     def wanted(self, facts: PvcFacts, fields: Collection[str]) -> ToRead:
