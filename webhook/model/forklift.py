@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from webhook.model.keys import (
+    AFFINITY_FIELDS,
     CONVERSION_DESTINATION_FIELD,
     CONVERSION_DISKS_FIELD,
     CONVERSION_VM_FIELD,
@@ -34,6 +35,7 @@ Fate = Literal["kept", "deleted", "unknown"]
 """What becomes of a vendor's PVCs at the start of a Plan with deleteVmOnFailMigration."""
 
 _NUMBERS = re.compile(r"\bv?(\d+)\.(\d+)\.(\d+)", re.ASCII)
+_OF_PODS = LABEL_FIELDS | AFFINITY_FIELDS
 _LAST_THAT_DELETES = 2, 12, 0
 
 
@@ -195,7 +197,7 @@ class Plan(msgspec.Struct, frozen=True):
             SHARED_DISKS_FIELD: self.migrates_shared,
             TEMPLATES_FIELD: self.templates,
             DELETE_FIELD: self.spec.get("deleteVmOnFailMigration"),
-            **{field: self.spec.get(field.rpartition(".")[2]) for field in LABEL_FIELDS},
+            **{field: self.spec.get(field.rpartition(".")[2]) for field in _OF_PODS},
         }
 
 

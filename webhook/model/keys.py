@@ -57,6 +57,8 @@ LABEL_FIELDS = frozenset(
     }
 )
 """What the conversion pod and the new VM's are labelled with, and look for on a node."""
+AFFINITY_FIELDS = frozenset({"spec.convertorAffinity", "spec.targetAffinity"})
+"""Where the two are to run."""
 DELETE_FIELD = "spec.deleteVmOnFailMigration"
 VOLUME_MODE_FIELD = "spec.volumeMode"
 STORAGE_CLASS_FIELD = "spec.storageClassName"
@@ -90,6 +92,7 @@ PLAN_FIELDS = frozenset(
         SHARED_DISKS_FIELD,
         TEMPLATES_FIELD,
         *LABEL_FIELDS,
+        *AFFINITY_FIELDS,
         DELETE_FIELD,
     }
 )
