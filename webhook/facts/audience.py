@@ -21,7 +21,8 @@ class Audience(msgspec.Struct, frozen=True):
     the Migration's own namespace."""
     secrets: bool = False
     """Whether it may be told that a Secret of the Plan's namespace isn't there: the caller may get
-    Secrets there, or starts the Plan that names it: the verdict alone would tell."""
+    Secrets or create Migrations there, or starts the Plan that names it: the verdict alone would
+    tell."""
 
     def knows(self, provider: str) -> bool:
         """Whether everything of that provider may be told."""

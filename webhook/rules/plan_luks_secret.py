@@ -5,7 +5,8 @@ Asks:    the cluster, whether a Secret of that name is in the Plan's namespace: 
          and never of another namespace, where Forklift wants it, too, if luks.namespace says so
 Accepts: a Secret of that name; any where the guard has no right to look
 Denies:  a Migration whose Plan names one that isn't there: Forklift finds out when it builds the
-         conversion pod, with the VM off. At the Plan it warns, if the caller may get Secrets there
+         conversion pod, with the VM off. At the Plan it warns who may get Secrets there, or create
+         Migrations
 Forklift: mounts it in the conversion pod, fails, and leaves the source VM off
 """
 

@@ -16,7 +16,7 @@ from webhook.inventory.provider import ProviderInventory
 from webhook.model.forklift import Migration
 from webhook.model.keys import MIGRATION_FIELDS, MIGRATION_PLAN_FIELD, RESUME_FIELD, Action, quoted
 from webhook.model.objects import KubeObject, Metadata, User
-from webhook.model.review import MIGRATION, PLAN, Cause, resource_of
+from webhook.model.review import PLAN, Cause, resource_of
 from webhook.model.shape import mapping
 
 _PLAN_PATIENCE = 3.0
@@ -105,17 +105,10 @@ async def of_plan(
     if sources.cluster is None:
         raise ClusterUnreachable("the guard has no access to the cluster")
     plan = await plans.gather(planned, sources, user, starting=True)
-    secrets = (
-        plan.audience.secrets or subject is not None or await _may_start(planned, sources, user)
-    )
+    secrets = plan.audience.secrets or subject is not None
     audience = msgspec.structs.replace(plan.audience, plan=visible, secrets=secrets)
     plan = msgspec.structs.replace(plan, audience=audience)
     return AskedMigration(subject=subject or _ANY, plan=plan)
-
-
-async def _may_start(planned: PlanSubject, sources: Sources, user: User) -> bool:
-    """Whether the verdict on a Migration of it is theirs to have in any case."""
-    return await sources.may(user, "create", resource_of(MIGRATION), planned.plan.namespace, "")
 
 
 def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:

@@ -9,6 +9,7 @@ from webhook.engine.sources import Sources
 from webhook.inventory.cluster import ClusterReader, Referent
 from webhook.model.forklift import Plan, PlanVm
 from webhook.model.objects import Standing, User
+from webhook.model.review import MIGRATION, resource_of
 
 _Name = tuple[Referent, str, str]
 """Its kind, namespace and name."""
@@ -41,10 +42,13 @@ class Named(msgspec.Struct, frozen=True):
 
 
 async def may_secrets(plan: Plan, sources: Sources, user: User) -> bool:
-    """Whether `user` may be told of the Secrets of the Plan's namespace."""
+    """Whether `user` may be told which Secrets of the Plan's namespace are missing: also who may
+    create a Migration there, whose verdict would tell."""
     if not any(vm.luks for vm in plan.vms):
         return False  # nothing to tell
-    return await sources.may(user, "get", "secrets", plan.namespace, "")
+    rights = ("get", "secrets"), ("create", resource_of(MIGRATION))
+    asked = (sources.may(user, verb, what, plan.namespace, "") for verb, what in rights)
+    return any(await asyncio.gather(*asked))
 
 
 def _names(plan: Plan) -> Collection[_Name]:
