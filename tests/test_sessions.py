@@ -175,4 +175,4 @@ def test_a_secret_that_rotates_ends_what_waits_as_undecided(
     assert not [one for one in answers if isinstance(one, BaseException) and one not in ended]
     (after,) = asyncio.run(_reads(inventory, 1))
     assert isinstance(after, VsphereUnreachable)
-    assert "logged in to anew" in str(after)
+    assert "logging in to provider mtv/prod again" in str(after)
