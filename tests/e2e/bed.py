@@ -250,6 +250,7 @@ class ApiServer(Program):
                 "--disable-admission-plugins=ServiceAccount",  # no controller makes "default"
                 f"--audit-policy-file={folder / 'audit-policy.json'}",
                 f"--audit-log-path={self.audit_log}",
+                "--audit-log-maxsize=0",  # never begun anew: tests look for what was let through
             ],
             folder,
             # The namespace `default` comes a moment after /readyz, and tests need it.

@@ -187,5 +187,5 @@ def _bindings(bed: Bed) -> list[dict[str, Any]]:
 
 def _let_through(bed: Bed) -> set[str]:
     """Requests that went without a webhook's answer, by its failurePolicy."""
-    lines = bed.api.audit_log.read_text().splitlines()
-    return {json.loads(line)["auditID"] for line in lines if '"failed-open.valid' in line}
+    with bed.api.audit_log.open() as lines:
+        return {json.loads(line)["auditID"] for line in lines if '"failed-open.valid' in line}
