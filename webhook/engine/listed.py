@@ -26,6 +26,7 @@ from webhook.model.objects import (
     follows,
 )
 from webhook.model.review import CONVERSION, MIGRATION, PLAN, PVC, Kind
+from webhook.model.shape import mapping
 
 
 class Listed:
@@ -62,7 +63,7 @@ class Listed:
 
     def name(self, kind: Kind, obj: Mapping[str, Any], namespace: str) -> None:
         """From now on it is there, an object of whatever kind; `namespace` is of one without."""
-        metadata = _mapping(obj.get("metadata"))
+        metadata = mapping(obj.get("metadata"))
         for place in (metadata.get("namespace") or namespace, ""):  # a cluster's own has none
             self._named.add((f"{kind.kind.lower()}s", str(place), str(metadata.get("name"))))
 
@@ -112,7 +113,7 @@ class Listed:
             if found.get("status"):
                 return found
             there = await self._cluster.plan(namespace, name) if self._cluster else None
-            return _ready(found, _mapping((there or {}).get("status")).get("migration"))
+            return _ready(found, mapping((there or {}).get("status")).get("migration"))
         if self._cluster is None:
             why = f"Plan {quoted(f'{namespace}/{name}')} is not in the list"
             raise ClusterUnreachable(f"{why}, and there is no cluster to ask")
@@ -167,11 +168,11 @@ class Listed:
             return None
         name = pvc.name or f"{obj['metadata'].get('generateName')}{len(self.followed.claims)}"
         known = self._known.get(f"{pvc.namespace}/{name}") if self._known else None
-        spec, status = _mapping(obj.get("spec")), _mapping(obj.get("status"))
+        spec, status = mapping(obj.get("spec")), mapping(obj.get("status"))
         phase = status.get("phase") or (known.phase if known else "")
         if not phase:
             self._assumed.add(pvc.namespace)
-        capacity = _mapping(status.get("capacity")).get("storage")
+        capacity = mapping(status.get("capacity")).get("storage")
         not_ready = pvc.annotations.get(NOT_READY)
         return Claim(
             namespace=pvc.namespace,
@@ -220,7 +221,3 @@ def _ready(plan: KubeObject, migrated: object) -> KubeObject:
     status = {"observedGeneration": 1, "conditions": [ready], "migration": migrated}
     metadata: Metadata = {**plan["metadata"], "generation": 1}
     return {**plan, "metadata": metadata, "status": status}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

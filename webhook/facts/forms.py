@@ -99,7 +99,8 @@ def file(source: str, disks: Sequence[Disk]) -> Reading | None:
 
 
 def _whole(path: str, disks: Sequence[Disk]) -> str:
-    named = any(base_name(disk.file) == base_name(path) for disk in disks)
+    name = base_name(path)
+    named = any(base_name(disk.file) == name for disk in disks)
     return path if named else _EXTENT.sub(".vmdk", path)
 
 
