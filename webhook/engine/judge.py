@@ -267,7 +267,7 @@ def _first(
                 if read_afresh and best.clean:
                     vsphere = None
                 return Judgement(asked=asked, opinion=best, vsphere=vsphere, cluster=cluster)
-            best = _best(asked, book, enforcement, usable, views)
+            best = _best(asked, book, enforcement, usable, views, best)
 
     return confirmed()
 
@@ -278,14 +278,20 @@ def _best(
     enforcement: Enforcement,
     usable: list[ProviderInventory],
     views: Views,
+    before: Opinion[F] | None = None,
 ) -> Opinion[F]:
     """The opinion that counts: of the providers that know the VM best, the one that allows it; else
-    one that can't tell, for only together they can deny."""
+    one that can't tell, for only together they can deny. It stands as it was `before` where the
+    facts are the same, for rules see nothing else."""
     knowing = doubt.knowing(asked, usable, views) if len(usable) > 1 else usable
     rules = book.running(enforcement)
     others: list[Opinion[F]] = []
     for source in knowing or (None,):
-        said = opine(asked, rules, source, asked.seen(source, views))
+        seen = asked.seen(source, views)
+        if before is not None and before.source is source and (before.facts, before.told) == seen:
+            said = before
+        else:
+            said = opine(asked, rules, source, seen)
         if said.clean:
             return said
         others.append(said)
