@@ -73,6 +73,8 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Running ones: the PVC that each mounts, to the pod's name."""
     started: bool = False
     """A Migration that hasn't ended names the Plan."""
+    started_plans: list[dict[str, Any]] = []
+    """Others that a Migration which hasn't ended names; merged over the base."""
     enforce: str = ""
     """The target namespace's label."""
     rights: tuple[str, ...] = ("get providers", "list persistentvolumeclaims")
@@ -120,6 +122,7 @@ class FixedCluster:
         self._there = there
         self._pvcs = [objects.claim(msgspec.json.encode(pvc)) for pvc in there.pvcs]
         self._plan: Any = there.plan
+        self._others: dict[str, Any] = {_key(plan): plan for plan in there.started_plans}
 
     def followed(self) -> Followed:
         followed = Followed()
@@ -147,18 +150,14 @@ class FixedCluster:
         return tuple(claim for claim in both if claim.vm == (namespace, vm_id, vm_uuid))
 
     async def plan(self, namespace: str, name: str) -> KubeObject | None:
-        found: KubeObject | None = self._plan
-        if found is None:
-            return None
-        metadata = found["metadata"]
-        same = (metadata["namespace"], metadata["name"]) == (namespace, name)
-        return found if same else None
+        return {**self._others, _key(self._plan): self._plan}.get(f"{namespace}/{name}")
 
     async def provider(self, namespace: str, name: str) -> Standing:
         return self._there.standing.get("providers", {}).get(name, "absent")
 
-    async def started(self, namespace: str, name: str) -> bool:
-        return self._there.started
+    async def started(self) -> frozenset[str]:
+        own = {f"{NAMESPACE}/{BASE['Plan']['metadata']['name']}"} if self._there.started else set()
+        return frozenset(own | self._others.keys())
 
     async def standing(self, kind: str, namespace: str, name: str) -> Standing:
         usual: Standing = "there" if kind == "namespaces" else "absent"
@@ -174,6 +173,10 @@ class FixedCluster:
 
     async def may(self, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
         return f"{verb} {resource.partition('.')[0]}" in self._there.rights
+
+
+def _key(plan: dict[str, Any] | None) -> str:
+    return "{namespace}/{name}".format(**plan["metadata"]) if plan else ""
 
 
 class Case(msgspec.Struct):
@@ -250,6 +253,7 @@ def case_of(file: File, path: Path) -> Case:
     if there is not None:
         there.pvcs = [merged(BASE["PersistentVolumeClaim"], pvc) for pvc in there.pvcs]
         there.plan = None if there.plan is None else merged(READY_PLAN, there.plan)
+        there.started_plans = [merged(READY_PLAN, plan) for plan in there.started_plans]
     return Case(
         path=path,
         object=merged(base, file.object),

@@ -76,6 +76,11 @@ CASES: dict[str, tuple[VirtualMachine, Cluster, str]] = {
         Cluster(pvcs=first(spec={"accessModes": ["ReadWriteOncePod"]}), pods={"disk-0": "pod"}),
         "pvc-in-use",
     ),
+    "another plan": (
+        DATABASE,
+        Cluster(pvcs=WHOLE, started_plans=[merged(READY_PLAN, {"metadata": {"name": "other"}})]),
+        "another-plan",
+    ),
     "deletes": (DATABASE, Cluster(pvcs=WHOLE, forklift="2.12.0"), "keep-pvcs"),
     "ending": (
         DATABASE,
@@ -164,6 +169,19 @@ def test_a_conversion_that_runs_is_not_told_to_stop_its_own_pod() -> None:
     again = judged(MIGRATION, Vcenter(VSPHERE, off), replace(there, plan=over))
     assert isinstance(again, Denied)
     assert "stop the pod first" in str(again.causes), "what has ended mounts nothing by itself"
+
+
+def test_nobody_is_told_to_stop_the_pod_of_another_plan() -> None:
+    other = merged(_converting(), {"metadata": {"name": "other"}})
+    pods = {"disk-0": "other-vm-178-abc"}
+    there = Cluster(pvcs=WHOLE, plan=READY_PLAN, started_plans=[other], pods=pods)
+    denied = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), there)
+    assert isinstance(denied, Denied)
+    assert [cause.rule for cause in denied.causes] == ["migration-another-plan"]
+    over = merged(_converting(completed="2026-11-29T00:00:00Z"), {"metadata": {"name": "other"}})
+    denied = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), replace(there, started_plans=[over]))
+    assert isinstance(denied, Denied)
+    assert [cause.rule for cause in denied.causes] == ["migration-pvc-in-use"]
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, answer: byt
                 reader.standing("secrets", "team", "keys"),
                 reader.surroundings("team"),
                 reader.plan("team", "plan"),
-                reader.started("team", "plan"),
+                reader.started(),
                 reader.user("token", "audience"),
                 Picture.take(cluster),
                 found_in(cluster),

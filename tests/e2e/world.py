@@ -239,8 +239,8 @@ class Stage:
     def placed(self, case: Case, obj: dict[str, Any]) -> dict[str, Any]:
         """`obj` as this case has it: its Migration, too, is out of the way of the other cases'."""
         if obj["kind"] == "Migration":
-            plan = BASE["Plan"]["metadata"]["name"]
-            obj = merged(obj, {"metadata": {"name": f"start-{plan}"}})
+            name = f"start-{obj['spec']['plan']['name']}"
+            obj = merged(obj, {"metadata": {"name": name}})
         placed: dict[str, Any] = self.told(case, obj)
         return placed
 
@@ -267,6 +267,9 @@ def _there(case: Case) -> Iterator[dict[str, Any]]:
         objects += [claim for claim in there.pvcs if claim["metadata"]["name"] != own]
         objects += [there.plan] if there.plan is not None else []
         objects += [BASE["Migration"]] if there.started else []
+        for plan in there.started_plans:
+            named = {name: plan["metadata"][name] for name in ("namespace", "name")}
+            objects += [plan, merged(BASE["Migration"], {"spec": {"plan": named}})]
         objects += [_running_pod(name, claim) for claim, name in there.pods.items()]
         objects += [_remote(name) for name in there.remote]
         objects += there.surroundings

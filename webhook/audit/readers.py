@@ -49,18 +49,15 @@ class Batch:
 
         return await self.once(("claims", namespace), known)
 
-    async def started(self, namespace: str, name: str) -> bool:
+    async def started(self) -> frozenset[str]:
         """See ClusterReader."""
 
-        async def plans() -> frozenset[str] | None:
+        async def plans() -> frozenset[str]:
             if self._migrations.age(self._now()) > self._stale:
-                return None
-            return frozenset((self._migrations.known() or {}).values())
+                return await self.live.started()
+            return frozenset(plan for plan in (self._migrations.known() or {}).values() if plan)
 
-        running = await self.once(("started",), plans)
-        if running is None:
-            return await self.live.started(namespace, name)
-        return f"{namespace}/{name}" in running
+        return await self.once(("started",), plans)
 
     async def once(self, what: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
         """The answer, which whoever asks the same gets, too."""
@@ -87,9 +84,9 @@ class Readers:
         live = self._batch.live
         return await self._batch.once(("plan", namespace, name), lambda: live.plan(namespace, name))
 
-    async def started(self, namespace: str, name: str) -> bool:
+    async def started(self) -> frozenset[str]:
         """See ClusterReader."""
-        return await self._batch.started(namespace, name)
+        return await self._batch.started()
 
     async def provider(self, namespace: str, name: str) -> Standing | None:
         """See ClusterReader."""

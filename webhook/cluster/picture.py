@@ -60,7 +60,7 @@ class Picture:
         self._live.cluster = cluster
         self._asked: dict[tuple[str, str], asyncio.Future[Any]] = {}
         self._claims: dict[str, list[Claim]] = {}
-        self._started: set[tuple[str, str]] = set()
+        self._started: set[str] = set()
         self._plans: dict[tuple[str, str], KubeObject] = {}
         self.followed = Followed()
         self.pvcs: list[KubeObject] = []
@@ -122,9 +122,9 @@ class Picture:
         """See ClusterReader."""
         return await self._live.provider(namespace, name)
 
-    async def started(self, namespace: str, name: str) -> bool:
+    async def started(self) -> frozenset[str]:
         """See ClusterReader."""
-        return (namespace, name) in self._started
+        return frozenset(self._started)
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader."""
@@ -195,7 +195,7 @@ class Picture:
             migration = _whole(raw, FORKLIFT, "Migration")
             if not (migration.get("status") or {}).get("completed"):
                 named = Migration.of(migration).plan
-                self._started.add((named.namespace, named.name))
+                self._started.add(str(named))
                 if (named.namespace, named.name) in counted:
                     self.migrations.append(migration)
         try:

@@ -155,11 +155,11 @@ class LiveReader:
         except ClusterForbidden:
             return "unknown"
 
-    async def started(self, namespace: str, name: str) -> bool:
+    async def started(self) -> frozenset[str]:
         """See ClusterReader. A Migration may be in another namespace than its Plan."""
         raw = await self._asked().get(ApiPath(FORKLIFT, "migrations"))
         plans = (migration_plan(item)[1] for item in decoded(_list, raw).items)
-        return f"{namespace}/{name}" in plans
+        return frozenset(plan for plan in plans if plan)
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader. Only the metadata comes: never what a Secret holds."""

@@ -123,9 +123,9 @@ class Listed:
         """See ClusterReader."""
         return await self._cluster.provider(namespace, name) if self._cluster else None
 
-    async def started(self, namespace: str, name: str) -> bool:
+    async def started(self) -> frozenset[str]:
         """See ClusterReader."""
-        return self._cluster is not None and await self._cluster.started(namespace, name)
+        return await self._cluster.started() if self._cluster else frozenset()
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader."""

@@ -205,8 +205,8 @@ class ClusterReader(Protocol):
         guard may not list; None where there is no cluster to ask."""
         ...
 
-    async def started(self, namespace: str, name: str) -> bool:
-        """Whether a Migration that hasn't ended names that Plan."""
+    async def started(self) -> frozenset[str]:
+        """The Plans, `namespace/name`, that Migrations name which have not ended."""
         ...
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:

@@ -120,6 +120,8 @@ class Plan(msgspec.Struct, frozen=True):
     begun: frozenset[str] = frozenset()
     """Those that Forklift has begun to shut down, and is not done with: the conversion itself
     mounts their PVCs. One that has failed or was cancelled runs again in the next Migration."""
+    ended: frozenset[str] = frozenset()
+    """Those that the Migration which runs is done with, however they have ended."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
     seen: bool = False
@@ -145,6 +147,7 @@ class Plan(msgspec.Struct, frozen=True):
         destination = mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
         status = mapping(obj.get("status"))
         generation = metadata.get("generation")
+        executing = _has(status, "Executing")
         return cls(
             type=kind,
             archived=archived,
@@ -164,7 +167,8 @@ class Plan(msgspec.Struct, frozen=True):
             succeeded=frozenset(_ids(status, lambda vm: _has(vm, "Succeeded"))),
             copied=frozenset(_ids(status, lambda vm: vm.get("disksCopied") is True)),
             begun=frozenset(_ids(status, begun)),
-            executing=_has(status, "Executing"),
+            ended=frozenset(_ids(status, _ended)) if executing else frozenset(),
+            executing=executing,
             seen=generation is not None and status.get("observedGeneration") == generation,
             ready=_has(status, "Ready"),
             blockers=tuple(
@@ -349,7 +353,11 @@ _NOT_OFF = frozenset({"", "Started", "PreHook", "StorePowerState", "Completed"})
 
 def begun(vm: Mapping[str, Any]) -> bool:
     """Of a VM in status.migration.vms: see Plan.begun."""
-    return vm.get("phase", "") not in _NOT_OFF and not vm.get("completed")
+    return vm.get("phase", "") not in _NOT_OFF and not _ended(vm)
+
+
+def _ended(vm: Mapping[str, Any]) -> bool:
+    return bool(vm.get("completed"))
 
 
 def _has(status: Mapping[str, Any], kind: str) -> bool:

@@ -8,6 +8,7 @@ from webhook.facts.rule import AnyRule, Default
 from webhook.rules import (
     conversion_disks,
     migration_access_mode,
+    migration_another_plan,
     migration_disks,
     migration_encrypted,
     migration_lost_disk,
@@ -111,6 +112,7 @@ RULES: tuple[AnyRule, ...] = (
     migration_pvc_in_use.RULE,
     migration_pvc_name.RULE,
     migration_pvc_owner.RULE,
+    migration_another_plan.RULE,
     migration_access_mode.RULE,
     migration_unscheduled.RULE,
     migration_resume.RULE,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from webhook.engine.ask import Seen, ToRead, Views, changed, everything, judged_before
+from webhook.engine.ask.elsewhere import Converted
 from webhook.engine.ask.named import Named
 from webhook.engine.sources import Sources
 from webhook.facts import labels
@@ -77,6 +78,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
     near: Mapping[str, tuple[VirtualMachine, ...]] = {}
     mounted: Mapping[str, str] = {}
     """Those of them that running pods mount."""
+    elsewhere: Converted = {}
     named: Named = Named()
     surroundings: Surroundings = Surroundings()
 
@@ -198,6 +200,7 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             vm=vm if told and readable else None,
             begun=begun,
             copied=copied,
+            elsewhere=self._elsewhere(vm) if vm else None,
             back_on=copied and vm is not None and vm.power_state == "poweredOn",
             name_of_another=vm is not None and _is_another(entry, vm, vms),
             unread=vm is not None and not readable and not begun,
@@ -224,8 +227,12 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             namespace=self.namespace,
             keeps_shared=self.subject.plan.migrates_shared if own is None else own,
             classes=self.classes,
-            mounted=self.mounted,
+            # By its pod, which nobody should stop.
+            mounted={} if self._elsewhere(vm) is not None else self.mounted,
         )
+
+    def _elsewhere(self, vm: VirtualMachine) -> str | None:
+        return self.elsewhere.get((vm.moref, vm.uuid))
 
     def wanted(self, facts: PlanFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""

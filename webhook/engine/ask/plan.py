@@ -8,6 +8,7 @@ import msgspec
 
 from webhook.engine.ask.asked_plan import AskedPlan, PlanSubject, subject
 from webhook.engine.ask.destination import is_remote
+from webhook.engine.ask.elsewhere import elsewhere
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
@@ -48,7 +49,7 @@ async def gather(
     asked = msgspec.structs.replace(asked, remote=remote)
     claims, started, audience, standing, named, surroundings = await asyncio.gather(
         _claims(asked, sources),
-        _started(plan, sources),
+        _started(sources),
         _audience(asked, sources, user),
         _standing(asked, sources),
         _named(asked, sources),
@@ -57,7 +58,7 @@ async def gather(
     asked = msgspec.structs.replace(
         asked,
         claims=claims,
-        started=started,
+        started=f"{plan.namespace}/{plan.name}" in started,
         audience=audience,
         standing=standing,
         named=named,
@@ -67,8 +68,11 @@ async def gather(
         audience = msgspec.structs.replace(audience, secrets=True)
         asked = msgspec.structs.replace(asked, audience=audience)
     if (starting or asked.gate) and sources.cluster is not None and plan.target_namespace:
-        mounted = await sources.cluster.mounted(plan.target_namespace)
-        asked = msgspec.structs.replace(asked, mounted=mounted)
+        mounted, others = await asyncio.gather(
+            sources.cluster.mounted(plan.target_namespace),
+            elsewhere(plan, started, sources, user),
+        )
+        asked = msgspec.structs.replace(asked, mounted=mounted, elsewhere=others)
     if source is None:
         return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
     return msgspec.structs.replace(asked, near=_near(asked))
@@ -100,8 +104,8 @@ async def _surroundings(asked: AskedPlan, sources: Sources) -> Surroundings:
     return await sources.cluster.surroundings(namespace)
 
 
-async def _started(plan: Plan, sources: Sources) -> bool:
-    return sources.cluster is not None and await sources.cluster.started(plan.namespace, plan.name)
+async def _started(sources: Sources) -> frozenset[str]:
+    return await sources.cluster.started() if sources.cluster else frozenset()
 
 
 async def _standing(asked: AskedPlan, sources: Sources) -> Standing | None:
