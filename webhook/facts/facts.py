@@ -3,7 +3,7 @@
 `told` in a docstring means: there only where the audience may know it (webhook.facts.audience).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import ClassVar, Literal, TypeVar
 
@@ -66,6 +66,11 @@ class PvcFacts(msgspec.Struct, frozen=True, kw_only=True):
     def disk(self) -> Disk | None:
         """The one disk of the VM that Forklift would match with the claim."""
         return self.matching[0] if len(self.matching) == 1 else None
+
+    def unclaimed(self, disks: Sequence[Disk]) -> Sequence[Disk]:
+        """Those that no other claim names; where none is left, all of them."""
+        named = {claim.source for claim in self.siblings}
+        return [disk for disk in disks if disk.source not in named] or disks
 
     @property
     def proven(self) -> bool:

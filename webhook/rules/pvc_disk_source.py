@@ -15,7 +15,7 @@ from webhook.facts import forms
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, echoed, either, is_blank, quoted
-from webhook.model.vms import VirtualMachine, trim_backing_file
+from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
@@ -40,22 +40,21 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     reading = forms.file(source.strip(), vm.disks)
     meant = reading.value if reading else source
     right = _right(vm, meant)
-    choice = either(map(quoted, right))
+    choice = either(quoted(disk.disk_source) for disk in facts.unclaimed(right))
     fix = f"write {choice}" if right else "it has no disk that Forklift can convert"
     if alike := either(map(quoted, _unlisted(vm, meant))):
         fix = f"{fix}, but not for a copy of {alike}, which Forklift doesn't list"
-    expected = right[0] if len(right) == 1 and not alike else None
+    expected = right[0].disk_source if len(right) == 1 and not alike else None
     what = f"{reading.form}, and no" if reading else "is not a"
     message = f"{there} {what} disk of {vm}: {fix}"
     yield Finding(DISK_SOURCE_FIELD, message, expected=expected)
 
 
-def _right(vm: VirtualMachine, source: str) -> list[str]:
+def _right(vm: VirtualMachine, source: str) -> list[Disk]:
     """What may be meant: the VM's disks of that file name, else all that Forklift lists."""
     listed = [disk for disk in vm.disks if disk.listed]
     name = forms.base_name(source)
-    same_name = [disk for disk in listed if forms.base_name(disk.file) == name]
-    return [disk.disk_source for disk in same_name or listed]
+    return [disk for disk in listed if forms.base_name(disk.file) == name] or listed
 
 
 def _unlisted(vm: VirtualMachine, source: str) -> list[str]:

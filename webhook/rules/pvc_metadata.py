@@ -25,7 +25,7 @@ from webhook.model.keys import (
     quoted,
 )
 from webhook.model.objects import released
-from webhook.model.vms import VirtualMachine
+from webhook.model.vms import Disk, VirtualMachine
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
@@ -34,7 +34,7 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     if pvc.vm_id and pvc.vm_uuid:
         if not has_source:
             listed = _listed(facts)
-            expected = listed[0] if len(listed) == 1 else None
+            expected = listed[0].disk_source if len(listed) == 1 else None
             message = _no_source(facts, listed)
             yield Finding(DISK_SOURCE_FIELD, message, "FieldValueRequired", expected=expected)
         return
@@ -73,17 +73,18 @@ def _named(owner: Owner, value: str, owners: tuple[Owner, ...]) -> str:
     return quoted(value) if len(owners) == 1 else f"{quoted(value)} ({vm} of {provider})"
 
 
-def _listed(facts: PvcFacts) -> list[str]:
+def _listed(facts: PvcFacts) -> list[Disk]:
     disks = facts.vm.disks if facts.vm and facts.certain else ()
-    return [disk.disk_source for disk in disks if disk.listed]
+    return [disk for disk in disks if disk.listed]
 
 
-def _no_source(facts: PvcFacts, listed: list[str]) -> str:
+def _no_source(facts: PvcFacts, listed: list[Disk]) -> str:
     if facts.old is not None and facts.pvc.disk_source is None and facts.old.disk_source:
         release = released(facts.pvc.namespace, facts.pvc.name)
         return f"is removed: to release the PVC, remove its labels, too: {release}"
     there = "is missing" if facts.pvc.disk_source is None else "is blank"
-    fix = either(map(quoted, listed)) or 'the full path, such as "[datastore] folder/disk.vmdk"'
+    files = either(quoted(disk.disk_source) for disk in facts.unclaimed(listed))
+    fix = files or 'the full path, such as "[datastore] folder/disk.vmdk"'
     how = ", before the labels or in the same patch" if facts.old else ""
     return f"{there}: Forklift counts this PVC as a disk, then drops it; write {fix}{how}"
 
