@@ -23,6 +23,7 @@ from webhook.cluster import (
 from webhook.engine.watched import Key
 from webhook.errors import ClusterUnreachable
 from webhook.metrics import Metrics
+from webhook.pauses import pause
 
 PACE = 1.0
 """Seconds between two writes of reports."""
@@ -31,7 +32,7 @@ MOST = 10
 _REFUSED = 15.0
 """Seconds until a place where no report may be written is tried again."""
 _IDLE = 0.05
-_PAUSES = 0.5, 5.0  # seconds, doubling
+_PAUSES = 0.5, 5.0  # seconds
 
 _log = logging.getLogger("webhook.audit")
 
@@ -86,7 +87,7 @@ class Publisher:
             except ClusterUnreachable as error:
                 self._book.touch(place, since)
                 self._say(str(error))
-                await asyncio.sleep(min(_PAUSES[1], _PAUSES[0] * 2 ** min(failures, 10)))
+                await asyncio.sleep(pause(_PAUSES, failures))
                 failures += 1
                 continue
             failures = 0

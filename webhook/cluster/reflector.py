@@ -7,7 +7,6 @@ from one where nothing happens. (The API server's bookmarks come once a minute, 
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Set
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +17,7 @@ from webhook.cluster.client import Cluster, decoded
 from webhook.cluster.errors import ClusterForbidden, ClusterGone, ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable, GuardError
+from webhook.pauses import pause
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -140,8 +140,7 @@ class Reflector(Generic[T]):
                 raise
             self._proved = False
             self._failures += 1
-            pause = min(_PAUSES[1], _PAUSES[0] * 2 ** min(self._failures, 10))
-            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  no secret
+            await asyncio.sleep(pause(_PAUSES, self._failures))
 
     async def _list(self) -> str:
         """Everything there is now, and nothing else. Returns the version to watch from."""

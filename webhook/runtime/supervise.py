@@ -7,12 +7,12 @@ part can't begin anew in this process, the process ends, and says why.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from webhook.errors import GuardError
+from webhook.pauses import pause
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 """Does a part's work until it is cancelled. Called again, it begins anew."""
@@ -40,8 +40,7 @@ REPEATED = 4
 """Ends in a row after which a part fails again and again: with PAUSES, some seconds' worth."""
 STEADY = 10.0
 """Seconds after which a part that has begun anew works."""
-PAUSES = 0.5, 30.0
-"""Seconds, doubling from the first to the second; at random between half of it and all of it."""
+PAUSES = 0.5, 30.0  # seconds
 _HOPELESS = ImportError, MemoryError
 
 _log = logging.getLogger("webhook")
@@ -105,9 +104,7 @@ class Supervisor:
                     _tell(part, cause, error)
                 told = cause
                 self._restarted(part)
-                first, last = self._pauses
-                pause = min(last, first * 2 ** min(kept.ends - 1, 10))
-                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  no secret
+                await asyncio.sleep(pause(self._pauses, kept.ends - 1))
         finally:
             self._kept.discard(kept)
 

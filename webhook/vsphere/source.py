@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import random
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from webhook.inventory.index import ROOTS, Fresh, Index
 from webhook.inventory.provider import ProviderInventory, last_names
 from webhook.logs import Repeated
 from webhook.model.keys import MOREF
+from webhook.pauses import pause
 from webhook.shared import shared
 from webhook.vsphere.answers import Fault
 from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
@@ -33,7 +33,7 @@ SILENCE = 10.0
 _log = logging.getLogger("webhook.vsphere")
 
 _READS_AT_ONCE = 4
-_PAUSES = 0.5, 30.0  # seconds, doubling from the first to the second
+_PAUSES = 0.5, 30.0  # seconds
 _PASSWORD_LOOKS = 5.0
 _PARTING = 1.0
 """Seconds for the last wait to be answered, so that no session ends amid a call of its own."""
@@ -137,10 +137,8 @@ class LiveSource:
                 _log.exception("%s: reading failed", self._inventory.name)
                 self._failed()
                 self._lost(error)
-            first, last = _PAUSES
-            pause = min(last, first * 2 ** min(self._failures, 10))
             self._failures += 1
-            self._stopping.wait(random.uniform(pause / 2, pause))  # noqa: S311  jitter, no secret
+            self._stopping.wait(pause(_PAUSES, self._failures - 1))
 
     def _lost(self, error: Exception) -> None:
         if self._stopping.is_set():
