@@ -132,8 +132,8 @@ class FixedCluster:
             followed.classes.put(*objects.storage_class(msgspec.json.encode(found)))
         if self._there.classes:
             followed.classes.heard(None)
-        if (plan := self._there.plan) is not None:
-            followed.plans.put(*objects.plan_type(msgspec.json.encode(plan)))
+        for plan in filter(None, (self._there.plan, *self._there.started_plans)):
+            followed.plans.put(*objects.kept_plan(msgspec.json.encode(plan)))
         for table in (followed.claims, followed.enforced, followed.plans):
             table.heard(None)
         followed.release = Release.named(self._there.forklift) or Release()

@@ -177,11 +177,14 @@ def test_nobody_is_told_to_stop_the_pod_of_another_plan() -> None:
     there = Cluster(pvcs=WHOLE, plan=READY_PLAN, started_plans=[other], pods=pods)
     denied = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), there)
     assert isinstance(denied, Denied)
-    assert [cause.rule for cause in denied.causes] == ["migration-another-plan"]
+    told = {cause.rule: cause.message for cause in denied.causes}
+    assert told.keys() == {"migration-another-plan", "migration-pvc-in-use"}
+    assert "stop the pod" not in str(told)
     over = merged(_converting(completed="2026-11-29T00:00:00Z"), {"metadata": {"name": "other"}})
     denied = judged(MIGRATION, Vcenter(VSPHERE, DATABASE), replace(there, started_plans=[over]))
     assert isinstance(denied, Denied)
     assert [cause.rule for cause in denied.causes] == ["migration-pvc-in-use"]
+    assert "stop the pod first" in denied.causes[0].message
 
 
 @pytest.mark.parametrize(

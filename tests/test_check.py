@@ -142,6 +142,17 @@ def test_a_plan_with_a_status_counts_as_it_is() -> None:
     assert [found.rule for found in migration.findings] == ["migration-plan-ready"]
 
 
+def test_the_second_migration_of_a_vm_is_refused() -> None:
+    other = merged(PLAN, {"metadata": {"name": "other"}})
+    again = merged(MIGRATION, {"metadata": {"name": "again"}, "spec": {"plan": {"name": "other"}}})
+    first, second, *_ = checked(MIGRATION, again, PLAN, other, SECOND, PVC)
+    assert (first.verdict, second.verdict) == ("admitted", "denied")
+    assert [found.rule for found in second.findings] == ["migration-another-plan"]
+    elsewhere = merged(other, {"spec": {"vms": [{"id": "vm-999", "name": None}]}})
+    _, second, *_ = checked(MIGRATION, again, PLAN, elsewhere, SECOND, PVC)
+    assert "migration-another-plan" not in str(second.findings)
+
+
 def test_what_has_succeeded_of_a_plan_is_done_with_in_a_list_too() -> None:
     """Its manifest has no status: what has been migrated before, the cluster knows."""
     owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "x", "uid": "u"}

@@ -16,6 +16,7 @@ from webhook.engine.sources import Sources
 from webhook.errors import ClusterUnreachable
 from webhook.inventory.cluster import Followed
 from webhook.inventory.provider import Inventory, ProviderInventory
+from webhook.model.forklift import KeptPlan
 from webhook.model.objects import Claim, KubeObject, Provider, Standing
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.server.codec import parse
@@ -118,7 +119,7 @@ def test_a_migration_while_the_api_server_is_away(
     """What was known of its Plan a moment ago decides whether it is waved through."""
     followed = Followed()
     if known is not None:
-        followed.plans.put(f"{NAMESPACE}/conversion-plan", known)
+        followed.plans.put(f"{NAMESPACE}/conversion-plan", KeptPlan(known))
     verdict = decided(MIGRATION, Api(Cluster(), away=not silent, silent=silent), followed)
     assert isinstance(verdict, expected)
     if isinstance(verdict, Admitted):

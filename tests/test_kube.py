@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook.cluster.objects import claim as decode
-from webhook.cluster.objects import plan_type
-from webhook.inventory.cluster import ARCHIVED, Claims, Table
+from webhook.cluster.objects import kept_plan
+from webhook.inventory.cluster import Claims, Table
+from webhook.model.forklift import ARCHIVED, KeptPlan
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.model.objects import Claim
 
@@ -67,7 +68,51 @@ def test_a_table_knows_its_age() -> None:
 )
 def test_what_is_kept_of_a_plan(spec: dict[str, Any], kept: str) -> None:
     plan = {"metadata": {"name": "p", "namespace": "mtv"}, "spec": spec}
-    assert plan_type(msgspec.json.encode(plan)) == ("mtv/p", kept)
+    key, found = kept_plan(msgspec.json.encode(plan))
+    assert (key, found.type, found.converts) == ("mtv/p", kept, kept == "conversion")
+
+
+_EXECUTES = [{"type": "Executing", "status": "True"}]
+_SUCCEEDED = [{"type": "Succeeded", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "progress", "kept"),
+    [
+        ([], [], [("vm-1", "a"), ("", "b")]),
+        ([], [{"id": "vm-1", "name": "a", "completed": "t"}], [("vm-1", "a"), ("", "b")]),
+        ([], [{"id": "vm-1", "conditions": _SUCCEEDED}], [("", "b")]),
+        (_EXECUTES, [{"id": "vm-1", "name": "a", "completed": "t"}], [("", "b")]),
+        (
+            _EXECUTES,
+            [{"id": "vm-2", "name": "b"}, {"id": "vm-3", "name": "taken out"}],
+            [("vm-2", "b"), ("vm-3", "taken out"), ("vm-1", "a")],
+        ),
+    ],
+    ids=["new", "failed before", "succeeded", "failed now", "edited"],
+)
+def test_which_vms_of_a_plan_are_under_way(
+    conditions: list[Any], progress: list[Any], kept: list[tuple[str, str]]
+) -> None:
+    plan = {
+        "metadata": {"name": "p", "namespace": "mtv"},
+        "spec": {
+            "type": "conversion",
+            "targetNamespace": "there",
+            "provider": {"source": {"name": "vc", "namespace": "mtv"}},
+            "vms": [{"id": "vm-1", "name": "a"}, {"name": "b"}],
+        },
+        "status": {"conditions": conditions, "migration": {"vms": progress}},
+    }
+    _, found = kept_plan(msgspec.json.encode(plan))
+    assert list(found.vms) == kept
+    assert (found.target_namespace, str(found.source)) == ("there", "mtv/vc")
+
+
+@pytest.mark.parametrize("spec", [{"vms": 7}, {"vms": ["x"]}, {"provider": 7}, {"vms": [None]}])
+def test_a_plan_that_cannot_be_read_is_kept_as_a_conversion(spec: dict[str, Any]) -> None:
+    plan = {"metadata": {"name": "p", "namespace": "mtv"}, "spec": {"type": "conversion", **spec}}
+    assert kept_plan(msgspec.json.encode(plan)) == ("mtv/p", KeptPlan("conversion"))
 
 
 def test_what_is_kept_of_a_pvc() -> None:

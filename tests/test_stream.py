@@ -23,6 +23,7 @@ from webhook.engine.policy import Policy
 from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory
 from webhook.metrics import Metrics
+from webhook.model.forklift import KeptPlan
 from webhook.model.objects import User
 
 pytestmark = pytest.mark.anyio
@@ -164,7 +165,7 @@ def remove_disk(world: World) -> None:
 
 def relabel(world: World) -> None:
     world.cluster._plan["metadata"]["labels"] = {"conversion-guard.io/wave": "7"}
-    world.followed.plans.put(PLAN, "conversion")
+    world.followed.plans.put(PLAN, KeptPlan("conversion"))
 
 
 @pytest.mark.parametrize("change", [put_pvc, remove_disk, relabel])
@@ -183,7 +184,7 @@ async def test_a_plan_that_is_archived_is_gone() -> None:
     world = World()
     async with Client(world) as client:
         await client.next("whole")
-        world.followed.plans.put(PLAN, "archived")
+        world.followed.plans.put(PLAN, KeptPlan("archived"))
         told = await client.next("gone")
         assert f"{told['namespace']}/{told['name']}" == PLAN
 
@@ -192,7 +193,7 @@ async def test_who_may_get_no_plan_hears_of_none() -> None:
     world = World(rights=())
     async with Client(world) as client:
         assert await client.whole() == ["providers", "whole"]
-        world.followed.plans.put(PLAN, "conversion")
+        world.followed.plans.put(PLAN, KeptPlan("conversion"))
         assert await client.next("providers") == {"type": "providers", "providers": []}
         assert client.lines.empty()
 
@@ -206,7 +207,7 @@ async def test_a_right_that_is_taken_away_is_gone_with_its_plans(all_of_it: bool
         if all_of_it:
             world.sources = msgspec.structs.replace(world.sources, policy=Policy())
         else:
-            world.followed.plans.put(PLAN, "conversion")
+            world.followed.plans.put(PLAN, KeptPlan("conversion"))
         await client.next("gone")
 
 

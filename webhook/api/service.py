@@ -99,7 +99,7 @@ class Service(msgspec.Struct, frozen=True):
     async def plans(self) -> tuple[PlanName, ...]:
         """The conversion Plans that the caller may get. Raises Problem."""
         known = self.followed.plans.known() or {}
-        names = [PlanName(*key.split("/")) for key in sorted(known) if known[key] == "conversion"]
+        names = [PlanName(*key.split("/")) for key in sorted(known) if known[key].converts]
         kind = resource_of(PLAN)
         # Whoever may get all of a namespace, which is usual, costs one access review for it.
         whole = [

@@ -121,7 +121,8 @@ class Watch:
             return not claims.synced or claims.get(name) is not None
         if key.kind == PLAN:
             plans = self._followed.plans
-            return not plans.synced or plans.get(name) == "conversion"
+            known = plans.get(name)
+            return not plans.synced or (known is not None and known.converts)
         return not self._migrations.synced or bool(self._migrations.get(name))
 
     def _label_changed(self, namespace: str) -> None:

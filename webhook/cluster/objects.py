@@ -1,14 +1,16 @@
 """What is kept of PVCs, storage classes, namespaces and Plans, and the reflectors that keep it."""
 
 import sys
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import msgspec
 
 from webhook.cluster.client import Cluster, decoded
 from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector
-from webhook.inventory.cluster import ARCHIVED, Followed, Table
+from webhook.errors import ClusterUnreachable
+from webhook.inventory.cluster import Followed, Table
+from webhook.model.forklift import ARCHIVED, KeptPlan
 from webhook.model.keys import (
     DISK_SOURCE,
     ENFORCE,
@@ -18,7 +20,7 @@ from webhook.model.keys import (
     VM_ID,
     VM_UUID,
 )
-from webhook.model.objects import Claim, StorageClass, follows
+from webhook.model.objects import Claim, KubeObject, StorageClass, follows
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
@@ -91,6 +93,18 @@ class _Namespace(msgspec.Struct):
     metadata: _Plain
 
 
+class _Reference(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+
+
+class _PlanVm(TypedDict, total=False):
+    id: Any
+    name: Any
+    completed: Any
+    conditions: Any
+
+
 class _PlanSpec(msgspec.Struct):
     type: str = ""
     archived: bool = False
@@ -101,9 +115,26 @@ class _Plan(msgspec.Struct):
     spec: _PlanSpec = msgspec.field(default_factory=_PlanSpec)
 
 
-class _Reference(msgspec.Struct):
-    namespace: str = ""
-    name: str = ""
+class _LeanSpec(TypedDict, total=False):
+    targetNamespace: Any
+    provider: Any
+    vms: list[_PlanVm] | None
+
+
+class _LeanMigration(TypedDict, total=False):
+    vms: list[_PlanVm] | None
+
+
+class _LeanStatus(TypedDict, total=False):
+    conditions: Any
+    migration: _LeanMigration | None
+
+
+class _LeanPlan(TypedDict, total=False):
+    """Without nearly all that Forklift tells of each VM."""
+
+    spec: _LeanSpec | None
+    status: _LeanStatus | None
 
 
 class _MigrationSpec(msgspec.Struct):
@@ -125,6 +156,7 @@ _migration = msgspec.json.Decoder(_Migration)
 _storage_class = msgspec.json.Decoder(_StorageClass)
 _namespace = msgspec.json.Decoder(_Namespace)
 _plan = msgspec.json.Decoder(_Plan)
+_lean_plan = msgspec.json.Decoder(_LeanPlan)
 
 
 def claim(raw: bytes | msgspec.Raw) -> tuple[str, Claim]:
@@ -170,11 +202,18 @@ def enforced(raw: bytes | msgspec.Raw) -> tuple[str, str]:
     return metadata.name, metadata.labels.get(ENFORCE, "")
 
 
-def plan_type(raw: bytes | msgspec.Raw) -> tuple[str, str]:
-    """`namespace/name` and the type of a Plan's JSON, or ARCHIVED. Raises ClusterUnreachable."""
-    plan = decoded(_plan, raw)
-    kind = ARCHIVED if plan.spec.archived else sys.intern(plan.spec.type)
-    return f"{plan.metadata.namespace}/{plan.metadata.name}", kind
+def kept_plan(raw: bytes | msgspec.Raw) -> tuple[str, KeptPlan]:
+    """`namespace/name` and what is kept of a Plan's JSON. Raises ClusterUnreachable."""
+    found = decoded(_plan, raw)
+    key = f"{found.metadata.namespace}/{found.metadata.name}"
+    if found.spec.archived:
+        return key, KeptPlan(ARCHIVED)
+    if found.spec.type != "conversion":
+        return key, KeptPlan(sys.intern(found.spec.type))
+    try:
+        return key, KeptPlan.of(cast(KubeObject, decoded(_lean_plan, raw)))
+    except ClusterUnreachable:
+        return key, KeptPlan("conversion")  # Forklift can't read it either
 
 
 def migration_plan(raw: bytes | msgspec.Raw) -> tuple[str, str]:
@@ -198,7 +237,7 @@ def reflectors(cluster: Cluster, followed: Followed) -> tuple[Reflector[Any], ..
         Reflector(cluster, PVCS, claim, followed.claims, labelSelector=labels),
         Reflector(cluster, CLASSES, storage_class, followed.classes),
         Reflector(cluster, NAMESPACES, enforced, followed.enforced, labelSelector=ENFORCE),
-        Reflector(cluster, ApiPath(FORKLIFT, "plans"), plan_type, followed.plans, optional=True),
+        Reflector(cluster, ApiPath(FORKLIFT, "plans"), kept_plan, followed.plans, optional=True),
     )
 
 

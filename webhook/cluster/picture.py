@@ -14,7 +14,7 @@ from webhook.cluster.objects import (
     NAMESPACES,
     claim,
     enforced,
-    plan_type,
+    kept_plan,
     storage_class,
 )
 from webhook.cluster.paths import FORKLIFT, ApiPath
@@ -185,7 +185,7 @@ class Picture:
         async for raw in self._everywhere("plans", heard):
             plan = _whole(raw, FORKLIFT, "Plan")
             self._plans[_name(plan)] = plan
-            self.followed.plans.put(*plan_type(raw))
+            self.followed.plans.put(*kept_plan(raw))
         self.followed.plans.heard(None)
         self.plans = [plan for plan in self._plans.values() if self._counts(plan)]
         counted = {_name(plan) for plan in self.plans}

@@ -187,7 +187,7 @@ async def _check(
     if isinstance(verdict, Denied) and verdict.causes[0].rule == "object":
         return result_of(candidate, verdict, patch=patch, patched=patched)
     notes = (*_unrepairable(kind, given), *(Note(*said) for said in listed.notes(kind, judged)))
-    if not isinstance(verdict, Denied) or kind != PVC:
+    if not isinstance(verdict, Denied) or kind == PLAN:
         listed.add(kind, judged)
     return result_of(candidate, verdict, patch=patch, patched=patched, notes=notes)
 

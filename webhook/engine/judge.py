@@ -282,7 +282,7 @@ def _best(
 ) -> Opinion[F]:
     """The opinion that counts: of the providers that know the VM best, the one that allows it; else
     one that can't tell, for only together they can deny. It stands as it was `before` where the
-    facts are the same, for rules see nothing else."""
+    facts are the same, for rules see nothing else (a disk set is never the same as another)."""
     knowing = doubt.knowing(asked, usable, views) if len(usable) > 1 else usable
     rules = book.running(enforcement)
     others: list[Opinion[F]] = []

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from webhook.errors import ClusterUnreachable, ObjectMalformed
-from webhook.inventory.cluster import Claims, ClusterReader, Followed, Referent
-from webhook.model.forklift import Migration, Plan
+from webhook.inventory.cluster import Claims, ClusterReader, Followed, Referent, Table
+from webhook.model.forklift import KeptPlan, Migration, Plan
 from webhook.model.keys import (
     IN_SYNC,
     MIGRATION_PLAN_FIELD,
@@ -43,20 +43,28 @@ class Listed:
         self._assumed: set[str] = set()
         """Namespaces of PVCs that are taken as bound."""
         self._plans: dict[tuple[str, str], KubeObject] = {}
+        self._started: set[str] = set()
+        """The Plans that Migrations of the list name."""
         self._named: set[tuple[str, str, str]] = set()
         """What else there is, by the plural of its kind, namespace and name."""
         self.followed = Followed()
         self.followed.claims = _Over(self._known)
+        self.followed.plans = _OverPlans(followed.plans if followed else None)
         if followed is not None:
             self.followed.classes, self.followed.enforced = followed.classes, followed.enforced
-            self.followed.plans, self.followed.release = followed.plans, followed.release
+            self.followed.release = followed.release
 
     def add(self, kind: Kind, obj: KubeObject) -> None:
         """From now on it is there."""
         metadata = obj.get("metadata") or {}
         namespace = metadata.get("namespace") or ""
         if kind == PLAN:
-            self._plans[namespace, metadata.get("name") or ""] = obj
+            name = metadata.get("name") or ""
+            self._plans[namespace, name] = obj
+            if Plan.of(obj).judged:
+                self.followed.plans.put(f"{namespace}/{name}", KeptPlan.of(obj))
+        if kind == MIGRATION:
+            self._started.add(str(Migration.of(obj).plan))
         if kind == PVC and (claim := self._claim(obj)) is not None:
             self._claims.setdefault(claim.namespace, {})[claim.name] = claim
             self.followed.claims.put(f"{claim.namespace}/{claim.name}", claim)
@@ -125,7 +133,8 @@ class Listed:
 
     async def started(self) -> frozenset[str]:
         """See ClusterReader."""
-        return await self._cluster.started() if self._cluster else frozenset()
+        there = await self._cluster.started() if self._cluster else frozenset()
+        return there | self._started
 
     async def standing(self, kind: Referent, namespace: str, name: str) -> Standing:
         """See ClusterReader."""
@@ -212,6 +221,22 @@ class _Over(Claims):
             return own
         there = self._base.of(namespace, vm_id, vm_uuid)
         return (*(c for c in there if self.get(f"{namespace}/{c.name}") is None), *own)
+
+
+class _OverPlans(Table[KeptPlan]):
+    """Plans beside those that are followed, of which more is known: their status."""
+
+    def __init__(self, base: Table[KeptPlan] | None) -> None:
+        super().__init__()
+        self._base = base
+        self.heard(None)
+
+    def age(self, now: float) -> float:
+        return super().age(now) if self._base is None else self._base.age(now)
+
+    def get(self, key: str) -> KeptPlan | None:
+        there = self._base.get(key) if self._base is not None else None
+        return super().get(key) if there is None else there
 
 
 def _ready(plan: KubeObject, migrated: object) -> KubeObject:

@@ -34,7 +34,8 @@ class DiskSet:
 
     Without `keeps_shared` Forklift drops shared disks whose PVCs are not labelled as one's.
     `classes` tell which PVCs bind only when a pod comes. `mounted` are those that running pods
-    mount, each with a pod's name.
+    mount, each with a pod's name. `elsewhere`: the other Plan that converts the VM from the same
+    PVCs; empty where it may not be told.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class DiskSet:
         keeps_shared: bool = True,
         classes: Mapping[str, StorageClass] | None = None,
         mounted: Mapping[str, str] | None = None,
+        elsewhere: str | None = None,
     ) -> None:
         self._proof, self._who, self._namespace = prove(vm, claims), label, echoed(namespace)
         self._vms, self._names = audience.knows(provider), audience.claims
@@ -59,6 +61,7 @@ class DiskSet:
         self._all_dropped = bool(attached) and not self._any_attached
         self._lost = [disk for disk in vm.disks if not disk.attached]
         self._classes, self._mounted = classes, mounted or {}
+        self._elsewhere = elsewhere
 
     def findings(self, field: str, *, strict: bool) -> Iterator[Finding]:
         """One for each kind of fault. `strict`: what may still be on its way is a fault, too."""
@@ -155,7 +158,10 @@ class DiskSet:
     def in_use(self, field: str) -> Iterator[Finding]:
         """One for each matched PVC that a running pod mounts."""
         used = [claim for _, claim in self._proof.matched if claim.name in self._mounted]
-        message = f"stop the pod first: a running pod mounts a PVC of {self._who}"
+        fix = "stop the pod first"
+        if self._elsewhere is not None:  # whose pod it may well be
+            fix = "wait until the other Plan's Migration has ended"
+        message = f"{fix}: a running pod mounts a PVC of {self._who}"
         if used and not self._names:
             worst: Action = "deny" if any(claim.exclusive for claim in used) else "warn"
             yield Finding(field, message, at_most=worst)
@@ -164,6 +170,13 @@ class DiskSet:
             which = f"PVC {quoted(claim.name)}, pod {quoted(self._mounted[claim.name])}"
             at_most: Action = "deny" if claim.exclusive else "warn"
             yield Finding(field, f"{message} ({which})", at_most=at_most)
+
+    def elsewhere(self, field: str) -> Iterator[Finding]:
+        """One where another Plan converts the VM from the same PVCs."""
+        if self._elsewhere is not None:
+            which = f"Plan {quoted(self._elsewhere)}" if self._elsewhere else "another Plan"
+            there = f"{self._who} is also in {which}, whose Migration has not ended"
+            yield Finding(field, f"{there}: wait until it has")
 
     @property
     def follows(self) -> bool:

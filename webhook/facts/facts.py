@@ -119,9 +119,6 @@ class PlanVmFacts(msgspec.Struct, frozen=True):
     """Whether its conversion runs now, with the VM off: nothing can be proved of it."""
     copied: bool = False
     """Whether a conversion that is resumed runs it: its disks were in place."""
-    elsewhere: str | None = None
-    """Told: the other Plan that converts it from the same PVCs, `namespace/name`; empty where that
-    may not be told, None where there is none."""
     back_on: bool = False
     """Whether it is one of these, and the VM is on again."""
     name_of_another: bool = False

@@ -10,14 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Generic, Literal, Protocol, TypeVar
 
-from webhook.model.forklift import Release
+from webhook.model.forklift import KeptPlan, Release
 from webhook.model.objects import Claim, KubeObject, Standing, StorageClass, Surroundings, User
 
 T = TypeVar("T")
-
-
-ARCHIVED = "archived"
-"""What is kept of a Plan that is: its type doesn't matter any more."""
 
 
 class Aged:
@@ -142,8 +138,8 @@ class Followed:
         self.classes: Table[StorageClass] = Table()
         self.enforced: Table[str] = Table()
         """Namespace to its label conversion-guard.io/enforce; only those that carry it."""
-        self.plans: Table[str] = Table()
-        """Every Plan, `namespace/name`, to its spec.type; empty where unset, or ARCHIVED."""
+        self.plans: Table[KeptPlan] = Table()
+        """Every Plan, by `namespace/name`."""
         self.release: Release | None = None
         """The cluster's Forklift; None where nobody has looked yet."""
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from webhook.errors import ObjectMalformed
 from webhook.model.keys import (
     AFFINITY_FIELDS,
     CONVERSION_DESTINATION_FIELD,
@@ -59,6 +60,38 @@ class Release(msgspec.Struct, frozen=True):
             return None
         deletes = tuple(map(int, found.groups())) <= _LAST_THAT_DELETES
         return cls("deleted" if deletes else "kept", ".".join(found.groups()))
+
+
+ARCHIVED = "archived"
+"""What is kept as the type of a Plan that is: its own doesn't matter any more."""
+
+
+class KeptPlan(msgspec.Struct, frozen=True):
+    """What is kept of a Plan; of any but a conversion only its type."""
+
+    type: str = ""
+    """spec.type, empty where unset; or ARCHIVED."""
+    target_namespace: str = ""
+    source: Provider = Provider("", "", "")
+    destination: Provider = Provider("", "", "")
+    vms: tuple[tuple[str, str], ...] = ()
+    """Id and name of those that are under way once a Migration has been created."""
+
+    @classmethod
+    def of(cls, plan: KubeObject) -> "KeptPlan":
+        """Of a conversion; nothing but that where a needed field has another type."""
+        try:
+            spec = mapping(plan.get("spec"), "spec")
+            source, destination = _providers(spec)
+            target = text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or ""
+        except ObjectMalformed:
+            return cls("conversion")  # Forklift can't read it either
+        return cls("conversion", target, source, destination, tuple(_under_way(plan)))
+
+    @property
+    def converts(self) -> bool:
+        """As Plan.judged."""
+        return self.type == "conversion"
 
 
 class PlanVm(msgspec.Struct, frozen=True):
@@ -120,8 +153,6 @@ class Plan(msgspec.Struct, frozen=True):
     begun: frozenset[str] = frozenset()
     """Those that Forklift has begun to shut down, and is not done with: the conversion itself
     mounts their PVCs. One that has failed or was cancelled runs again in the next Migration."""
-    ended: frozenset[str] = frozenset()
-    """Those that the Migration which runs is done with, however they have ended."""
     executing: bool = False
     """status.conditions[] has Executing: what its VMs lack now, they lack when it counts."""
     seen: bool = False
@@ -142,18 +173,15 @@ class Plan(msgspec.Struct, frozen=True):
         kind, archived = text(spec.get("type"), PLAN_TYPE_FIELD) or "", spec.get("archived") is True
         if kind != "conversion" or archived:  # nothing else of it is anybody's concern here
             return cls(type=kind, archived=archived, namespace=namespace, name=name, spec=spec)
-        provider = mapping(spec.get("provider"), "spec.provider")
-        source = mapping(provider.get("source"), SOURCE_PROVIDER_FIELD)
-        destination = mapping(provider.get("destination"), DESTINATION_PROVIDER_FIELD)
+        source, destination = _providers(spec)
         status = mapping(obj.get("status"))
         generation = metadata.get("generation")
-        executing = _has(status, "Executing")
         return cls(
             type=kind,
             archived=archived,
-            source=_reference(source, SOURCE_PROVIDER_FIELD),
-            destination=_reference(destination, DESTINATION_PROVIDER_FIELD),
-            target_namespace=text(spec.get("targetNamespace"), "spec.targetNamespace") or "",
+            source=source,
+            destination=destination,
+            target_namespace=text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or "",
             namespace=namespace,
             name=name,
             warm=spec.get("warm") is True,
@@ -167,8 +195,7 @@ class Plan(msgspec.Struct, frozen=True):
             succeeded=frozenset(_ids(status, lambda vm: _has(vm, "Succeeded"))),
             copied=frozenset(_ids(status, lambda vm: vm.get("disksCopied") is True)),
             begun=frozenset(_ids(status, begun)),
-            ended=frozenset(_ids(status, _ended)) if executing else frozenset(),
-            executing=executing,
+            executing=_has(status, "Executing"),
             seen=generation is not None and status.get("observedGeneration") == generation,
             ready=_has(status, "Ready"),
             blockers=tuple(
@@ -300,6 +327,17 @@ class Conversion(msgspec.Struct, frozen=True):
         }
 
 
+def _providers(spec: Mapping[str, Any]) -> tuple[Provider, Provider]:
+    """A Plan's source and destination."""
+    both = mapping(spec.get("provider"), "spec.provider")
+    source = mapping(both.get("source"), SOURCE_PROVIDER_FIELD)
+    destination = mapping(both.get("destination"), DESTINATION_PROVIDER_FIELD)
+    return (
+        _reference(source, SOURCE_PROVIDER_FIELD),
+        _reference(destination, DESTINATION_PROVIDER_FIELD),
+    )
+
+
 def _reference(value: Mapping[str, Any], field: str) -> Provider:
     namespace = text(value.get("namespace"), f"{field}.namespace") or ""
     return Provider(namespace, text(value.get("name"), f"{field}.name") or "", "")
@@ -339,11 +377,13 @@ def _luks(vm: Mapping[str, Any]) -> str:
 
 def _ids(status: Mapping[str, Any], that: Callable[[Mapping[str, Any]], bool]) -> Iterator[str]:
     """The ids of the VMs in status.migration that `that` says so of."""
-    # The status is Forklift's own, and may be read leniently.
+    return (str(vm.get("id")) for vm in _progress(status) if that(vm))
+
+
+def _progress(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """status.migration.vms. It is Forklift's own, and may be read leniently."""
     vms = mapping(status.get("migration")).get("vms")
-    for vm in map(mapping, vms if isinstance(vms, list) else ()):
-        if that(vm):
-            yield str(vm.get("id"))
+    return map(mapping, vms if isinstance(vms, list) else ())
 
 
 # The phases of a VM that is still on, and the last one. Source: Forklift's migrator/base/
@@ -353,11 +393,30 @@ _NOT_OFF = frozenset({"", "Started", "PreHook", "StorePowerState", "Completed"})
 
 def begun(vm: Mapping[str, Any]) -> bool:
     """Of a VM in status.migration.vms: see Plan.begun."""
-    return vm.get("phase", "") not in _NOT_OFF and not _ended(vm)
+    return vm.get("phase", "") not in _NOT_OFF and not vm.get("completed")
 
 
-def _ended(vm: Mapping[str, Any]) -> bool:
-    return bool(vm.get("completed"))
+def _under_way(plan: KubeObject) -> Iterator[tuple[str, str]]:
+    """Id and name of each VM that a Migration of this Plan converts, or will. While it executes
+    that is Forklift's own word, whatever has become of spec.vms; what has been added counts, too.
+    """
+    status = mapping(plan.get("status"))
+    executes, known = _has(status, "Executing"), set[str]()
+    for vm in _progress(status):
+        ended = _has(vm, "Succeeded") or (executes and vm.get("completed"))
+        if ended or executes:
+            known.update(_texts(vm))
+        if not ended and executes:
+            yield _texts(vm)
+    vms = mapping(plan.get("spec")).get("vms")
+    for vm in map(mapping, vms if isinstance(vms, list) else ()):
+        moref, name = _texts(vm)
+        if (moref or name) not in known:
+            yield moref, name
+
+
+def _texts(vm: Mapping[str, Any]) -> tuple[str, str]:
+    return str(vm.get("id") or ""), str(vm.get("name") or "")
 
 
 def _has(status: Mapping[str, Any], kind: str) -> bool:

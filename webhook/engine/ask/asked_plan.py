@@ -200,7 +200,6 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             vm=vm if told and readable else None,
             begun=begun,
             copied=copied,
-            elsewhere=self._elsewhere(vm) if vm else None,
             back_on=copied and vm is not None and vm.power_state == "poweredOn",
             name_of_another=vm is not None and _is_another(entry, vm, vms),
             unread=vm is not None and not readable and not begun,
@@ -227,12 +226,9 @@ class AskedPlan(msgspec.Struct, frozen=True, kw_only=True):
             namespace=self.namespace,
             keeps_shared=self.subject.plan.migrates_shared if own is None else own,
             classes=self.classes,
-            # By its pod, which nobody should stop.
-            mounted={} if self._elsewhere(vm) is not None else self.mounted,
+            mounted=self.mounted,
+            elsewhere=self.elsewhere.get((vm.moref, vm.uuid)),
         )
-
-    def _elsewhere(self, vm: VirtualMachine) -> str | None:
-        return self.elsewhere.get((vm.moref, vm.uuid))
 
     def wanted(self, facts: PlanFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""

@@ -8,6 +8,7 @@ import msgspec
 
 from webhook.engine.ask import Seen, ToRead, Views, changed, judged_before
 from webhook.engine.ask.destination import is_remote
+from webhook.engine.ask.elsewhere import Converted, elsewhere
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
 from webhook.facts.audience import Audience
@@ -80,7 +81,7 @@ async def gather(
         _mounted(subject, places, sources),
         _audience(conversion, places, providers, sources, user),
     )
-    return AskedConversion(
+    asked = AskedConversion(
         subject=subject,
         providers=providers,
         remote=remote,
@@ -89,6 +90,12 @@ async def gather(
         mounted=mounted,
         classes=sources.followed.classes.known() if sources.followed else None,
     )
+    if asked.first is None or sources.cluster is None:
+        return asked
+    vms = {(asked.first.vm_id, asked.first.vm_uuid)}
+    started = await sources.cluster.started()
+    others = await elsewhere(vms, conversion.namespace, started, sources, user)
+    return msgspec.structs.replace(asked, elsewhere=others)
 
 
 async def _named(
@@ -135,6 +142,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
     named: tuple[tuple[ConversionDisk, Claim | None], ...] | None = None
     mounted: Mapping[str, str] = {}
     """Those PVCs that running pods mount."""
+    elsewhere: Converted = {}
     classes: Mapping[str, StorageClass] | None = None
     warnings: tuple[str, ...] = ()
     """Why it is not judged, where it isn't."""
@@ -156,7 +164,7 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
         conversion = self.subject.conversion
         told = self.audience.claims or conversion.home == conversion.namespace
         has_uuid = UUID.fullmatch(conversion.vm_id) is not None
-        return told and self.named is not None and has_uuid and self._first is None
+        return told and self.named is not None and has_uuid and self.first is None
 
     @property
     def changed(self) -> frozenset[str]:
@@ -184,13 +192,13 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     def rank(self, source: ProviderInventory, views: Views) -> int:
         """See Asked."""
-        first = self._first
+        first = self.first
         vm = views[source.name].by_moref(first.vm_id) if first else None
         return 0 if vm is None or first is None else 2 if vm.uuid == first.vm_uuid else 1
 
     def seen(self, source: ProviderInventory | None, views: Views) -> Seen[ConversionFacts]:
         """See Asked."""
-        first = self._first
+        first = self.first
         vms = views.get(source.name) if source else None
         vm = vms.by_moref(first.vm_id) if first and vms else None
         same = vm is not None and first is not None and vm.uuid == first.vm_uuid
@@ -223,13 +231,15 @@ class AskedConversion(msgspec.Struct, frozen=True, kw_only=True):
             namespace=self.namespace,
             classes=self.classes,
             mounted=self.mounted,
+            elsewhere=self.elsewhere.get((vm.moref, vm.uuid)),
         )
 
     def wanted(self, facts: ConversionFacts, fields: Collection[str]) -> ToRead:
         """See Asked."""
-        first = self._first
+        first = self.first
         return ToRead({first.vm_id} if first and MOREF.fullmatch(first.vm_id) else ())
 
     @property
-    def _first(self) -> Claim | None:
+    def first(self) -> Claim | None:
+        """The first PVC of it that carries labels: its VM counts."""
         return next((claim for _, claim in self.named or () if claim), None)

@@ -1,56 +1,51 @@
 """Which VMs another Plan converts from the same PVCs: the one place that finds them."""
 
-import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from webhook.engine.ask.destination import is_remote
 from webhook.engine.sources import Sources
-from webhook.errors import ObjectMalformed
+from webhook.errors import ClusterUnreachable
 from webhook.facts.lookup import look_up
-from webhook.model.forklift import Plan
-from webhook.model.objects import User
+from webhook.model.objects import Provider, User
 from webhook.model.review import PLAN, resource_of
 
-Converted = Mapping[tuple[str, str], str]
-"""Moref and config.uuid of a VM, which is what its PVCs say, to `namespace/name` of the Plan that
-converts it; empty where that may not be told."""
+Vm = tuple[str, str]
+"""A VM as its PVCs say: its moref and config.uuid."""
+Converted = Mapping[Vm, str]
+"""Each with `namespace/name` of the Plan that converts it; empty where that may not be told."""
 
 
 async def elsewhere(
-    plan: Plan, started: Collection[str], sources: Sources, user: User
+    vms: Collection[Vm], namespace: str, started: Iterable[str], sources: Sources, user: User
 ) -> Converted:
-    """Of all Plans that have been `started` the VMs that count for `plan`: their PVCs are in the
-    same namespace, and their conversions have not ended. Raises ClusterUnreachable."""
-    own = f"{plan.namespace}/{plan.name}"
-    others = (other for other in sorted(started) if other != own)
-    found = await asyncio.gather(*(_of(other, plan, sources, user) for other in others))
-    return {vm: other for one in found for vm, other in one.items()}
+    """Of these VMs those that a Plan of `started` converts from PVCs of `namespace`.
+
+    By the Plans that are followed: nothing is asked for each of them. Raises ClusterUnreachable.
+    """
+    followed, found = sources.followed, dict[Vm, str]()
+    if followed is None or not vms:
+        return found
+    if followed.plans.age(sources.now()) > sources.policy.stale:
+        raise ClusterUnreachable("the cluster's Plans can't be followed now")
+    for other in sorted(started):
+        plan = followed.plans.get(other)
+        if plan is None or plan.target_namespace != namespace:
+            continue
+        destination = sources.inventory.get(plan.destination.namespace, plan.destination.name)
+        if destination is not None and destination.remote:
+            continue
+        if shared := set(vms_of(plan.vms, plan.source, sources)) & set(vms):
+            place, _, name = other.partition("/")
+            told = await sources.may(user, "get", resource_of(PLAN), place, name)
+            found |= {vm: other if told else found.get(vm, "") for vm in shared}
+    return found
 
 
-async def _of(other: str, plan: Plan, sources: Sources, user: User) -> Converted:
-    followed = sources.followed.plans.get(other) if sources.followed else None
-    if followed not in (None, "conversion") or sources.cluster is None:
-        return {}
-    namespace, _, name = other.partition("/")
-    obj = await sources.cluster.plan(namespace, name)
-    try:
-        found = Plan.of(obj or {})
-    except ObjectMalformed:
-        return {}  # Forklift can't read it either
-    if not found.judged or found.target_namespace != plan.target_namespace:
-        return {}
-    vms = set(_vms(found, sources))
-    if not vms or await is_remote(found.destination, sources):
-        return {}
-    told = await sources.may(user, "get", resource_of(PLAN), namespace, name)
-    return dict.fromkeys(vms, other if told else "")
-
-
-def _vms(plan: Plan, sources: Sources) -> Iterator[tuple[str, str]]:
-    source = sources.inventory.get(plan.source.namespace, plan.source.name)
-    if source is None:
+def vms_of(named: Iterable[tuple[str, str]], source: Provider, sources: Sources) -> Iterator[Vm]:
+    """The VMs of ids and names, where each is one of that provider."""
+    known = sources.inventory.get(source.namespace, source.name)
+    if known is None:
         return
-    for entry in plan.vms:
-        meant = look_up(entry.id, entry.name, source.vms, plan.succeeded | plan.ended)
+    for moref, name in named:
+        meant = look_up(moref, name, known.vms)
         if meant.outcome == "one":
             yield meant.vms[0].moref, meant.vms[0].uuid

@@ -115,7 +115,7 @@ def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:
     """Whether the Plan was followed a moment ago, and was a conversion."""
     named, followed = subject.migration.plan, sources.followed
     known = followed.plans.get(f"{named.namespace}/{named.name}") if followed else None
-    return known == "conversion"
+    return known is not None and known.converts
 
 
 def _unchecked(subject: MigrationSubject, why: str) -> "AskedMigration":

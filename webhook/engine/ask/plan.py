@@ -8,7 +8,7 @@ import msgspec
 
 from webhook.engine.ask.asked_plan import AskedPlan, PlanSubject, subject
 from webhook.engine.ask.destination import is_remote
-from webhook.engine.ask.elsewhere import elsewhere
+from webhook.engine.ask.elsewhere import elsewhere, vms_of
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
@@ -55,10 +55,11 @@ async def gather(
         _named(asked, sources),
         _surroundings(asked, sources),
     )
+    own = f"{plan.namespace}/{plan.name}"
     asked = msgspec.structs.replace(
         asked,
         claims=claims,
-        started=f"{plan.namespace}/{plan.name}" in started,
+        started=own in started,
         audience=audience,
         standing=standing,
         named=named,
@@ -68,10 +69,9 @@ async def gather(
         audience = msgspec.structs.replace(audience, secrets=True)
         asked = msgspec.structs.replace(asked, audience=audience)
     if (starting or asked.gate) and sources.cluster is not None and plan.target_namespace:
-        mounted, others = await asyncio.gather(
-            sources.cluster.mounted(plan.target_namespace),
-            elsewhere(plan, started, sources, user),
-        )
+        mounted = await sources.cluster.mounted(plan.target_namespace)
+        vms = set(vms_of(((vm.id, vm.name) for vm in plan.vms), plan.source, sources))
+        others = await elsewhere(vms, plan.target_namespace, started - {own}, sources, user)
         asked = msgspec.structs.replace(asked, mounted=mounted, elsewhere=others)
     if source is None:
         return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
