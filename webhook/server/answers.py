@@ -22,17 +22,17 @@ class Answer(NamedTuple):
 class Prompt(Protocol):
     """Answers whole requests: no task, no messages, unless something has to be waited for."""
 
-    def door(self, path: bytes) -> Any:
-        """Where a path leads. Whatever else comes is ASGI's: None."""
+    def call(self, path: bytes, query: bytes, headers: Headers) -> Any:
+        """What a head says; None where it is ASGI's. What depends on the time is no part of it."""
         ...
 
     def prompt(
-        self, door: Any, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
+        self, call: Any, state: Mapping[str, Any], body: bytes
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer to a POST, or what is to be awaited for it. Raises nothing."""
         ...
 
-    def lost(self, door: Any) -> None:
+    def lost(self, call: Any) -> None:
         """Whoever called here has gone without the answer."""
         ...
 

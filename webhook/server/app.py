@@ -5,7 +5,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
 from webhook.engine import judge, repair
@@ -33,12 +32,16 @@ _JSON = (b"content-type", b"application/json")
 _log = logging.getLogger("webhook")
 
 
-class Entrance(NamedTuple):
-    """Where a request came in."""
+class Call(NamedTuple):
+    """What a head says, whenever it comes."""
 
     door: Door
-    proven: bool
-    """Whether by a path that only the API server knows."""
+    end: bytes
+    """Of its path: it may be one that only the API server knows."""
+    patience: float
+    """Seconds in which the answer is due: what the API server waits, less a margin."""
+    refusal: "Refused | None"
+    """Why its body can hold no review."""
 
 
 class Admission:
@@ -75,24 +78,28 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = scope["type"] == "http"
-        entrance = self.door(scope["path"].encode()) if http else None
-        if entrance is None:
+        call = None
+        if http:
+            query = scope.get("query_string", b"")
+            call = self.call(scope["path"].encode(), query, scope["headers"])
+        if call is None:
             await self._rest(scope, receive, send)
             return
-        deadline = _deadline(scope.get("query_string", b""))
+        deadline = asyncio.get_running_loop().time() + call.patience
         try:
-            proven = self._proven(entrance, scope.get("state", {}))
+            proven = self._proven(call, scope.get("state", {}))
             if scope["method"] != "POST":
                 message = f"{echoed(scope['method'], 16)} is not allowed: POST an AdmissionReview"
                 raise Refused(405, "MethodNotAllowed", message, (b"allow", b"POST"))
-            _check_readable(scope["headers"])
+            if call.refusal is not None:
+                raise call.refusal
             body = await _body(receive, deadline)
         except Refused as refusal:
-            answered = self._refused(entrance, refusal)
+            answered = self._refused(call, refusal)
         except _Disconnected:
             return
         else:
-            answer = self._answer(entrance.door, body, deadline, proven=proven)
+            answer = self._answer(call.door, body, deadline, proven=proven)
             del body  # what follows may take seconds
             answered = answer if isinstance(answer, Answer) else await answer
         headers = [_JSON, (b"content-length", b"%d" % len(answered.body)), *answered.headers]
@@ -100,17 +107,17 @@ class Admission:
         await send(start)
         await send({"type": "http.response.body", "body": answered.body})
 
-    def door(self, path: bytes) -> Entrance | None:
-        """Where a path leads. One whose end is unknown, or known no more, proves nothing."""
+    def call(self, path: bytes, query: bytes, headers: Headers) -> Call | None:
+        """What a head says; None where its path leads elsewhere."""
         found = calls.split(path.decode("latin-1"))
         if found is None:
             return None
         door, end = found
-        return Entrance(door, bool(end) and self._proves(end.encode("latin-1")))
+        return Call(door, end.encode("latin-1"), _patience(query), _unreadable(headers))
 
-    def lost(self, door: Entrance) -> None:
+    def lost(self, call: Call) -> None:
         """An error of the API server's may show the path that this request came by."""
-        if door.proven:
+        if self._by_path(call):
             self._failed()
 
     def crowded(self) -> None:
@@ -118,26 +125,31 @@ class Admission:
         self._failed()
 
     def prompt(
-        self, door: Entrance, query: bytes, headers: Headers, state: Mapping[str, Any], body: bytes
+        self, call: Call, state: Mapping[str, Any], body: bytes
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer to a whole POST, at once where nothing has to be waited for."""
         try:
-            proven = self._proven(door, state)
-            _check_readable(headers)
-            if not body:
-                raise Refused(400, "BadRequest", _EMPTY)
+            proven = self._proven(call, state)
         except Refused as refusal:
-            return self._refused(door, refusal)
-        return self._answer(door.door, body, _deadline(query), proven=proven)
+            return self._refused(call, refusal)
+        if call.refusal is not None or not body:
+            return self._refused(call, call.refusal or Refused(400, "BadRequest", _EMPTY))
+        deadline = asyncio.get_running_loop().time() + call.patience
+        return self._answer(call.door, body, deadline, proven=proven)
 
-    def _proven(self, entrance: Entrance, state: Mapping[str, Any]) -> bool:
+    def _by_path(self, call: Call) -> bool:
+        """Whether it came by a path that only the API server knows. One whose end is unknown, or
+        known no more, proves nothing."""
+        return bool(call.end) and self._proves(call.end)
+
+    def _proven(self, call: Call, state: Mapping[str, Any]) -> bool:
         """Whether the path or an accepted certificate says who sent it. Without `clients` nobody
         has to show one.
 
         Raises Refused. The body stays unread, so the connection is of no further use.
         """
         if not self._clients:
-            return entrance.proven
+            return self._by_path(call)
         name = state.get("client")
         if name in self._clients:
             return True
@@ -145,9 +157,9 @@ class Admission:
         message = f"the client certificate {there}: only the API server may send reviews here"
         raise Refused(403, "Forbidden", message, CLOSE)
 
-    def _refused(self, entrance: Entrance, refusal: "Refused") -> Answer:
+    def _refused(self, call: Call, refusal: "Refused") -> Answer:
         self._metrics.refused(refusal.code)
-        self.lost(entrance)  # who is still sending may never read it
+        self.lost(call)  # who is still sending may never read it
         return Answer(refusal.code, refusal.body, refusal.headers)
 
     def _answer(
@@ -200,17 +212,18 @@ class _Disconnected(Exception):
     """The client went away before its body was whole."""
 
 
-def _check_readable(headers: Headers) -> None:
-    """Raises Refused where the body is anything but plain JSON."""
+def _unreadable(headers: Headers) -> Refused | None:
+    """Why the body is anything but plain JSON."""
     content_type = b""
     for name, value in headers:
         if name == b"content-type":
             content_type = value.partition(b";")[0].strip().lower()
         elif name == b"content-encoding" and value != b"identity":
-            raise Refused(415, "UnsupportedMediaType", "send the review without compression")
+            return Refused(415, "UnsupportedMediaType", "send the review without compression")
     if content_type != b"application/json":
         message = f"content-type is {echoed(content_type.decode('latin-1'))}: send application/json"
-        raise Refused(415, "UnsupportedMediaType", message)
+        return Refused(415, "UnsupportedMediaType", message)
+    return None
 
 
 async def _body(receive: Receive, deadline: float) -> bytearray:
@@ -244,13 +257,7 @@ async def _whole(receive: Receive) -> bytearray:
             return body
 
 
-def _deadline(query: bytes) -> float:
-    """When the answer is due, by the loop's clock: what the API server waits, less a margin."""
-    return asyncio.get_running_loop().time() + _budget(query)
-
-
-@lru_cache(maxsize=64)  # the API server's query never changes
-def _budget(query: bytes) -> float:
+def _patience(query: bytes) -> float:
     match = _TIMEOUT.search(query)
     timeout = float(match[1]) if match else _DEFAULT_TIMEOUT
     return max(timeout - _MARGIN, timeout / 2)

@@ -12,8 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from webhook.server import bodies
-from webhook.server.answers import CLOSE, Answer, Headers, Prompt
-from webhook.server.heads import Head
+from webhook.server.answers import CLOSE, Answer, Prompt
 from webhook.server.state import State
 
 KEEP_ALIVE = 120
@@ -65,13 +64,13 @@ class Connection(HttpToolsProtocol):
         self._seen = 0
         """Bytes since the end of the last request."""
         self._prompt = prompt
-        self._door: Any = None
-        """Where what is coming may be answered promptly; its body so far is held back."""
+        self._call: Any = None
+        """Of what is coming, where it may be answered promptly; its body so far is held back."""
         self._body = b""
         self._data = b""
         """What is being parsed, where it began a request."""
-        self._came_by: Any = None
-        """Where the last request came in."""
+        self._last: Any = None
+        """The last call."""
         self._owed = False
         """Whether it has no answer yet."""
         self._silent_since: float | None = None
@@ -91,8 +90,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.forget()
-        if self._owed and self._prompt is not None and self._came_by is not None:
-            self._prompt.lost(self._came_by)
+        if self._owed and self._prompt is not None and self._last is not None:
+            self._prompt.lost(self._last)
         self._be_patient()
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
@@ -107,14 +106,14 @@ class Connection(HttpToolsProtocol):
         if self._between and self._prompt is not None and self._free():
             known = self.server_state.heads.find(data)
             if known is not None:
-                self._at_once(self._prompt, *known)
+                self._at_once(*known)
                 return
         self._data = data if self._between else b""
         self._whole = False
         self._seen += len(data)
         super().data_received(data)
         self._data = b""  # thousands of connections may be idle
-        if self._door is not None and not self.transport.is_closing():
+        if self._call is not None and not self.transport.is_closing():
             self._begin()  # more of it is to come
         if self._whole or self.transport.is_closing():
             return
@@ -132,13 +131,12 @@ class Connection(HttpToolsProtocol):
         seconds = BODY_SECONDS if self._in_body else HEADERS_SECONDS
         self._patience = self.loop.call_later(seconds, self.transport.close)
 
-    def _at_once(self, prompt: Prompt, head: Head, body: bytes) -> None:
+    def _at_once(self, call: Any, body: bytes) -> None:
         """A request that comes as one has come before: the parser need not see it."""
         self._be_patient()  # a blank line may have come before
         self._seen, self._silent_since = 0, None
-        self._came_by, self._owed = prompt.door(head.path), True
-        keep_alive = not self.server_state.draining
-        self._be_prompt(self._came_by, head.query, head.headers, body, keep_alive=keep_alive)
+        self._last, self._owed = call, True
+        self._be_prompt(call, body, keep_alive=not self.server_state.draining)
 
     def on_message_begin(self) -> None:
         self._whole = self._between = False
@@ -149,10 +147,11 @@ class Connection(HttpToolsProtocol):
             raise ValueError("the headers are too large")  # httptools' answer to it is 400
         self._be_patient()
         self._in_body = True
-        path, _, _ = self.url.partition(b"?")
-        self._door = self._prompt.door(path) if self._prompt is not None else None
-        self._came_by, self._owed = self._door, True
-        if self._door is None or not self._plain():
+        if self._prompt is not None:
+            path, _, query = self.url.partition(b"?")
+            self._call = self._prompt.call(path, query, self.headers)
+        self._last, self._owed = self._call, True
+        if self._call is None or not self._plain():
             self._begin()
 
     def _plain(self) -> bool:
@@ -176,7 +175,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self) -> None:
         """Leave it to the app, with what has come of its body."""
-        self._door, body, self._body = None, self._body, b""
+        self._call, body, self._body = None, self._body, b""
         super().on_headers_complete()
         if self.server_state.draining:
             self.cycle.keep_alive = False
@@ -184,36 +183,33 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_body(self, body: bytes) -> None:
-        if self._door is not None and len(self._body) + len(body) <= bodies.SMALL:
+        if self._call is not None and len(self._body) + len(body) <= bodies.SMALL:
             self._body += body
             return
-        if self._door is not None:
+        if self._call is not None:
             self._begin()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._be_patient()
         self._in_body, self._whole, self._between, self._seen = False, True, True, 0
-        if (door := self._door) is not None:
+        if (call := self._call) is not None:
             keep_alive = self.parser.should_keep_alive()
-            self._door, body, self._body = None, self._body, b""
-            path, _, query = self.url.partition(b"?")
+            self._call, body, self._body = None, self._body, b""
             if keep_alive:
-                self.server_state.heads.keep(self._data, path, query, self.headers, body)
+                self.server_state.heads.keep(self._data, call, self.headers, body)
             keep_alive = keep_alive and not self.server_state.draining
-            self._be_prompt(door, query, self.headers, body, keep_alive=keep_alive)
+            self._be_prompt(call, body, keep_alive=keep_alive)
             return
         if not self.cycle.response_complete:
             self.forget()
         super().on_message_complete()
 
-    def _be_prompt(
-        self, door: Any, query: bytes, headers: Headers, body: bytes, *, keep_alive: bool
-    ) -> None:
-        assert self._prompt is not None  # noqa: S101  it has the door
+    def _be_prompt(self, call: Any, body: bytes, *, keep_alive: bool) -> None:
+        assert self._prompt is not None  # noqa: S101  it has made the call
         self.cycle = exchange = _Exchange(keep_alive=keep_alive)  # type: ignore[assignment]
         self.forget()
-        answer = self._prompt.prompt(door, query, headers, self.app_state, body)
+        answer = self._prompt.prompt(call, self.app_state, body)
         if isinstance(answer, Answer):
             self._send(exchange, answer)
         else:
