@@ -77,22 +77,23 @@ _SUCCEEDED = [{"type": "Succeeded", "status": "True"}]
 
 
 @pytest.mark.parametrize(
-    ("conditions", "progress", "kept"),
+    ("conditions", "progress", "running", "done"),
     [
-        ([], [], [("vm-1", "a"), ("", "b")]),
-        ([], [{"id": "vm-1", "name": "a", "completed": "t"}], [("vm-1", "a"), ("", "b")]),
-        ([], [{"id": "vm-1", "conditions": _SUCCEEDED}], [("", "b")]),
-        (_EXECUTES, [{"id": "vm-1", "name": "a", "completed": "t"}], [("", "b")]),
+        ([], [], [], []),
+        ([], [{"id": "vm-1", "name": "a", "completed": "t"}], [], []),
+        ([], [{"id": "vm-1", "conditions": _SUCCEEDED}], [], ["vm-1"]),
+        (_EXECUTES, [{"id": "vm-1", "name": "a", "completed": "t"}], [], ["vm-1"]),
         (
             _EXECUTES,
             [{"id": "vm-2", "name": "b"}, {"id": "vm-3", "name": "taken out"}],
-            [("vm-2", "b"), ("vm-3", "taken out"), ("vm-1", "a")],
+            [("vm-2", "b"), ("vm-3", "taken out")],
+            [],
         ),
     ],
     ids=["new", "failed before", "succeeded", "failed now", "edited"],
 )
-def test_which_vms_of_a_plan_are_under_way(
-    conditions: list[Any], progress: list[Any], kept: list[tuple[str, str]]
+def test_what_is_kept_of_the_vms_of_a_plan(
+    conditions: list[Any], progress: list[Any], running: list[tuple[str, str]], done: list[str]
 ) -> None:
     plan = {
         "metadata": {"name": "p", "namespace": "mtv"},
@@ -105,7 +106,8 @@ def test_which_vms_of_a_plan_are_under_way(
         "status": {"conditions": conditions, "migration": {"vms": progress}},
     }
     _, found = kept_plan(msgspec.json.encode(plan))
-    assert list(found.vms) == kept
+    assert found.vms == (("vm-1", "a"), ("", "b"))
+    assert (list(found.running), sorted(found.done)) == (running, done)
     assert (found.target_namespace, str(found.source)) == ("there", "mtv/vc")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.test_authority import NOW, Clock, Cluster, Replica
 from webhook import tls
 from webhook.model import calls
+from webhook.tls.path_proof import PathProof
 from webhook.tls.paths import LIFE, Paths, fresh, parse, renewed
 
 SECOND = timedelta(seconds=1)
@@ -162,6 +163,19 @@ def test_what_a_failed_call_has_shown_is_worth_nothing_there_at_once_and_soon_el
     world.passes(4)
     assert world.called != shown
     assert world.proven(world.called) == [True, True]
+
+
+def test_a_path_that_is_shown_while_it_does_not_count_never_counts_again() -> None:
+    now = 0.0
+    proof = PathProof(lambda: now)
+    end = "a" * 64
+    proof.count([end])
+    proof.failed(b"another")
+    assert proof.proven(end.encode())
+    now += 3600  # the Secret could not be read
+    proof.failed(end.encode())
+    proof.count([end])
+    assert not proof.proven(end.encode())
 
 
 def test_calls_that_fail_all_the_time_change_webhooks_at_a_bounded_rate() -> None:

@@ -58,8 +58,7 @@ async def unproved(obj: KubeObject, sources: Sources, *, gate: bool) -> tuple[Re
     )
     if found.state == "undecided":
         return (of_doubt(found.message),)
-    executes = gate and Plan.of(obj).executing
-    off = _ids(obj, lambda vm: begun(vm) or (executes and bool(vm.get("completed"))))
+    off = _ids_begun(obj)
     on = [vm for vm in found.vms if not vm.done and not {vm.id, vm.name} & off]
     if gate and found.vms and not on:
         return ()  # nothing can be saved any more by a cancel
@@ -113,17 +112,17 @@ def _veiled(remark: Remark) -> Remark:
     return Remark(remark.rule, remark.result, remark.severity, message, MIGRATION_PLAN_FIELD)
 
 
-def _ids(plan: KubeObject, that: Callable[[Mapping[str, Any]], bool]) -> frozenset[str]:
-    """The ids and names of the VMs of a Plan's status that `that` says so of."""
+def _ids_begun(plan: KubeObject) -> frozenset[str]:
+    """The ids and names of the VMs of a Plan whose conversion runs: see Plan.begun."""
     texts = (
-        text for vm in filter(that, _progress(plan)) for text in (vm.get("id"), vm.get("name"))
+        text for vm in filter(begun, _progress(plan)) for text in (vm.get("id"), vm.get("name"))
     )
     return frozenset(text for text in texts if isinstance(text, str) and text)
 
 
 def fields_begun(plan: KubeObject) -> frozenset[str]:
-    """The entries of VMs whose conversion runs, as findings name them: see Plan.begun."""
-    off = _ids(plan, begun)
+    """Their entries, as findings name them."""
+    off = _ids_begun(plan)
     try:
         vms = Plan.of(plan).vms if off else ()
     except ObjectMalformed:

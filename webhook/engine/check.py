@@ -54,8 +54,9 @@ async def check(
 
     A PVC that isn't denied is there for the later PVCs, the Plans, Migrations and Conversions of
     the list; a Plan is what a Migration of the list names, and what a Plan names may be any object
-    of it. `user` is on whose behalf; what they may
-    be told is up to `sources` (`trust_network`, and the cluster's `may`). `namespace` is of objects
+    of it. A Migration that isn't denied has started its Plan, for those that come later. `user` is
+    on whose behalf; what they may be told is up to `sources` (`trust_network`, and the cluster's
+    `may`). `namespace` is of objects
     that name none. `patience` is seconds for each object; `told` is called after each.
     """
     listed = Listed(sources.cluster, sources.followed)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from webhook.errors import ClusterUnreachable, ObjectMalformed
 from webhook.inventory.cluster import Claims, ClusterReader, Followed, Referent, Table
 from webhook.model.forklift import KeptPlan, Migration, Plan
@@ -63,7 +65,7 @@ class Listed:
             self._plans[namespace, name] = obj
             if Plan.of(obj).judged:
                 self.followed.plans.put(f"{namespace}/{name}", KeptPlan.of(obj))
-        if kind == MIGRATION:
+        if kind == MIGRATION and not mapping(obj.get("status")).get("completed"):
             self._started.add(str(Migration.of(obj).plan))
         if kind == PVC and (claim := self._claim(obj)) is not None:
             self._claims.setdefault(claim.namespace, {})[claim.name] = claim
@@ -224,7 +226,7 @@ class _Over(Claims):
 
 
 class _OverPlans(Table[KeptPlan]):
-    """Plans beside those that are followed, of which more is known: their status."""
+    """Plans laid over those that are followed: what has become of their VMs stays."""
 
     def __init__(self, base: Table[KeptPlan] | None) -> None:
         super().__init__()
@@ -235,8 +237,10 @@ class _OverPlans(Table[KeptPlan]):
         return super().age(now) if self._base is None else self._base.age(now)
 
     def get(self, key: str) -> KeptPlan | None:
-        there = self._base.get(key) if self._base is not None else None
-        return super().get(key) if there is None else there
+        own, there = super().get(key), self._base.get(key) if self._base is not None else None
+        if own is None or there is None:
+            return own or there
+        return replace(own, running=there.running, done=there.done)
 
 
 def _ready(plan: KubeObject, migrated: object) -> KubeObject:

@@ -160,7 +160,7 @@ class DiskSet:
         used = [claim for _, claim in self._proof.matched if claim.name in self._mounted]
         fix = "stop the pod first"
         if self._elsewhere is not None:  # whose pod it may well be
-            fix = "wait until the other Plan's Migration has ended"
+            fix = "wait until the other Plan's Migration has ended, or cancel it"
         message = f"{fix}: a running pod mounts a PVC of {self._who}"
         if used and not self._names:
             worst: Action = "deny" if any(claim.exclusive for claim in used) else "warn"
@@ -176,7 +176,7 @@ class DiskSet:
         if self._elsewhere is not None:
             which = f"Plan {quoted(self._elsewhere)}" if self._elsewhere else "another Plan"
             there = f"{self._who} is also in {which}, whose Migration has not ended"
-            yield Finding(field, f"{there}: wait until it has")
+            yield Finding(field, f"{there}: wait until it has, or cancel it")
 
     @property
     def follows(self) -> bool:

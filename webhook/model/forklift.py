@@ -75,7 +75,11 @@ class KeptPlan(msgspec.Struct, frozen=True):
     source: Provider = Provider("", "", "")
     destination: Provider = Provider("", "", "")
     vms: tuple[tuple[str, str], ...] = ()
-    """Id and name of those that are under way once a Migration has been created."""
+    """Id and name of each entry of spec.vms."""
+    running: tuple[tuple[str, str], ...] = ()
+    """Likewise of the VMs that Forklift converts now, whatever has become of spec.vms."""
+    done: frozenset[str] = frozenset()
+    """The ids of those that have succeeded, or that it is done with while others run."""
 
     @classmethod
     def of(cls, plan: KubeObject) -> "KeptPlan":
@@ -86,7 +90,17 @@ class KeptPlan(msgspec.Struct, frozen=True):
             target = text(spec.get("targetNamespace"), TARGET_NAMESPACE_FIELD) or ""
         except ObjectMalformed:
             return cls("conversion")  # Forklift can't read it either
-        return cls("conversion", target, source, destination, tuple(_under_way(plan)))
+        entries = spec.get("vms")
+        vms = tuple(map(_texts, map(mapping, entries if isinstance(entries, list) else ())))
+        status = mapping(plan.get("status"))
+        executes, running, done = _has(status, "Executing"), [], []
+        for vm in _progress(status):
+            if _has(vm, "Succeeded") or (executes and vm.get("completed")):
+                done.append(str(vm.get("id")))
+            elif executes:
+                running.append(_texts(vm))
+        more = tuple(running), frozenset(done)
+        return cls("conversion", target, source, destination, vms, *more)
 
     @property
     def converts(self) -> bool:
@@ -286,6 +300,8 @@ class Conversion(msgspec.Struct, frozen=True):
     destination: Provider = Provider("", "", "")
     """spec.destination: the cluster of the PVCs; empty for this one."""
     disks: tuple[ConversionDisk, ...] = ()
+    owned: bool = False
+    """It has an owner: Forklift has made it, for a Plan."""
 
     @classmethod
     def of(cls, obj: KubeObject) -> "Conversion":
@@ -307,6 +323,7 @@ class Conversion(msgspec.Struct, frozen=True):
             home=own,
             destination=_reference(destination, CONVERSION_DESTINATION_FIELD),
             disks=tuple(disks),
+            owned=bool((obj.get("metadata") or Metadata()).get("ownerReferences")),
         )
 
     @property
@@ -396,26 +413,8 @@ def begun(vm: Mapping[str, Any]) -> bool:
     return vm.get("phase", "") not in _NOT_OFF and not vm.get("completed")
 
 
-def _under_way(plan: KubeObject) -> Iterator[tuple[str, str]]:
-    """Id and name of each VM that a Migration of this Plan converts, or will. While it executes
-    that is Forklift's own word, whatever has become of spec.vms; what has been added counts, too.
-    """
-    status = mapping(plan.get("status"))
-    executes, known = _has(status, "Executing"), set[str]()
-    for vm in _progress(status):
-        ended = _has(vm, "Succeeded") or (executes and vm.get("completed"))
-        if ended or executes:
-            known.update(_texts(vm))
-        if not ended and executes:
-            yield _texts(vm)
-    vms = mapping(plan.get("spec")).get("vms")
-    for vm in map(mapping, vms if isinstance(vms, list) else ()):
-        moref, name = _texts(vm)
-        if (moref or name) not in known:
-            yield moref, name
-
-
 def _texts(vm: Mapping[str, Any]) -> tuple[str, str]:
+    """Its id and its name."""
     return str(vm.get("id") or ""), str(vm.get("name") or "")
 
 

@@ -15,7 +15,7 @@ from webhook.facts import forms
 from webhook.facts.facts import PvcFacts
 from webhook.facts.rule import Finding, Rule
 from webhook.model.keys import DISK_SOURCE_FIELD, THREE_KEYS, echoed, either, is_blank, quoted
-from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
+from webhook.model.vms import VirtualMachine, trim_backing_file
 
 
 def check(facts: PvcFacts) -> Iterator[Finding]:
@@ -39,8 +39,10 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
             return
     reading = forms.file(source.strip(), vm.disks)
     meant = reading.value if reading else source
-    right = _right(vm, meant)
-    choice = either(quoted(disk.disk_source) for disk in facts.unclaimed(right))
+    listed = [disk for disk in vm.disks if disk.listed]
+    named = [disk for disk in listed if forms.base_name(disk.file) == forms.base_name(meant)]
+    right = named or listed
+    choice = either(quoted(disk.disk_source) for disk in named or facts.unclaimed(listed))
     fix = f"write {choice}" if right else "it has no disk that Forklift can convert"
     if alike := either(map(quoted, _unlisted(vm, meant))):
         fix = f"{fix}, but not for a copy of {alike}, which Forklift doesn't list"
@@ -48,13 +50,6 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     what = f"{reading.form}, and no" if reading else "is not a"
     message = f"{there} {what} disk of {vm}: {fix}"
     yield Finding(DISK_SOURCE_FIELD, message, expected=expected)
-
-
-def _right(vm: VirtualMachine, source: str) -> list[Disk]:
-    """What may be meant: the VM's disks of that file name, else all that Forklift lists."""
-    listed = [disk for disk in vm.disks if disk.listed]
-    name = forms.base_name(source)
-    return [disk for disk in listed if forms.base_name(disk.file) == name] or listed
 
 
 def _unlisted(vm: VirtualMachine, source: str) -> list[str]:

@@ -53,7 +53,7 @@ class Admission:
     of anybody's. Where `clients` are given, a review must come with a certificate of one of these
     common names. `announcer` tells of refused Migrations. The two hot paths never reach FastAPI's
     routing. `proves` tells whether a path with this end is one that only the API server knows, and
-    `failed` hears of calls on such a path whose answers may not have come.
+    `failed` hears of the ends of calls whose answers may not have come; None: of any.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Admission:
         clients: Collection[str] = (),
         announcer: Announcer | None = None,
         proves: Callable[[bytes], bool] = lambda end: False,
-        failed: Callable[[], None] = lambda: None,
+        failed: Callable[[bytes | None], None] = lambda end: None,
     ) -> None:
         self._current, self._metrics = current, metrics
         self._proves, self._failed = proves, failed
@@ -117,12 +117,12 @@ class Admission:
 
     def lost(self, call: Call) -> None:
         """An error of the API server's may show the path that this request came by."""
-        if self._by_path(call):
-            self._failed()
+        if call.end:
+            self._failed(call.end)
 
     def crowded(self) -> None:
         """Likewise, of whichever request."""
-        self._failed()
+        self._failed(None)
 
     def prompt(
         self, call: Call, state: Mapping[str, Any], body: bytes

@@ -21,15 +21,21 @@ class PathProof:
 
     def proven(self, end: bytes) -> bool:
         """Whether a path with this end is one that only the API server knows."""
+        return self._counts(end) and self._now() < self._until
+
+    def _counts(self, end: bytes) -> bool:
+        """Whether it does while the Secret can be read."""
         known = False
         for counting in self._counting:  # all of them, so that no time tells which it was
             known |= hmac.compare_digest(counting, end)
-        return known and self._now() < self._until
+        return known
 
-    def failed(self) -> None:
-        """A call has failed, or may have: an error of the API server's may show its path."""
-        self.shown.update(end.decode() for end in self._counting)
-        self._counting = ()
+    def failed(self, end: bytes | None = None) -> None:
+        """A call has failed, or may have, on a path with this end or nobody knows which: an error
+        of the API server's may show its path."""
+        if end is None or self._counts(end):
+            self.shown.update(end.decode() for end in self._counting)
+            self._counting = ()
 
     def count(self, ends: Collection[str]) -> None:
         """From now on these, as the Secret has them."""

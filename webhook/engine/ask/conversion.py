@@ -90,7 +90,7 @@ async def gather(
         mounted=mounted,
         classes=sources.followed.classes.known() if sources.followed else None,
     )
-    if asked.first is None or sources.cluster is None:
+    if asked.first is None or sources.cluster is None or conversion.owned:
         return asked
     vms = {(asked.first.vm_id, asked.first.vm_uuid)}
     started = await sources.cluster.started()

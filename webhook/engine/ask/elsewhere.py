@@ -15,14 +15,14 @@ Converted = Mapping[Vm, str]
 
 
 async def elsewhere(
-    vms: Collection[Vm], namespace: str, started: Iterable[str], sources: Sources, user: User
+    vms: Collection[Vm], namespace: str, started: Collection[str], sources: Sources, user: User
 ) -> Converted:
     """Of these VMs those that a Plan of `started` converts from PVCs of `namespace`.
 
     By the Plans that are followed: nothing is asked for each of them. Raises ClusterUnreachable.
     """
     followed, found = sources.followed, dict[Vm, str]()
-    if followed is None or not vms:
+    if followed is None or not (vms and started):
         return found
     if followed.plans.age(sources.now()) > sources.policy.stale:
         raise ClusterUnreachable("the cluster's Plans can't be followed now")
@@ -33,19 +33,22 @@ async def elsewhere(
         destination = sources.inventory.get(plan.destination.namespace, plan.destination.name)
         if destination is not None and destination.remote:
             continue
-        if shared := set(vms_of(plan.vms, plan.source, sources)) & set(vms):
+        theirs = vms_of((*plan.running, *plan.vms), plan.source, sources, plan.done)
+        if shared := set(theirs) & set(vms):
             place, _, name = other.partition("/")
             told = await sources.may(user, "get", resource_of(PLAN), place, name)
             found |= {vm: other if told else found.get(vm, "") for vm in shared}
     return found
 
 
-def vms_of(named: Iterable[tuple[str, str]], source: Provider, sources: Sources) -> Iterator[Vm]:
-    """The VMs of ids and names, where each is one of that provider."""
+def vms_of(
+    named: Iterable[tuple[str, str]], source: Provider, sources: Sources, done: Collection[str]
+) -> Iterator[Vm]:
+    """The VMs of ids and names, where each is one of that provider, and none of `done`."""
     known = sources.inventory.get(source.namespace, source.name)
     if known is None:
         return
     for moref, name in named:
-        meant = look_up(moref, name, known.vms)
+        meant = look_up(moref, name, known.vms, done)
         if meant.outcome == "one":
             yield meant.vms[0].moref, meant.vms[0].uuid

@@ -8,7 +8,7 @@ import msgspec
 
 from webhook.engine.ask.asked_plan import AskedPlan, PlanSubject, subject
 from webhook.engine.ask.destination import is_remote
-from webhook.engine.ask.elsewhere import elsewhere, vms_of
+from webhook.engine.ask.elsewhere import Converted, elsewhere, vms_of
 from webhook.engine.ask.named import Named, may_secrets
 from webhook.engine.ask.pvc import known_to
 from webhook.engine.sources import Sources
@@ -55,11 +55,10 @@ async def gather(
         _named(asked, sources),
         _surroundings(asked, sources),
     )
-    own = f"{plan.namespace}/{plan.name}"
     asked = msgspec.structs.replace(
         asked,
         claims=claims,
-        started=own in started,
+        started=_name(plan) in started,
         audience=audience,
         standing=standing,
         named=named,
@@ -69,9 +68,10 @@ async def gather(
         audience = msgspec.structs.replace(audience, secrets=True)
         asked = msgspec.structs.replace(asked, audience=audience)
     if (starting or asked.gate) and sources.cluster is not None and plan.target_namespace:
-        mounted = await sources.cluster.mounted(plan.target_namespace)
-        vms = set(vms_of(((vm.id, vm.name) for vm in plan.vms), plan.source, sources))
-        others = await elsewhere(vms, plan.target_namespace, started - {own}, sources, user)
+        mounted, others = await asyncio.gather(
+            sources.cluster.mounted(plan.target_namespace),
+            _elsewhere(asked, started, sources, user),
+        )
         asked = msgspec.structs.replace(asked, mounted=mounted, elsewhere=others)
     if source is None:
         return msgspec.structs.replace(asked, alike=await _alike(plan, sources, user))
@@ -102,6 +102,22 @@ async def _surroundings(asked: AskedPlan, sources: Sources) -> Surroundings:
     if sources.cluster is None or not namespace or asked.remote is not False:
         return Surroundings()
     return await sources.cluster.surroundings(namespace)
+
+
+async def _elsewhere(
+    asked: AskedPlan, started: frozenset[str], sources: Sources, user: User
+) -> Converted:
+    plan = asked.subject.plan
+    if asked.remote is not False or sources.followed is None:
+        return {}
+    known = sources.followed.plans.get(_name(plan))
+    named = ((vm.id, vm.name) for vm in plan.vms)
+    vms = set(vms_of(named, plan.source, sources, known.done if known else ()))
+    return await elsewhere(vms, plan.target_namespace, started - {_name(plan)}, sources, user)
+
+
+def _name(plan: Plan) -> str:
+    return f"{plan.namespace}/{plan.name}"
 
 
 async def _started(sources: Sources) -> frozenset[str]:
