@@ -157,11 +157,14 @@ class TestSeveral:
         if state.endswith("ignored"):
             policy = {**policy, "ignore_providers": frozenset({other.inventory.name})}
         both = judged(parsed(obj), world(Vcenter(VSPHERE, DATABASE), other, **policy))
+        # Else whose PVC it is may stay open, and who may not be asked may know.
+        whose = {policy["actions"].get(rule, "deny") for rule in ("pvc-metadata", "pvc-vm")}
         if isinstance(alone, Admitted):
             assert not isinstance(both, Denied)
-        elif policy["actions"].get("pvc-metadata") != "off":  # else whose PVC it is may stay open
+        elif whose == {"deny"}:
             assert not isinstance(both, Admitted) or both.warnings
-        if obj in (PVC, PLAN) or state[1:] in ("known", "empty", "ignored"):
+        known = state[1:] in ("known", "empty") or (state[1:] == "ignored" and whose == {"deny"})
+        if obj in (PVC, PLAN) or known:
             assert type(both) is type(alone)
 
     @settings(max_examples=150)

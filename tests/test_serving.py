@@ -1,7 +1,9 @@
 """How the server treats slow clients, and how it ends: over real sockets."""
 
+import asyncio
 import http.client
 import json
+import logging
 import resource
 import signal
 import socket
@@ -11,11 +13,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.cases import BASE, review_of
 from tests.e2e.bed import Vcsim, eventually
 from tests.guard import Guard, running
 from webhook.server.connection import HEADERS_BYTES, KEEP_ALIVE
+from webhook.server.https import unless_cut
 
 _PATIENCE = 60
 """Seconds to wait for an end. How soon it comes is told by `make bench-slow`."""
@@ -234,3 +238,30 @@ def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: i
             guard.process.send_signal(signal.SIGTERM)
         assert guard.process.wait(60) == 0
         assert sessions() == 1
+
+
+def test_a_connection_that_its_client_has_cut_is_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def cut() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(unless_cut)
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+        transport.abort()
+        loop.call_soon(transport.write, b"goodbye")
+        loop.call_soon(int, "a fault")
+        await asyncio.sleep(0)
+        server.close()
+
+    with caplog.at_level(logging.INFO):
+        uvloop.run(cut())
+    first, second = caplog.records
+    assert (first.name, first.message, first.exc_info) == (
+        "webhook",
+        "a client has cut its connection",
+        None,
+    )
+    assert second.name == "asyncio"
+    assert second.exc_info is not None

@@ -37,6 +37,7 @@ GOODBYE_SECONDS = 2.0
 """For a client to agree to the end of its TLS connection."""
 _FINISH_SECONDS = 15
 _BACKLOG = 2048
+_CUT = "the handler is closed"  # uvloop's handles/handle.pyx, _ensure_alive
 _UNREAD = 2**17  # bytes that the system keeps of each connection: by itself it takes megabytes
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
@@ -105,6 +106,7 @@ class HttpsServer(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         _give_large_blocks_back()
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(unless_cut)
         tasks = [asyncio.create_task(run()) for run in self._beside]
         try:
             await super().serve(sockets)
@@ -167,6 +169,16 @@ class HttpsServer(uvicorn.Server):
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
+
+
+def unless_cut(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of what went wrong in the loop, as it would itself; but of a client that has cut its
+    connection without a traceback: uvloop may read it once more, and wants to say goodbye."""
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and str(error).endswith(_CUT):
+        _log.info("a client has cut its connection")
+        return
+    loop.default_exception_handler(context)
 
 
 def _give_large_blocks_back() -> None:
