@@ -1,7 +1,8 @@
 """What is asked of a PropertyCollector, in SOAP: everything in pages, a few VMs, what is new."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
@@ -48,7 +49,7 @@ class Subscription:
         self._collector.CreateFilter(_filter(self._view), partialUpdates=False)
         self._version = ""
 
-    def everything(self) -> Iterator[Change]:
+    def everything(self) -> Generator[Change, None, None]:
         """All there is now, in pages. Raises VsphereUnreachable."""
         call = (
             f'<RetrievePropertiesEx xmlns="urn:vim25">{_this(self._session)}'
@@ -144,7 +145,9 @@ def morefs_of_names(session: Session, names: Collection[str]) -> Iterator[str]:
         view.Destroy()
 
 
-def _pages(session: Session, call: str, timeout: float = _PIECE_TIMEOUT) -> Iterator[Change]:
+def _pages(
+    session: Session, call: str, timeout: float = _PIECE_TIMEOUT
+) -> Generator[Change, None, None]:
     """The objects of every page.
 
     A page begins with its token, so the next one is asked for at once: vSphere gathers it while
@@ -155,10 +158,12 @@ def _pages(session: Session, call: str, timeout: float = _PIECE_TIMEOUT) -> Iter
         while following is not None:
             page, following = following, None
             answer = SoapAnswer()
-            for change in page.read(answer):
-                if answer.token and following is None:
-                    following = _next(session, answer.token, timeout)
-                yield change
+            # Closed whatever happens here: its socket must not wait for the garbage collector.
+            with closing(page.read(answer)) as changes:
+                for change in changes:
+                    if answer.token and following is None:
+                        following = _next(session, answer.token, timeout)
+                    yield change
             if answer.token and following is None:
                 following = _next(session, answer.token, timeout)
     finally:

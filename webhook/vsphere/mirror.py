@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import msgspec
 
@@ -87,17 +88,18 @@ class Mirror:
     def _read_everything(self, meanwhile: Callable[[], None]) -> Index:
         started = told_at = time.monotonic()
         index = Index()
-        for change in self.following.everything():
-            apply(index, change)
-            self._inventory.read_so_far = len(index)
-            if len(index) > _VMS_LIMIT:
-                raise VsphereUnreachable(f"it has more than {_VMS_LIMIT} VMs")
-            if (now := time.monotonic()) - told_at > _PROGRESS:
-                told_at = now
-                _log.info("%s: %d VMs read so far", self._inventory.name, len(index))
-            if self._stopping.is_set():
-                raise VsphereUnreachable("it is not followed any more")
-            meanwhile()
+        with closing(self.following.everything()) as changes:
+            for change in changes:
+                apply(index, change)
+                self._inventory.read_so_far = len(index)
+                if len(index) > _VMS_LIMIT:
+                    raise VsphereUnreachable(f"it has more than {_VMS_LIMIT} VMs")
+                if (now := time.monotonic()) - told_at > _PROGRESS:
+                    told_at = now
+                    _log.info("%s: %d VMs read so far", self._inventory.name, len(index))
+                if self._stopping.is_set():
+                    raise VsphereUnreachable("it is not followed any more")
+                meanwhile()
         seconds = time.monotonic() - started
         _log.info("%s: %d VMs read in %.1f s", self._inventory.name, len(index), seconds)
         return index

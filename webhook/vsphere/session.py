@@ -6,7 +6,7 @@ import socket
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,7 +95,7 @@ class SoapCall:
     ) -> None:
         self._address, self._connection, self._idle = address, connection, idle
 
-    def read(self, answer: SoapAnswer) -> Iterator[Change]:
+    def read(self, answer: SoapAnswer) -> Generator[Change, None, None]:
         """Feed what comes to `answer`, and yield its changes.
 
         Raises VsphereUnreachable (SessionEnded, Fault).
