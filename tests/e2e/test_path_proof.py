@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -250,9 +250,14 @@ def test_a_connection_that_must_make_room_changes_the_path(install: Install) -> 
         answer = first.post(f"/validate/{before}", json=review_of(WRONG, userInfo=ADMIN))
         assert RIGHT_UUID in answer.text
         for _ in range(70):
-            other = connections.enter_context(guard_client(few))
-            with suppress(httpx.TransportError):  # who has not spoken yet may have to go
-                other.get("/livez")
+            # Another, where one that has not spoken yet had to go.
+            eventually(
+                lambda: (
+                    connections.enter_context(guard_client(few)).get("/livez").status_code == 200
+                ),
+                SOON,
+                "it is answered",
+            )
         eventually(lambda: install.worthless(before), SOON, "it is worth nothing")
     eventually(install.told, SOON, "the API server is known again")
     assert install.called() != before

@@ -211,8 +211,7 @@ class _Following:
     async def _judged(self, key: str) -> PlanNews | GoneNews | None:
         """What is new of it; None where nothing is."""
         service, (namespace, _, name) = self._service, key.partition("/")
-        kept = service.followed.plans.get(key)
-        if kept is None or not kept.converts:
+        if not service.followed.converts(key):
             return self._forget(key)
         service.callers.charge(service.user, 1)
         try:

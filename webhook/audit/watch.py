@@ -120,9 +120,7 @@ class Watch:
             claims = self._followed.claims
             return not claims.synced or claims.get(name) is not None
         if key.kind == PLAN:
-            plans = self._followed.plans
-            known = plans.get(name)
-            return not plans.synced or (known is not None and known.converts)
+            return not self._followed.plans.synced or self._followed.converts(name)
         return not self._migrations.synced or bool(self._migrations.get(name))
 
     def _label_changed(self, namespace: str) -> None:

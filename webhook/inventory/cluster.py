@@ -143,6 +143,11 @@ class Followed:
         self.release: Release | None = None
         """The cluster's Forklift; None where nobody has looked yet."""
 
+    def converts(self, plan: str) -> bool:
+        """Whether that Plan, `namespace/name`, is known as a conversion that isn't archived."""
+        known = self.plans.get(plan)
+        return known is not None and known.converts
+
     @property
     def unlisted(self) -> int:
         """How many of these have not been listed whole yet, or looked at."""

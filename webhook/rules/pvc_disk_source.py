@@ -40,7 +40,8 @@ def check(facts: PvcFacts) -> Iterator[Finding]:
     reading = forms.file(source.strip(), vm.disks)
     meant = reading.value if reading else source
     listed = [disk for disk in vm.disks if disk.listed]
-    named = [disk for disk in listed if forms.base_name(disk.file) == forms.base_name(meant)]
+    name = forms.base_name(meant)
+    named = [disk for disk in listed if forms.base_name(disk.file) == name]
     right = named or listed
     choice = either(quoted(disk.disk_source) for disk in named or facts.unclaimed(listed))
     fix = f"write {choice}" if right else "it has no disk that Forklift can convert"

@@ -77,9 +77,8 @@ class Admission:
         self._rest = health(current(), draining, certificate_good, failing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        http = scope["type"] == "http"
         call = None
-        if http:
+        if scope["type"] == "http":
             query = scope.get("query_string", b"")
             call = self.call(scope["path"].encode(), query, scope["headers"])
         if call is None:

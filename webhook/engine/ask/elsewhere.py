@@ -15,7 +15,7 @@ Converted = Mapping[Vm, str]
 
 
 async def elsewhere(
-    vms: Collection[Vm], namespace: str, started: Collection[str], sources: Sources, user: User
+    vms: set[Vm], namespace: str, started: Collection[str], sources: Sources, user: User
 ) -> Converted:
     """Of these VMs those that a Plan of `started` converts from PVCs of `namespace`.
 
@@ -34,7 +34,7 @@ async def elsewhere(
         if destination is not None and destination.remote:
             continue
         theirs = vms_of((*plan.running, *plan.vms), plan.source, sources, plan.done)
-        if shared := set(theirs) & set(vms):
+        if shared := vms.intersection(theirs):
             place, _, name = other.partition("/")
             told = await sources.may(user, "get", resource_of(PLAN), place, name)
             found |= {vm: other if told else found.get(vm, "") for vm in shared}

@@ -114,8 +114,7 @@ async def of_plan(
 def _known_conversion(subject: MigrationSubject, sources: Sources) -> bool:
     """Whether the Plan was followed a moment ago, and was a conversion."""
     named, followed = subject.migration.plan, sources.followed
-    known = followed.plans.get(f"{named.namespace}/{named.name}") if followed else None
-    return known is not None and known.converts
+    return followed is not None and followed.converts(str(named))
 
 
 def _unchecked(subject: MigrationSubject, why: str) -> "AskedMigration":
