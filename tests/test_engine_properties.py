@@ -157,14 +157,13 @@ class TestSeveral:
         if state.endswith("ignored"):
             policy = {**policy, "ignore_providers": frozenset({other.inventory.name})}
         both = judged(parsed(obj), world(Vcenter(VSPHERE, DATABASE), other, **policy))
-        whose = policy["actions"].get("pvc-vm", "deny")
+        whose = {policy["actions"].get(rule, "deny") for rule in ("pvc-metadata", "pvc-vm")}
         if isinstance(alone, Admitted):
             assert not isinstance(both, Denied)
-        elif policy["actions"].get("pvc-metadata") != "off" and whose not in ("off", "audit"):
-            # Else whose PVC it is may stay open.
+        elif whose.isdisjoint({"off", "audit"}):  # else whose PVC it is may stay open
             assert not isinstance(both, Admitted) or both.warnings
-        # Who is ignored may know whose it is, where only `pvc-vm` would deny that it is open.
-        known = ("known", "empty", "ignored") if whose == "deny" else ("known", "empty")
+        # Who is ignored may know whose it is: a difference where that is not denied.
+        known = ("known", "empty", "ignored") if whose == {"deny"} else ("known", "empty")
         if obj in (PVC, PLAN) or state[1:] in known:
             assert type(both) is type(alone)
 
