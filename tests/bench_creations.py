@@ -33,7 +33,7 @@ from tests.e2e.world import MANIFESTS, OWN_CRDS, TARGET
 from tests.guard import running
 from webhook.cli.demo import merged
 
-ROUNDS, SECONDS, CLIENTS = 3, 2.0, (1, 16, 64, 256)
+ROUNDS, SECONDS, CLIENTS = 6, 2.0, (1, 16, 64, 256)
 _NOISE = 0.2  # milliseconds
 _VALIDATING = "ValidatingWebhookConfiguration"
 _PLAN = merged(
