@@ -240,7 +240,7 @@ def _first(
         missing = doubt.of_providers(asked, usable, unusable, sources) if best.unsaid else None
         return Judgement(asked=asked, opinion=best, vsphere=missing)
 
-    async def confirmed() -> "Judgement[F]":  # else made anew for each denial
+    async def confirmed() -> Judgement[F]:
         nonlocal asked, views, best
         vsphere = cluster = None
         fresh = read_afresh = live = False
