@@ -76,7 +76,7 @@ check: install ## Lint, types, layering, lock files: what CI demands beside the 
 	$(BIN)/python -m tests.check_project
 
 .PHONY: fix
-fix: install ## Format, and mend what can be mended by itself
+fix: install ## Format, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.check_project --update

@@ -2,7 +2,7 @@
 the latency of reviews while lists of 1,000 PVCs are checked, one after the other.
 
 The real guard, with a real API server that tells whose the token is and what its owner may. The
-guard has one core to itself, the load the other; both doors take turns. No caller is limited
+guard has one core to itself, the load the other; what is called takes turns. No caller is limited
 here, as each is to 100 requests a second by default. Exit code 1 if a check of one PVC falls short
 of 1,500 a second.
 """
@@ -61,7 +61,7 @@ def main() -> int:
                 eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
             pid = guard.process.pid
             os.sched_setaffinity(pid, {0})
-            doors = {
+            calls = {
                 "POST /validate": (f"{guard.url}/validate?timeout=5s", "review.json", ""),
                 "POST /api/v1/check": (
                     f"{guard.api_url}/api/v1/check",
@@ -69,15 +69,15 @@ def main() -> int:
                     f"Authorization: Bearer {token}",
                 ),
             }
-            rates: dict[str, list[float]] = {door: [] for door in doors}
-            for door, (url, body, header) in list(doors.items()) * ROUNDS:
+            rates: dict[str, list[float]] = {call: [] for call in calls}
+            for call, (url, body, header) in list(calls.items()) * ROUNDS:
                 at = Server(pid, url, guard.ca_file)
-                rates[door].append(load(at, folder / body, header=header, expect="{").rate)
+                rates[call].append(load(at, folder / body, header=header, expect="{").rate)
             alone = latencies(guard, _REVIEW, lasting(5))
             with _lists(guard, token):
                 beside = latencies(guard, _REVIEW, lasting(5))
-    for door, measured in rates.items():
-        print(f"{door:<20} {statistics.median(measured):>8,.0f} requests per CPU second")
+    for call, measured in rates.items():
+        print(f"{call:<20} {statistics.median(measured):>8,.0f} requests per CPU second")
     for what, times in (("alone", alone), ("beside lists", beside)):
         print(f"a review {what:<13} p99 {p99(times) * 1e3:.1f} ms, most {max(times) * 1e3:.1f} ms")
     return 0 if statistics.median(rates["POST /api/v1/check"]) >= WANTED else 1

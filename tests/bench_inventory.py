@@ -230,9 +230,9 @@ def _change(vcsim: Vcsim, guard: Guard) -> tuple[float, float]:
         return verdict, time.perf_counter() - started
 
 
-def _sent(client: httpx.Client, door: str, body: bytes) -> bytes:
+def _sent(client: httpx.Client, webhook: str, body: bytes) -> bytes:
     headers = {"Content-Type": "application/json"}
-    return client.post(f"/{door}?timeout=5s", content=body, headers=headers).content
+    return client.post(f"/{webhook}?timeout=5s", content=body, headers=headers).content
 
 
 def _idle(guard: Guard) -> float:

@@ -47,7 +47,7 @@ class Server(NamedTuple):
 
     pid: int
     url: str
-    """Of its door for PVCs."""
+    """Of its path for PVCs."""
     ca: Path
 
 

@@ -52,7 +52,7 @@ PATIENCE = 60.0
 
 
 class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
-    """What the two doors answer; `causes` are `field: message`."""
+    """What the two webhooks answer; `causes` are `field: message`."""
 
     verdict: str = "admitted"
     patch: list[dict[str, Any]] = []

@@ -72,7 +72,7 @@ class Guard:
 
     @contextmanager
     def connected(self) -> Iterator[ssl.SSLSocket]:
-        """A connection to its first door; whoever waits on it waits a minute at most."""
+        """A connection to its first listener; whoever waits on it waits a minute at most."""
         with (
             socket.create_connection(("127.0.0.1", self.port), 60) as plain,
             self.tls().wrap_socket(plain, server_hostname="127.0.0.1") as secure,

@@ -151,7 +151,7 @@ def test_a_token_is_reviewed_once_in_ten_seconds(api: Api) -> None:
     assert reviews() == before + 1
 
 
-def test_neither_door_opens_the_other(api: Api) -> None:
+def test_neither_listener_serves_what_the_other_does(api: Api) -> None:
     api.post("/validate", {}, code=404)
     with api.guard.client() as client:
         assert client.get(PROVIDERS).status_code == 404
@@ -761,7 +761,7 @@ def test_readiness_tells_each_caller_what_he_may_know(api: Api) -> None:
 
 
 def test_the_encoded_answer_is_that_of_check() -> None:
-    """One JSON whatever the door: nothing is added or renamed on its way."""
+    """One JSON wherever it is asked for: nothing is added or renamed on its way."""
     (result,) = asyncio.run(check([Candidate(WRONG)], all_cases()[0].sources()))
     keys = {"apiVersion", "kind", "namespace", "name", "verdict", "message", "findings"}
     keys |= {"warnings", "notes", "patch", "patched"}

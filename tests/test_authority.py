@@ -222,7 +222,7 @@ class Replica:
 
     def certificate(self) -> x509.Certificate:
         """What a client is shown."""
-        return shown(self.served.door.context)
+        return shown(self.served.first.context)
 
 
 def shown(server: ssl.SSLContext, client: ssl.SSLContext | None = None) -> x509.Certificate:

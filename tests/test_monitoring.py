@@ -109,7 +109,7 @@ def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
     for rule in RULES:
         page = pages / f"{rule['alert']}.md"
         heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
-        assert heads == [rule["alert"], "Meaning", "Impact", "Look", "Mend", "Escalate"]
+        assert heads == [rule["alert"], "Meaning", "Impact", "Look", "Fix", "Escalate"]
         assert f"](runbook/{page.name})" in first, "the way there begins at the front"
         assert rule["annotations"]["runbook_url"] == f"{DOCS}/runbook/{page.name}"
         assert rule["annotations"]["summary"].endswith(".")

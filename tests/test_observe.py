@@ -74,8 +74,8 @@ def test_an_undecided_review_is_counted_by_its_cause(tmp_path: Path, undecided: 
         assert _rise(guard, series, PVC) == 1
         scraped = _scraped(guard)
     assert scraped['conversion_guard_undecided_total{cause="unreachable"}'] == 0
-    of_plans = 'door="validate",kind="Plan",operation="UPDATE"'
-    assert scraped[f'conversion_guard_reviews_total{{{of_plans},verdict="denied"}}'] == 0
+    denied = 'kind="Plan",operation="UPDATE",verdict="denied",webhook="validate"'
+    assert scraped[f"conversion_guard_reviews_total{{{denied}}}"] == 0
 
 
 def test_a_provider_is_told_of_and_no_vm_is(guard: Guard) -> None:

@@ -1,5 +1,5 @@
 """What the real Forklift did, row by row (tests/oracle.yaml): whatever ended with the source VM off
-is refused when its Migration is created, and whatever succeeded is admitted at every door."""
+is refused when its Migration is created, and whatever succeeded is admitted by each webhook."""
 
 import asyncio
 from pathlib import Path

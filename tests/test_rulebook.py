@@ -207,8 +207,8 @@ def test_a_forged_review_learns_nothing(tmp_path: Path) -> None:
         for change in ({VM_UUID: "42000000-0000-4000-8000-000000000000"}, {VM_UUID: None}):
             obj = merged(PVC, {"metadata": {"labels": change}})
             review = review_of(obj, userInfo=forged)
-            for door in ("/validate", "/mutate"):
-                answer = client.post(f"{door}?timeout=5s", json=review).text
+            for webhook in ("/validate", "/mutate"):
+                answer = client.post(f"{webhook}?timeout=5s", json=review).text
                 assert DATABASE.uuid not in answer
                 assert "patch" not in answer
 

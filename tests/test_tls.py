@@ -68,13 +68,13 @@ def test_a_pair_that_cannot_be_served_leaves_the_old_one() -> None:
     ):
         with pytest.raises(CertificateInvalid, match=told):
             served.load(certificate, key)
-        assert shown(served.door.context) == x509.load_pem_x509_certificate(good.certificate)
+        assert shown(served.first.context) == x509.load_pem_x509_certificate(good.certificate)
     assert loaded == [1]
     assert served.seconds_left() == timedelta(days=10).total_seconds()
     assert served.timestamp() == (NOW + timedelta(days=10)).timestamp()
 
 
-def test_every_door_serves_the_same_pair_also_the_next_one() -> None:
+def test_every_listener_serves_the_same_pair_also_the_next_one() -> None:
     served = Served(lambda: NOW, lambda: None)
     early = served.another()  # before there is any
     first, second = (tls.issue(["localhost"], NOW, days=10) for _ in range(2))
@@ -83,7 +83,7 @@ def test_every_door_serves_the_same_pair_also_the_next_one() -> None:
     for issued in (first, second):
         served.load(issued.certificate, issued.key)
         wanted = x509.load_pem_x509_certificate(issued.certificate)
-        assert [shown(door.context) for door in (served.door, early, late)] == [wanted] * 3
+        assert [shown(listener.context) for listener in (served.first, early, late)] == [wanted] * 3
 
 
 def test_the_shortest_life_in_a_chain_counts() -> None:
@@ -105,7 +105,7 @@ def test_an_rsa_certificate_is_served_too() -> None:
         encoding, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
     served.load(certificate.public_bytes(encoding), pem)
-    assert shown(served.door.context) == certificate
+    assert shown(served.first.context) == certificate
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_old_versions_and_suites_find_no_server(
         client.maximum_version = version
     client.set_ciphers(ciphers)
     if fits:
-        assert shown(served.door.context, client).not_valid_after_utc > NOW
+        assert shown(served.first.context, client).not_valid_after_utc > NOW
     else:
         with pytest.raises(ssl.SSLError):
-            shown(served.door.context, client)
+            shown(served.first.context, client)
 
 
 def _encrypted(key: bytes) -> bytes:

@@ -66,16 +66,16 @@ class _Counts(Collector):
 
 
 class _Durations(Collector):
-    """A histogram by door, likewise."""
+    """A histogram by webhook, likewise."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._doors: dict[str, tuple[list[int], list[float]]] = {}
+        self._webhooks: dict[str, tuple[list[int], list[float]]] = {}
         """How many fell under each bound and none below it, and the sum."""
         registry.register(self)
 
-    def add(self, door: str, seconds: float) -> None:
-        if (known := self._doors.get(door)) is None:
-            known = self._doors[door] = [0] * (len(_SECONDS) + 1), [0.0]
+    def add(self, webhook: str, seconds: float) -> None:
+        if (known := self._webhooks.get(webhook)) is None:
+            known = self._webhooks[webhook] = [0] * (len(_SECONDS) + 1), [0.0]
         counts, total = known
         counts[bisect_left(_SECONDS, seconds)] += 1
         total[0] += seconds
@@ -84,12 +84,12 @@ class _Durations(Collector):
         family = HistogramMetricFamily(
             "conversion_guard_review_duration_seconds",
             "Time from the complete body to the answer",
-            labels=("door",),
+            labels=("webhook",),
         )
         bounds = [*map(floatToGoString, _SECONDS), "+Inf"]
-        for door, (counts, total) in list(self._doors.items()):
+        for webhook, (counts, total) in list(self._webhooks.items()):
             buckets = list(zip(bounds, accumulate(counts), strict=True))
-            family.add_metric((door,), buckets, total[0])
+            family.add_metric((webhook,), buckets, total[0])
         yield family
 
 
@@ -103,7 +103,7 @@ class Metrics:
             registry,
             "reviews",
             "AdmissionReviews answered",
-            *("door", "kind", "operation", "verdict"),
+            *("webhook", "kind", "operation", "verdict"),
         )
         self._seconds = _Durations(registry)
         self._reloads = _Counts(
@@ -193,10 +193,12 @@ class Metrics:
         build.labels(__version__).set(1)
         ProcessCollector(registry=registry)
 
-    def reviewed(self, door: str, kind: str, operation: str, verdict: str, seconds: float) -> None:
+    def reviewed(
+        self, webhook: str, kind: str, operation: str, verdict: str, seconds: float
+    ) -> None:
         """Count one answer."""
-        self._reviews.add(door, kind, operation, verdict)
-        self._seconds.add(door, seconds)
+        self._reviews.add(webhook, kind, operation, verdict)
+        self._seconds.add(webhook, seconds)
 
     def expect(self, kinds: Iterable[str], causes: Iterable[str], reasons: Iterable[str]) -> None:
         """Show each of these at 0, so that the first one counts as a rise."""

@@ -45,7 +45,7 @@ def bed(bare: Bed) -> Bed:
 
 
 def _patch(bed: Bed, kind: str, change: Change) -> Kubectl:
-    """The guard itself changes its configuration; a dry run goes through the same doors."""
+    """The guard itself changes its configuration; a dry run goes the same way."""
     shown = bed.kubectl("get", kind, "conversion-guard", "-o", "json", user=GUARD, check=True)
     obj = json.loads(shown.stdout)
     change(obj)

@@ -118,7 +118,7 @@ class Install:
 
     def worthless(self, end: str) -> bool:
         """Whether nobody learns anything by this path any more, from any replica."""
-        paths = [calls.path(door, end) for door in ("validate", "mutate")]
+        paths = [calls.path(webhook, end) for webhook in ("validate", "mutate")]
         return not any(RIGHT_UUID in self.forged(g, path) for g in self.guards for path in paths)
 
     def told(self) -> bool:

@@ -91,7 +91,7 @@ def _bind(api: Api, name: str, size: str) -> None:
     api.bed.kubectl("patch", "pvc", name, *how, check=True)
 
 
-def test_both_doors_tell_the_same_of_every_plan(
+def test_both_calls_tell_the_same_of_every_plan(
     here: list[str | Path], there: list[str | Path], database: str
 ) -> None:
     for output in ("json", "table", "yaml"):

@@ -34,8 +34,9 @@ def _asks(world: World, guard: Guard, obj: dict[str, Any]) -> bool:
 
 
 def _mutations(guard: Guard) -> int:
-    found = (line for line in guard.metrics().splitlines() if 'reviews_total{door="mutate"' in line)
-    return sum(int(float(line.rpartition(" ")[2])) for line in found)
+    lines = guard.metrics().splitlines()
+    found = [one for one in lines if "reviews_total{" in one and 'webhook="mutate"' in one]
+    return sum(int(float(one.rpartition(" ")[2])) for one in found)
 
 
 @pytest.mark.parametrize("case", FILLED, ids=lambda case: case.id)

@@ -110,7 +110,7 @@ class World:
         probe = pvc("probe", {"vmID": "vm-0"}, {})
         with self.bed.api.client() as client:
             client.post(path_of(probe), json=probe, params={"dryRun": "All"})
-        return guard.reviews() >= before + 2  # at both doors
+        return guard.reviews() >= before + 2  # by both webhooks
 
     def create(self, obj: dict[str, Any], *, dry_run: bool = False, user: str = "admin") -> Kubectl:
         """kubectl create; the object comes back as JSON. Forklift soon finds a Plan ready."""

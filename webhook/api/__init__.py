@@ -1,6 +1,6 @@
 """The vendors' REST API: what vSphere says, and a verdict before the cluster gives one.
 
-A door of its own, which trusts nobody but the API server's word on a bearer token.
+It has a listener of its own, and trusts nobody but the API server's word on a bearer token.
 """
 
 from webhook.api.gate import app

@@ -1,4 +1,4 @@
-"""What the calls answer, beside what other doors answer, too (Results, DiskView, Rendered)."""
+"""What the calls answer, beside what check and repair answer, too (Results, DiskView, Rendered)."""
 
 import hashlib
 import heapq

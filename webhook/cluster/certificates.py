@@ -17,7 +17,7 @@ from webhook.cluster.errors import ClusterConflict, ClusterMissing
 from webhook.cluster.paths import ApiPath
 from webhook.errors import ClusterUnreachable
 from webhook.model import calls
-from webhook.model.calls import Door, Hook
+from webhook.model.calls import Hook, Webhook
 
 _log = logging.getLogger("webhook.cluster")
 
@@ -34,16 +34,16 @@ class _ClientConfig(msgspec.Struct, rename={"ca_bundle": "caBundle"}):
     service: _Service | None = None
     url: str = ""
 
-    def hook(self, door: Door) -> Hook:
+    def hook(self, webhook: Webhook) -> Hook:
         """As the guard knows it."""
         path = self.service.path if self.service else urlsplit(self.url).path
         led, end = calls.split(path) or (None, "")
-        ours = led == door and (not end or calls.made(end))
+        ours = led == webhook and (not end or calls.made(end))
         return Hook(base64.b64decode(self.ca_bundle), end if ours else None)
 
-    def applied(self, door: Door, wanted: Hook) -> dict[str, Any]:
+    def applied(self, webhook: Webhook, wanted: Hook) -> dict[str, Any]:
         """What makes it the one that is wanted, and says nothing of anything else."""
-        path = calls.path(door, wanted.end or "")
+        path = calls.path(webhook, wanted.end or "")
         made: dict[str, Any] = {"caBundle": base64.b64encode(wanted.bundle).decode()}
         if self.service:
             return made | {"service": {"path": path}}
@@ -68,7 +68,7 @@ class _Kind(NamedTuple):
     kind: str
     name: str
     path: ApiPath
-    door: Door
+    webhook: Webhook
 
 
 class CertificateStore:
@@ -85,7 +85,7 @@ class CertificateStore:
         self._path = ApiPath("v1", "secrets", namespace=namespace, name=secret)
         self._secret = secret
         self._read: dict[str, Any] | None = None
-        doors: tuple[tuple[str, str, Door], ...] = (
+        webhooks: tuple[tuple[str, str, Webhook], ...] = (
             ("Validating", validating, "validate"),
             ("Mutating", mutating, "mutate"),
         )
@@ -94,9 +94,9 @@ class CertificateStore:
                 f"{how}WebhookConfiguration",
                 name,
                 ApiPath(_GROUP, f"{how.lower()}webhookconfigurations", name=name),
-                door,
+                webhook,
             )
-            for how, name, door in doors
+            for how, name, webhook in webhooks
         ]
         self._missing: set[str] = set()
         self._found: dict[_Kind, _Configuration] = {}
@@ -153,16 +153,16 @@ class CertificateStore:
         if failures:
             raise ClusterUnreachable("; ".join(failures))
         return [
-            webhook.client_config.hook(one.door)
+            entry.client_config.hook(one.webhook)
             for one, found in self._found.items()
-            for webhook in found.webhooks
+            for entry in found.webhooks
         ]
 
     async def mend(self, wanted: Callable[[Hook], Hook]) -> None:
         """Make each webhook that `hooks` has found what is `wanted` in its place."""
         failures = []
         for one, found in self._found.items():
-            there = [webhook.client_config.hook(one.door) for webhook in found.webhooks]
+            there = [entry.client_config.hook(one.webhook) for entry in found.webhooks]
             hooks = [wanted(hook) for hook in there]
             if hooks == there:
                 continue
@@ -173,10 +173,10 @@ class CertificateStore:
                 "metadata": {"name": one.name},
                 "webhooks": [
                     {
-                        "name": webhook.name,
-                        "clientConfig": webhook.client_config.applied(one.door, hook),
+                        "name": entry.name,
+                        "clientConfig": entry.client_config.applied(one.webhook, hook),
                     }
-                    for webhook, hook in zip(found.webhooks, hooks, strict=True)
+                    for entry, hook in zip(found.webhooks, hooks, strict=True)
                 ],
             }
             try:

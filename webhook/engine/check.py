@@ -1,7 +1,7 @@
 """Objects judged before anybody applies them, by the engine of admission itself.
 
 `check` first repairs and then decides, as the API server's two calls do. What it answers is the
-same JSON whatever the door: the REST API, the command line, the audit of a cluster.
+same JSON wherever it is asked for: the REST API, the command line, the audit of a cluster.
 """
 
 import asyncio

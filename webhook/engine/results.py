@@ -1,4 +1,4 @@
-"""What is judged, and what came of it: the same JSON whatever the door."""
+"""What is judged, and what came of it: the same JSON wherever it is asked for."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

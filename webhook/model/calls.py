@@ -3,7 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
-Door = Literal["validate", "mutate"]
+Webhook = Literal["validate", "mutate"]
 
 _PATH = re.compile(r"/(validate|mutate)(?:/([^/]*))?")
 _END = re.compile(r"[0-9a-f]{64}")
@@ -20,18 +20,18 @@ class Hook(NamedTuple):
     """Of its path; empty where that is the plain one, None where it leads elsewhere."""
 
 
-def path(door: Door, end: str = "") -> str:
+def path(webhook: Webhook, end: str = "") -> str:
     """`/validate`, or with an unguessable end `/validate/<end>`."""
-    return f"/{door}/{end}" if end else f"/{door}"
+    return f"/{webhook}/{end}" if end else f"/{webhook}"
 
 
-def split(path: str) -> tuple[Door, str] | None:
+def split(path: str) -> tuple[Webhook, str] | None:
     """Where a path leads, and what its end is; None where it leads nowhere."""
     found = _PATH.fullmatch(path)
     if found is None:
         return None
-    door: Door = "validate" if found[1] == "validate" else "mutate"
-    return door, found[2] or ""
+    webhook: Webhook = "validate" if found[1] == "validate" else "mutate"
+    return webhook, found[2] or ""
 
 
 def made(end: str) -> bool:

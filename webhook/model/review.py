@@ -73,7 +73,7 @@ class Admitted(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     audit: Audit = {}
     findings: tuple[Cause, ...] = ()
-    """All that the rules found, for the doors that tell more than AdmissionReview has room for."""
+    """All that the rules found, for those that tell more than AdmissionReview has room for."""
     doubt: Doubt | None = None
     """Where it is undecided and the policy admits it."""
     notes: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class Certificates:
             managed, self._look = _self_managed(settings, self.served, proof)
             self._ready = lambda: managed.ready
         ca = settings.client_ca_file
-        self._clients = tls.Clients(self.served.door, ca) if ca else None
+        self._clients = tls.Clients(self.served.first, ca) if ca else None
         metrics.certificate(self.served.timestamp, self.served.seconds_left)
 
     async def first(self) -> None:

@@ -116,7 +116,7 @@ def compose(file: SettingsFile) -> Guard:
     )
     https = HttpsServer(
         admission,
-        certificates.served.door.context,
+        certificates.served.first.context,
         prompt=admission,
         beside=[signals.listen, partial(supervisor.keep_all, parts)],
         shutdown_delay=settings.shutdown_delay,

@@ -38,10 +38,10 @@ def run(path: Path | None) -> None:
         if guard.api is not None:
             from webhook.api import BODY_LIMIT
 
-            door = stack.enter_context(_listen(settings.api.listen, "api.listen"))
+            api = stack.enter_context(_listen(settings.api.listen, "api.listen"))
             context = guard.certificates.served.another().context
-            guard.https.open(guard.api, door, context, largest=BODY_LIMIT)
-            _log.info("the API listens on https://%s:%s", *door.getsockname()[:2])
+            guard.https.open(guard.api, api, context, largest=BODY_LIMIT)
+            _log.info("the API listens on https://%s:%s", *api.getsockname()[:2])
         host, port = listener.getsockname()[:2]
         metrics_port = scraped.getsockname()[1]
         # What is here now stays: no review waits 20 ms because it is looked through for garbage.

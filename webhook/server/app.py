@@ -13,7 +13,7 @@ from webhook.errors import BodyRefused, ReviewMalformed
 from webhook.inventory.cluster import Announcer
 from webhook.metrics import Metrics
 from webhook.model import calls
-from webhook.model.calls import Door
+from webhook.model.calls import Webhook
 from webhook.model.keys import echoed
 from webhook.model.review import JUDGED, VERDICTS, Admitted, Doubt, Review, Skip, Undecided, Verdict
 from webhook.rules import DEFAULTS
@@ -35,7 +35,7 @@ _log = logging.getLogger("webhook")
 class Call(NamedTuple):
     """What a head says, whenever it comes."""
 
-    door: Door
+    webhook: Webhook
     end: bytes
     """Of its path: it may be one that only the API server knows."""
     patience: float
@@ -98,7 +98,7 @@ class Admission:
         except _Disconnected:
             return
         else:
-            answer = self._answer(call.door, body, deadline, proven=proven)
+            answer = self._answer(call.webhook, body, deadline, proven=proven)
             del body  # what follows may take seconds
             answered = answer if isinstance(answer, Answer) else await answer
         headers = [_JSON, (b"content-length", b"%d" % len(answered.body)), *answered.headers]
@@ -111,8 +111,8 @@ class Admission:
         found = calls.split(path.decode("latin-1"))
         if found is None:
             return None
-        door, end = found
-        return Call(door, end.encode("latin-1"), _patience(query), _unreadable(headers))
+        webhook, end = found
+        return Call(webhook, end.encode("latin-1"), _patience(query), _unreadable(headers))
 
     def lost(self, call: Call) -> None:
         """An error of the API server's may show the path that this request came by."""
@@ -134,7 +134,7 @@ class Admission:
         if call.refusal is not None or not body:
             return self._refused(call, call.refusal or Refused(400, "BadRequest", _EMPTY))
         deadline = asyncio.get_running_loop().time() + call.patience
-        return self._answer(call.door, body, deadline, proven=proven)
+        return self._answer(call.webhook, body, deadline, proven=proven)
 
     def _by_path(self, call: Call) -> bool:
         """Whether it came by a path that only the API server knows. One whose end is unknown, or
@@ -162,48 +162,48 @@ class Admission:
         return Answer(refusal.code, refusal.body, refusal.headers)
 
     def _answer(
-        self, door: Door, body: bytes | bytearray, deadline: float, *, proven: bool
+        self, webhook: Webhook, body: bytes | bytearray, deadline: float, *, proven: bool
     ) -> Answer | Coroutine[Any, Any, Answer]:
         since = time.perf_counter()
         try:
             review = parse(body, proven=proven)
         except ReviewMalformed as error:
-            self._metrics.reviewed(door, "", "", "malformed", 0.0)
-            _log.warning("malformed review at /%s: %s", door, echoed(error, 300))
+            self._metrics.reviewed(webhook, "", "", "malformed", 0.0)
+            _log.warning("malformed review at /%s: %s", webhook, echoed(error, 300))
             if error.uid is None:
                 return Answer(400, Refused(400, "BadRequest", str(error)).body)
-            return Answer(200, render_malformed(error, allowed=door == "mutate"))
+            return Answer(200, render_malformed(error, allowed=webhook == "mutate"))
         try:
-            begin = repair.begin if door == "mutate" else judge.begin
+            begin = repair.begin if webhook == "mutate" else judge.begin
             begun = begin(review, self._current(), deadline)
             if isinstance(begun, VERDICTS):
-                return self._told(door, review, begun, since)
+                return self._told(webhook, review, begun, since)
         except Exception:  # noqa: BLE001  see _fault
-            return self._fault(door, review, since)
-        return self._later(door, review, begun, since)
+            return self._fault(webhook, review, since)
+        return self._later(webhook, review, begun, since)
 
     async def _later(
-        self, door: Door, review: Review, begun: Coroutine[Any, Any, Verdict], since: float
+        self, webhook: Webhook, review: Review, begun: Coroutine[Any, Any, Verdict], since: float
     ) -> Answer:
         try:
-            return self._told(door, review, await begun, since)
+            return self._told(webhook, review, await begun, since)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001  see _fault
-            return self._fault(door, review, since)
+            return self._fault(webhook, review, since)
 
-    def _fault(self, door: Door, review: Review, since: float) -> Answer:
+    def _fault(self, webhook: Webhook, review: Review, since: float) -> Answer:
         """The one catch-all: a fault of ours is never the user's traceback, and no HTTP error,
         which would admit a Migration. Something inside that was cancelled is a fault, too; and
         where this request itself is, at the end of the process, its answer is on its way at once.
         """
         _log.exception("uid=%s: the engine failed", echoed(review.uid))
         why = f"conversion-guard failed to check this request: search its log for {review.uid}"
-        verdict = Admitted() if door == "mutate" else Undecided(why, "fault")
-        return self._told(door, review, verdict, since)
+        verdict = Admitted() if webhook == "mutate" else Undecided(why, "fault")
+        return self._told(webhook, review, verdict, since)
 
-    def _told(self, door: Door, review: Review, verdict: Verdict, since: float) -> Answer:
+    def _told(self, webhook: Webhook, review: Review, verdict: Verdict, since: float) -> Answer:
         """The answer; and the verdict to all others who want to know of it."""
         answer = Answer(200, render(review, verdict))
-        self._telling.tell(door, review, verdict, time.perf_counter() - since)
+        self._telling.tell(webhook, review, verdict, time.perf_counter() - since)
         return answer
 
 

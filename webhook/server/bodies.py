@@ -1,4 +1,4 @@
-"""Room for the bodies that are in flight, over all doors: so many bytes, and no more.
+"""Room for the bodies that are in flight, over all listeners: so many bytes, and no more.
 
 A body that fits in what a connection buffers anyway needs no room. A larger one gets room for its
 whole length before it is read; until then its connection isn't read from, which slows its client

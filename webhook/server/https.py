@@ -1,6 +1,6 @@
-"""The server: several doors in one event loop, and an end that loses no call. Imports uvicorn.
+"""The server: several listeners in one event loop, and an end that loses no call. Imports uvicorn.
 
-uvicorn has one door, and ends at once on SIGTERM. Both are mended by overriding what it calls
+uvicorn has one listener, and ends at once on SIGTERM. Both are mended by overriding what it calls
 internally (startup, on_tick, handle_exit and capture_signals): its version is pinned, and
 tests/test_serving.py tries each.
 
@@ -45,16 +45,16 @@ _M_MMAP_THRESHOLD = -3  # of malloc.h
 _log = logging.getLogger("webhook")
 
 
-class _Door(NamedTuple):
+class _Listener(NamedTuple):
     config: uvicorn.Config
     context: ssl.SSLContext | None
-    listener: socket.socket
+    socket: socket.socket
     prompt: Prompt | None = None
 
 
 class HttpsServer(uvicorn.Server):
     """Serves `app` with `ssl` as its live context, and runs `beside` in the same loop. What comes
-    whole is answered by `prompt`, where it has a door for it.
+    whole is answered by `prompt`, where it has an answer for it.
 
     The common name of a client's certificate, if it showed one, is in scope["state"]["client"].
     """
@@ -75,7 +75,7 @@ class HttpsServer(uvicorn.Server):
         self._prompt = prompt
         self.ssl = context
         """New connections get what is loaded into it."""
-        self._doors: list[_Door] = []
+        self._listeners: list[_Listener] = []
         self.server_state = State(prompt.crowded) if prompt else State()
         self._beside = beside
         self._delay = shutdown_delay
@@ -95,13 +95,13 @@ class HttpsServer(uvicorn.Server):
         largest: int = LARGEST,
         keep_alive: int = KEEP_ALIVE,
     ) -> None:
-        """One more door: all share the room for bodies and connections, and end together.
+        """One more listener: all share the room for bodies and connections, and end together.
 
         Without `context` it speaks plain HTTP. `largest`: bytes of a body. `keep_alive`: seconds
         that a connection may be idle.
         """
         config = _config(self._bodies.limited(app, largest), keep_alive)
-        self._doors.append(_Door(config, context, listener))
+        self._listeners.append(_Listener(config, context, listener))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         _give_large_blocks_back()
@@ -116,19 +116,19 @@ class HttpsServer(uvicorn.Server):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        first = [_Door(self.config, self.ssl, listener, self._prompt) for listener in sockets or ()]
-        self.servers = [await self._listen(door) for door in (*first, *self._doors)]
+        first = [_Listener(self.config, self.ssl, one, self._prompt) for one in sockets or ()]
+        self.servers = [await self._listen(one) for one in (*first, *self._listeners)]
         self.started = True
 
-    async def _listen(self, door: _Door) -> asyncio.Server:
-        if not door.config.loaded:
-            door.config.load()
-        door.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
-        secured = door.context is not None
+    async def _listen(self, one: _Listener) -> asyncio.Server:
+        if not one.config.loaded:
+            one.config.load()
+        one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
+        secured = one.context is not None
         return await self._loop.create_server(
-            lambda: Buffered(Connection(door.config, self.server_state, {}, prompt=door.prompt)),
-            sock=door.listener,
-            ssl=door.context,
+            lambda: Buffered(Connection(one.config, self.server_state, {}, prompt=one.prompt)),
+            sock=one.socket,
+            ssl=one.context,
             backlog=_BACKLOG,
             ssl_handshake_timeout=HANDSHAKE_SECONDS if secured else None,
             ssl_shutdown_timeout=GOODBYE_SECONDS if secured else None,

@@ -1,4 +1,4 @@
-"""What the connections of all doors share, and how many there may be. Imports uvicorn."""
+"""What the connections of all listeners share, and how many there may be. Imports uvicorn."""
 
 import contextlib
 import resource
@@ -10,13 +10,13 @@ from uvicorn.server import ServerState
 from webhook.server.heads import Heads
 
 MOST_CONNECTIONS = 2000
-"""Of all doors together, a few hundred kilobytes each at the worst. One more takes the place of the
-one that has been waiting longest for its client."""
+"""Of all listeners together, a few hundred kilobytes each at the worst. One more takes the place of
+the one that has been waiting longest for its client."""
 _FILES = 128  # of the process, beside its connections
 
 
 class State(ServerState):
-    """What the connections of all doors share."""
+    """What the connections of all listeners share."""
 
     connections: set[Any]
 

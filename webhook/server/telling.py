@@ -13,7 +13,7 @@ from cachetools import TTLCache
 from webhook.inventory.cluster import Announcer
 from webhook.logs import told
 from webhook.metrics import Metrics
-from webhook.model.calls import Door
+from webhook.model.calls import Webhook
 from webhook.model.review import JUDGED, Admitted, Cause, Denied, Review, Undecided, Verdict
 from webhook.rules import RULES
 
@@ -37,11 +37,11 @@ class Telling:
         self._metrics, self._announcer = metrics, announcer
         self._told: TTLCache[tuple[str, ...], bool] = TTLCache(_KNOWN, SAME_SECONDS, now)
 
-    def tell(self, door: Door, review: Review, verdict: Verdict, seconds: float) -> None:
+    def tell(self, webhook: Webhook, review: Review, verdict: Verdict, seconds: float) -> None:
         """Of one that was answered within `seconds`."""
         kind = review.kind.kind if review.kind in JUDGED else "other"
         result = verdict.audit.get("verdict") or type(verdict).__name__.lower()
-        self._metrics.reviewed(door, kind, review.operation, result, seconds)
+        self._metrics.reviewed(webhook, kind, review.operation, result, seconds)
         if isinstance(verdict, Admitted) and verdict.plain:
             return
         self._count(verdict)

@@ -87,7 +87,7 @@ def _each_once(providers: tuple[ProviderSettings, ...]) -> tuple[ProviderSetting
 
 
 class ApiSettings(_Model):
-    """The vendors' REST API: a door of its own, which trusts tokens only."""
+    """The vendors' REST API: on a listener of its own, which trusts tokens only."""
 
     enabled: bool = False
     listen: Address = "0.0.0.0:8444"

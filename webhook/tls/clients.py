@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from webhook.errors import CertificateInvalid
-from webhook.tls.served import Door
+from webhook.tls.served import Listener
 
 _log = logging.getLogger("webhook.tls")
 
@@ -12,8 +12,8 @@ _log = logging.getLogger("webhook.tls")
 class Clients:
     """One PEM file. By content, for kubelet swaps symlinks and an editor replaces files."""
 
-    def __init__(self, door: Door, cas: Path) -> None:
-        self._door, self._path = door, cas
+    def __init__(self, listener: Listener, cas: Path) -> None:
+        self._listener, self._path = listener, cas
         self._known = b""
 
     async def look(self) -> None:
@@ -27,7 +27,7 @@ class Clients:
         if cas == self._known:
             return
         try:
-            self._door.ask_for_certificates(cas)
+            self._listener.ask_for_certificates(cas)
         except CertificateInvalid as error:
             raise CertificateInvalid(f"clientCAFile: {self._path}: {error}") from None
         if self._known:

@@ -1,4 +1,4 @@
-"""The certificate that every door serves, and whose certificates its clients may show."""
+"""The certificate that every listener serves, and whose certificates its clients may show."""
 
 import logging
 import math
@@ -21,8 +21,8 @@ _log = logging.getLogger("webhook.tls")
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-class Door:
-    """The SSLContext of one listener, for as long as the process lives.
+class Listener:
+    """The SSLContext of a listener, for as long as the process lives.
 
     Each handshake gets the pair and the clients' CAs of its moment: what is current is a context of
     its own, put in whole. (To a living one CAs can only be added.)
@@ -73,15 +73,15 @@ class Door:
 
 
 class Served:
-    """The pair that every door serves. A new one counts from the next handshake on.
+    """The pair that every listener serves. A new one counts from the next handshake on.
 
     `now` is the clock; `loaded` is called for every pair that is put in.
     """
 
     def __init__(self, now: Callable[[], datetime], loaded: Callable[[], None]) -> None:
         self._pair = b""
-        self._doors: list[Door] = []
-        self.door = self.another()
+        self._listeners: list[Listener] = []
+        self.first = self.another()
         """The first one."""
         self.not_after: datetime | None = None
         """When the pair expires; None before there is one."""
@@ -93,17 +93,17 @@ class Served:
         if pair == self._pair:
             return
         not_after = _checked(certificate, key)
-        for door in self._doors:  # what the first one takes, the others take, too
-            door.serve(pair)
+        for listener in self._listeners:  # what the first one takes, the others take, too
+            listener.serve(pair)
         self._pair, self.not_after = pair, not_after
         self._loaded()
         _log.info("serving a certificate that is valid until %s", f"{not_after:%Y-%m-%d %H:%M}Z")
 
-    def another(self) -> Door:
-        """One more door with the same pair."""
-        door = Door(self._pair)
-        self._doors.append(door)
-        return door
+    def another(self) -> Listener:
+        """One more listener with the same pair."""
+        listener = Listener(self._pair)
+        self._listeners.append(listener)
+        return listener
 
     def timestamp(self) -> float:
         """When the pair expires, in Unix time; NaN before there is one."""
