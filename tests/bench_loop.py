@@ -28,7 +28,7 @@ from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.inventory.snapshot import SnapshotReader
 from webhook.model.objects import Provider
 from webhook.model.vms import Disk, VirtualMachine
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 VMS, ENTRIES, OBJECTS, ROUNDS = 100_000, 500, 1_000, 3
 LIMIT = 0.020
@@ -98,7 +98,7 @@ async def _judged(sources: Sources, plan: dict[str, Any], spec: dict[str, Any]) 
 
 
 async def _reviewed(sources: Sources, obj: dict[str, Any]) -> Any:
-    review = parse(msgspec.json.encode(review_of(obj)))
+    review = read_review(msgspec.json.encode(review_of(obj)))
     return await decide(review, sources, asyncio.get_running_loop().time() + 10)
 
 

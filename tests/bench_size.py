@@ -29,7 +29,7 @@ from webhook.model.objects import Provider
 from webhook.model.review import VERDICTS, Admitted
 from webhook.model.vms import Disk, VirtualMachine
 from webhook.rules import RULES
-from webhook.server.codec import parse, render
+from webhook.server.codec import read_review, render
 
 ROUNDS, TIMES = 15, 300
 FLAT = 1.5
@@ -73,7 +73,7 @@ def _seconds(sources: Sources, body: bytes) -> float:
 
     async def answer() -> None:
         for _ in range(times):
-            review = parse(body)
+            review = read_review(body)
             begun = begin(review, sources, asyncio.get_running_loop().time() + 10)
             verdict = begun if isinstance(begun, VERDICTS) else await begun
             assert isinstance(verdict, Admitted), verdict

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhook.errors import VsphereUnreachable
-from webhook.vsphere.answers import AnswerMalformed, Change, Fault, SoapAnswer
+from webhook.vsphere.answers import AnswerMalformed, Change, SoapAnswer, SoapFault
 
 HEAD = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<soapenv:Envelope'
@@ -194,7 +194,7 @@ def test_news_that_lack_something_make_the_vm_be_asked_for() -> None:
 @pytest.mark.parametrize("kind", ["VirtualMachine", "Folder"])
 def test_a_session_that_ends_while_it_is_read_from_makes_no_blank_vm(kind: str) -> None:
     page = _retrieved(_object("vm-1", _missing("name", "NotAuthenticated"), kind))
-    with pytest.raises(Fault, match="NotAuthenticated"):
+    with pytest.raises(SoapFault, match="NotAuthenticated"):
         read([page])
 
 
@@ -261,7 +261,7 @@ def test_a_fault_is_known_by_its_type() -> None:
         '<detail><NotAuthenticatedFault xmlns="urn:vim25" xsi:type="NotAuthenticated"/></detail>'
         f"</soapenv:Fault>{TAIL}"
     )
-    with pytest.raises(Fault) as error:
+    with pytest.raises(SoapFault) as error:
         read([fault.encode()])
     assert error.value.kind == "NotAuthenticated"
 

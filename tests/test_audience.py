@@ -33,7 +33,7 @@ from webhook.inventory.provider import Inventory
 from webhook.model.objects import User
 from webhook.model.review import Denied
 from webhook.model.vms import Disk, VirtualMachine
-from webhook.server.codec import parse, render
+from webhook.server.codec import read_review, render
 
 MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
 SECOND = merged(
@@ -67,7 +67,7 @@ def answer(
     sources = Sources(inventory, policy, lambda: 10_000.0, followed, cluster)
 
     async def both() -> bytes:
-        review = parse(msgspec.json.encode(review_of(obj)))
+        review = read_review(msgspec.json.encode(review_of(obj)))
         deadline = asyncio.get_running_loop().time() + PATIENCE
         mutated = await repair(review, sources, deadline)
         validated = await decide(review, sources, deadline)
@@ -249,7 +249,7 @@ def test_audit_annotations_are_part_of_the_answer() -> None:
         sources = Sources(
             Inventory([Vcenter(VSPHERE, DATABASE).inventory]), Policy(trust_network=trust), float
         )
-        review = parse(msgspec.json.encode(review_of(pvc(vm_id="vm-9"))))
+        review = read_review(msgspec.json.encode(review_of(pvc(vm_id="vm-9"))))
         verdict = await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
         assert isinstance(verdict, Denied)
         return verdict.audit

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from webhook import tls
 from webhook.errors import CertificateInvalid, ClusterUnreachable
 from webhook.model.calls import Hook
-from webhook.tls.authority import Authority, fresh, keeping, ours, parse, renewed, rotated
+from webhook.tls.authority import Authority, fresh, keeping, of_secret, ours, renewed, rotated
 from webhook.tls.issuing import CA_LIFE, LEAF_LIFE, issue, names_of
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ def first() -> Authority:
 def test_nothing_is_due_twice(at: datetime, settled: bool) -> None:
     once = renewed(fresh(NAMES, NOW), NAMES, at, settled=settled)
     assert renewed(once, NAMES, at, settled=False) == once
-    assert parse(once.data()).data() == once.data()
+    assert of_secret(once.data()).data() == once.data()
     leaf, ca = once.leaf.certificate, once.cas[0]
     for certificate in (leaf, ca, once.issuer):
         assert certificate.not_valid_before_utc <= at < certificate.not_valid_after_utc
@@ -94,7 +94,7 @@ def test_a_secret_deleted_in_a_loop_keeps_the_served_ca_and_a_small_bundle(
     for _ in range(30):
         held = rotated(held, NOW)
         assert held.issuer == first.cas[0]
-        assert parse(held.data()).data() == held.data()
+        assert of_secret(held.data()).data() == held.data()
     assert len(held.cas) == 3
 
 
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_a_secret_is_told(
 ) -> None:
     data = {k: v for k, v in {**first.data(), **change}.items() if v is not None}
     with pytest.raises(CertificateInvalid, match=told):
-        parse(data)
+        of_secret(data)
 
 
 async def nothing() -> None:

@@ -17,7 +17,7 @@ from webhook.errors import VsphereUnreachable
 from webhook.inventory.provider import Inventory
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.model.vms import Disk, VirtualMachine
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 MIGRATION = BASE["Migration"]
 COLD = merged(READY_PLAN, {"spec": {"type": "cold"}})
@@ -48,7 +48,7 @@ def judged(
     )
 
     async def judge() -> Verdict:
-        review = parse(msgspec.json.encode(review_of(obj, old)))
+        review = read_review(msgspec.json.encode(review_of(obj, old)))
         return await decide(review, known, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(judge())

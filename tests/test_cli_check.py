@@ -101,7 +101,7 @@ def test_a_folder_is_read_in_order_without_its_kustomization(tmp_path: Path) -> 
 
 def test_bom_crlf_empty_documents_and_dates_are_read_as_kubernetes_does() -> None:
     content = b"\xef\xbb\xbf---\r\n---\r\nday: 2024-01-01\r\n"
-    (one,) = files.parse(content, "f")
+    (one,) = files.documents(content, "f")
     assert (one.object, one.line) == ({"day": "2024-01-01"}, 3)
 
 
@@ -113,7 +113,7 @@ v: [y, Y, n, on, Off, TRUE, 1e3, 010, 08, 0o14, 0x1F, 0b11, 1_000, 12:30:45, 202
 1: a
 true: b
 """
-    (one,) = files.parse(text, "f")
+    (one,) = files.documents(text, "f")
     assert one.object["v"] == [
         True, True, False, True, False, True, 1000, 8, 8, 12, 31, 3, 1000, "12:30:45",
         "2024-01-01", None, None, ".inf2", 1, 1, "=", "y", 685230.15, 423240000000000,
@@ -124,7 +124,7 @@ true: b
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none()))
 def test_what_is_written_is_read_back(obj: dict[str, Any]) -> None:
-    (one, other) = files.parse(files.write([obj, {"x": [obj]}]).encode(), "f")
+    (one, other) = files.documents(files.write([obj, {"x": [obj]}]).encode(), "f")
     assert (one.object, other.object) == (obj, {"x": [obj]})
 
 
@@ -150,7 +150,7 @@ _BOMB = "a0: &a0 [x, x]\n" + "".join(
 )
 def test_what_cant_be_read_is_one_clear_line(text: str, said: str) -> None:
     with pytest.raises(ManifestInvalid) as caught:
-        list(files.parse(text.encode(), "f"))
+        list(files.documents(text.encode(), "f"))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

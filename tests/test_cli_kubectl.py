@@ -148,5 +148,5 @@ def test_kubectl_finds_the_plugin_and_its_completion() -> None:
 def test_render_by_the_letters(tmp_path: Path) -> None:
     done = run("render", "vm-179", "-n", "vms", "-o", "json", *HERE)
     assert done.returncode == 0, done.stderr
-    (listed,) = (one.object for one in files.parse(done.stdout.encode(), "-"))
+    (listed,) = (one.object for one in files.documents(done.stdout.encode(), "-"))
     assert listed["items"][0]["metadata"]["namespace"] == "vms"

@@ -96,7 +96,7 @@ def test_the_answer_is_that_of_a_check_here(api: Api, tmp_path: Path) -> None:
 
 
 def test_a_namespace_goes_with_it_and_a_list_is_its_items(api: Api, tmp_path: Path) -> None:
-    (right,) = (one.object for one in files.parse(RIGHT.encode(), "-"))
+    (right,) = (one.object for one in files.documents(RIGHT.encode(), "-"))
     items = [right, {"apiVersion": "v1", "kind": "Secret"}]
     given = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     how = [*options(api, tmp_path), "--namespace", "vms", "--output", "json"]

@@ -49,7 +49,7 @@ def test_the_options_are_in_the_manifests() -> None:
         "ReadWriteOncePod", "--name", "{moref}-{index}",
     ]  # fmt: skip
     made = run("render", "vm-179", "--namespace", "there", *options)
-    (pvc,) = [one.object for one in files.parse(made.stdout.encode(), "-")]
+    (pvc,) = [one.object for one in files.documents(made.stdout.encode(), "-")]
     assert (pvc["metadata"]["name"], pvc["metadata"]["namespace"]) == ("vm-179-0", "there")
     assert pvc["spec"] == {
         "accessModes": ["ReadWriteOncePod"],
@@ -117,7 +117,7 @@ def test_the_vms_are_listed_by_name() -> None:
 
 def test_a_vms_disks_are_shown_with_their_exact_sources() -> None:
     done = run("inventory", "show", "vm-180", "--output", "yaml")
-    (shown,) = [one.object for one in files.parse(done.stdout.encode(), "-")]
+    (shown,) = [one.object for one in files.documents(done.stdout.encode(), "-")]
     assert [disk["diskSource"] for disk in shown["disks"]] == [
         "[vendor-ds] vendor-migrated-vm-01/disk.vmdk",
         "[fast-ds] vendor-migrated-vm-01/log.vmdk",

@@ -19,7 +19,7 @@ from tests.e2e.bed import eventually
 from tests.guard import Guard, running
 from webhook import tls
 from webhook.cli.demo import merged
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 TLSv1_2, TLSv1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 API_SERVER = "kube-apiserver"
@@ -182,8 +182,8 @@ def test_who_the_api_server_vouches_for_is_believed(
 
 def test_nobody_proves_himself_by_saying_so() -> None:
     body = msgspec.json.encode(review_of(WRONG, userInfo={"username": "x", "proven": True}))
-    assert not parse(body).user.proven
-    assert parse(body, proven=True).user.proven
+    assert not read_review(body).user.proven
+    assert read_review(body, proven=True).user.proven
 
 
 class _Resuming:

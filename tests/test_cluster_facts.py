@@ -19,7 +19,7 @@ from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.model.forklift import KeptPlan
 from webhook.model.objects import Claim, KubeObject, Provider, Standing
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 MIGRATION = BASE["Migration"]
 SECONDS = 4.5
@@ -64,7 +64,7 @@ def decided(
     sources = Sources(inventory, Policy(), lambda: NOW, followed, api)
 
     async def ask() -> Verdict:
-        review = parse(msgspec.json.encode(review_of(obj, old)))
+        review = read_review(msgspec.json.encode(review_of(obj, old)))
         return await decide(review, sources, asyncio.get_running_loop().time() + SECONDS)
 
     return asyncio.run(ask())
@@ -173,7 +173,7 @@ def test_a_misspelt_provider_is_undecided_only_while_not_all_are_known() -> None
         inventory = Inventory([Vcenter(VSPHERE, DATABASE).inventory])
         inventory.unlisted["another"] = Unlisted()
         known = Sources(inventory, Policy(), lambda: NOW, Followed(), Api(Cluster()))
-        review = parse(msgspec.json.encode(review_of(MISSPELT)))
+        review = read_review(msgspec.json.encode(review_of(MISSPELT)))
         deadline = asyncio.get_running_loop().time() + PATIENCE
         first = await decide(review, known, deadline)
         del inventory.unlisted["another"]
@@ -196,7 +196,7 @@ def test_three_hundred_vms_without_pvcs_are_one_warning_that_counts_them() -> No
 
     async def ask() -> Verdict:
         known = Sources(inventory, policy, lambda: NOW, api.followed(), api)
-        review = parse(msgspec.json.encode(review_of(plan)))
+        review = read_review(msgspec.json.encode(review_of(plan)))
         return await decide(review, known, asyncio.get_running_loop().time() + 60)
 
     verdict = asyncio.run(ask())

@@ -16,7 +16,7 @@ from webhook.model import marks
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.model.review import Admitted, Undecided, Verdict
 from webhook.runtime.sources import policy
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 from webhook.settings import Settings
 
 PVC = BASE["PersistentVolumeClaim"]
@@ -40,7 +40,7 @@ def judged(obj: Any, old: Any = None, user: str = "vendor", **known: Any) -> Ver
     change: Any = {"userInfo": {"username": user}}
 
     async def answer() -> Verdict:
-        review = parse(msgspec.json.encode(review_of(obj, old, **change)))
+        review = read_review(msgspec.json.encode(review_of(obj, old, **change)))
         return await decide(review, sources, asyncio.get_running_loop().time() + 60)
 
     return asyncio.run(answer())

@@ -22,7 +22,7 @@ from webhook.model.objects import Provider
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.model.vms import Disk, VirtualMachine
 from webhook.rules import RULES
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 PVC: dict[str, Any] = BASE["PersistentVolumeClaim"]
 PLAN: dict[str, Any] = READY_PLAN
@@ -73,7 +73,7 @@ def judged(
     **policy: Any,
 ) -> Verdict:
     async def judge() -> Verdict:
-        review = parse(msgspec.json.encode(review_of(obj, old)))
+        review = read_review(msgspec.json.encode(review_of(obj, old)))
         deadline = asyncio.get_running_loop().time() + patience
         return await decide(review, sources(*vcenters, **policy), deadline)
 
@@ -86,7 +86,7 @@ def sources(*vcenters: Vcenter, **policy: Any) -> Sources:
 
 
 def patched(obj: dict[str, Any], *vcenters: Vcenter, **policy: Any) -> list[tuple[str | int, ...]]:
-    review = parse(msgspec.json.encode(review_of(obj)))
+    review = read_review(msgspec.json.encode(review_of(obj)))
     return [op.path for op in repaired(review, sources(*vcenters, **policy)).patch]
 
 

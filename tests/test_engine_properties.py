@@ -29,7 +29,7 @@ from webhook.model.objects import KubeObject, User
 from webhook.model.review import Admitted, Denied, Review, Undecided, Verdict
 from webhook.model.vms import Disk, VirtualMachine
 from webhook.rules import RULES
-from webhook.server.codec import parse, render
+from webhook.server.codec import read_review, render
 
 MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
 STRANGER = VirtualMachine("vm-900", "payroll", uuid="4232dddd-0000-0000-0000-000000000001")
@@ -113,7 +113,7 @@ def world(
 
 
 def parsed(obj: Any, old: Any = None) -> Review:
-    return parse(msgspec.json.encode(review_of(obj, old)))
+    return read_review(msgspec.json.encode(review_of(obj, old)))
 
 
 def judged(review: Review, sources: Sources) -> Verdict:

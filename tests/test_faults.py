@@ -17,7 +17,7 @@ from webhook.errors import ReviewMalformed
 from webhook.metrics import Metrics
 from webhook.server.app import Admission
 from webhook.server.bodies import App, Message, Scope
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 RULES = (
     *("pvc-vm", "pvc-disk-source", "pvc-disk-claimed", "pvc-identity", "pvc-disk-source-path"),
@@ -175,4 +175,4 @@ REVIEW = json.dumps(review_of(BASE["PersistentVolumeClaim"])).encode()
 @given(st.integers(0, len(REVIEW) - 1), st.binary(min_size=1, max_size=3))
 def test_bytes_that_are_no_text_are_no_fault(at: int, junk: bytes) -> None:
     with suppress(ReviewMalformed):
-        parse(REVIEW[:at] + junk + REVIEW[at + len(junk) :])
+        read_review(REVIEW[:at] + junk + REVIEW[at + len(junk) :])

@@ -31,7 +31,7 @@ from webhook.model.keys import DISK_SOURCE, is_blank
 from webhook.model.objects import Claim, Provider
 from webhook.model.review import Admitted
 from webhook.model.vms import Disk, VirtualMachine, trim_backing_file
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 from webhook.vsphere.names import unescaped
 
 RECORDED = Path(__file__).parent / "fixtures" / "forklift.json"
@@ -166,7 +166,7 @@ def test_a_claim_that_the_rules_admit_is_one_that_forklift_finds(
     vsphere.heard(None)
     change = {"metadata": {"annotations": {DISK_SOURCE: source}}}
     pvc = merged(BASE["PersistentVolumeClaim"], change)
-    review = parse(msgspec.json.encode(review_of(pvc)))
+    review = read_review(msgspec.json.encode(review_of(pvc)))
 
     async def judged() -> Any:
         sources = Sources(Inventory([vsphere]), Policy(), lambda: 0.0)

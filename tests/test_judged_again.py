@@ -9,7 +9,7 @@ import pytest
 from tests.cases import BASE, PATIENCE, READY_PLAN, Case, all_cases, review_of
 from webhook.engine.judge import decide
 from webhook.model.review import Admitted, Denied, Verdict
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 ABSENT = next(case for case in all_cases() if case.id == "plan-luks-secret/fail/absent")
 RULE = "plan-luks-secret"
@@ -19,7 +19,7 @@ def judged(
     obj: dict[str, Any], old: Any = None, *, case: Case = ABSENT, **settings: Any
 ) -> Verdict:
     case = msgspec.structs.replace(case, settings={"trustNetwork": True, **settings})
-    review = parse(msgspec.json.encode(review_of(obj, old)))
+    review = read_review(msgspec.json.encode(review_of(obj, old)))
 
     async def verdict() -> Verdict:
         deadline = asyncio.get_running_loop().time() + PATIENCE

@@ -25,7 +25,7 @@ from webhook.engine.sources import Sources
 from webhook.inventory.provider import Inventory, ProviderInventory
 from webhook.model.objects import Provider
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
-from webhook.server.codec import parse
+from webhook.server.codec import read_review
 
 MIGRATION, CONVERSION = BASE["Migration"], BASE["Conversion"]
 WRONG = merged(PLAN, {"spec": {"vms": [{"id": "vm-9"}]}})
@@ -62,7 +62,7 @@ def judged(
     there = Sources(inventory, Policy(**policy), lambda: NOW, cluster.followed(), cluster)
 
     async def judge() -> Verdict:
-        review = parse(msgspec.json.encode(review_of(obj, old)))
+        review = read_review(msgspec.json.encode(review_of(obj, old)))
         return await decide(review, there, asyncio.get_running_loop().time() + PATIENCE)
 
     return asyncio.run(judge())

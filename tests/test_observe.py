@@ -218,8 +218,8 @@ def restored() -> Iterator[None]:
 def test_a_console_line_cannot_be_forged() -> None:
     stream = io.StringIO()
     logs.log_to(stream)
-    logs.told(logging.getLogger("webhook"), "denied", user='x\nERROR webhook " a=b', ms=1.5)
-    logs.told(logging.getLogger("webhook"), "denied", user="y" * 1000)
+    logs.log_line(logging.getLogger("webhook"), "denied", user='x\nERROR webhook " a=b', ms=1.5)
+    logs.log_line(logging.getLogger("webhook"), "denied", user="y" * 1000)
     first, second = stream.getvalue().splitlines()
     assert first.endswith(r'INFO webhook denied user="x\nERROR webhook \" a=b" ms=1.5')
     assert len(second) < 400

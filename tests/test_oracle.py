@@ -164,7 +164,7 @@ async def _answers(case: Case) -> list[tuple[str, Verdict]]:
 async def _said(obj: dict[str, Any], case: Case) -> Verdict:
     body = msgspec.json.encode(review_of(obj))
     deadline = asyncio.get_running_loop().time() + 60
-    return await decide(codec.parse(body, proven=True), case.sources(), deadline)
+    return await decide(codec.read_review(body, proven=True), case.sources(), deadline)
 
 
 def _rules(verdict: Verdict) -> set[str]:

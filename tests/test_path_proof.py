@@ -12,7 +12,7 @@ from tests.test_authority import NOW, Clock, Cluster, Replica
 from webhook import tls
 from webhook.model import calls
 from webhook.tls.path_proof import PathProof
-from webhook.tls.paths import LIFE, Paths, fresh, parse, renewed
+from webhook.tls.paths import LIFE, Paths, fresh, of_secret, renewed
 
 SECOND = timedelta(seconds=1)
 LOOK = 5 * SECOND
@@ -29,7 +29,7 @@ def test_what_was_shown_counts_no_more_and_nothing_is_due_twice(
     once = renewed(held, now, settled=settled, worn=worn, shown=shown)
     assert not set(once.counting) & set(shown)
     assert renewed(once, now, settled=False, worn=worn, shown=shown) == once
-    assert parse(once.data()) == once
+    assert of_secret(once.data()) == once
     assert all(map(calls.made, once.counting))
     if not shown:
         assert held.new in once.counting, "what is called goes on counting"
@@ -67,7 +67,7 @@ def test_no_change_begins_before_the_last_one_has_ended() -> None:
     ids=str,
 )
 def test_what_no_guard_has_made_is_no_path(change: Mapping[str, bytes | None]) -> None:
-    assert parse({k: v for k, v in {**HELD.data(), **change}.items() if v is not None}) is None
+    assert of_secret({k: v for k, v in {**HELD.data(), **change}.items() if v is not None}) is None
 
 
 def test_a_path_is_not_printed() -> None:

@@ -19,7 +19,7 @@ from webhook.errors import ReviewMalformed
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.model.review import Admitted, Denied, Review
 from webhook.model.vms import trim_backing_file
-from webhook.server.codec import parse, render
+from webhook.server.codec import read_review, render
 
 _SOURCES = load(FIXTURES / "pvc-identity" / "fail" / "vmid-filled-in.yaml").sources()
 
@@ -78,7 +78,7 @@ def _mangled(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _parsed(obj: dict[str, Any], old: dict[str, Any] | None = None) -> Review:
-    return parse(msgspec.json.encode(review_of(obj, old)))
+    return read_review(msgspec.json.encode(review_of(obj, old)))
 
 
 def _judged(review: Review, sources: Sources) -> Any:
@@ -100,7 +100,7 @@ def _patch(review: Review, verdict: Admitted) -> list[dict[str, Any]]:
 @given(st.binary(max_size=300) | _json.map(msgspec.json.encode))
 def test_a_body_is_a_review_or_a_review_malformed(body: bytes) -> None:
     try:
-        parse(body)
+        read_review(body)
     except ReviewMalformed as error:
         assert str(error).isprintable()
 

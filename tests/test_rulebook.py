@@ -28,7 +28,7 @@ from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID, quoted
 from webhook.model.objects import Provider
 from webhook.model.review import Admitted, Denied, Undecided, Verdict
 from webhook.model.vms import Disk, Folder, VirtualMachine
-from webhook.server.codec import parse, render
+from webhook.server.codec import read_review, render
 
 _RESTORED = {"labels": {"velero.io/restore-name": "nightly"}}
 
@@ -57,7 +57,7 @@ def migrated(vm: VirtualMachine, *claims: dict[str, Any]) -> Verdict:
     vsphere.heard(None)
     policy = Policy(trust_network=True)
     sources = Sources(Inventory([vsphere]), policy, lambda: 0.0, there.followed(), there)
-    review = parse(msgspec.json.encode(review_of(BASE["Migration"])))
+    review = read_review(msgspec.json.encode(review_of(BASE["Migration"])))
 
     async def judge() -> Verdict:
         return await decide(review, sources, asyncio.get_running_loop().time() + PATIENCE)
@@ -70,7 +70,7 @@ _names = st.text(st.characters(codec="utf-8") | st.sampled_from('"\\&<>\u00a0\u2
 
 def answered(obj: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
     """The response as the API server reads it."""
-    review = parse(msgspec.json.encode(review_of(obj)))
+    review = read_review(msgspec.json.encode(review_of(obj)))
     response: dict[str, Any] = msgspec.json.decode(render(review, verdict))["response"]
     return response
 
@@ -178,7 +178,7 @@ class TestSixtyDisks:
     def test_none_at_all_is_told_in_bounds(self) -> None:
         verdict = migrated(self.VM)
         assert isinstance(verdict, Denied)
-        review = parse(msgspec.json.encode(review_of(BASE["Migration"])))
+        review = read_review(msgspec.json.encode(review_of(BASE["Migration"])))
         assert len(render(review, verdict)) < 2048
 
 

@@ -142,7 +142,7 @@ async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> d
 
 
 def _parsed(case: Case, obj: dict[str, Any]) -> Review:
-    return codec.parse(msgspec.json.encode(review_of(obj, case.old)))
+    return codec.read_review(msgspec.json.encode(review_of(obj, case.old)))
 
 
 def _operations(verdict: Admitted) -> list[dict[str, Any]]:

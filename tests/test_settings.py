@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from webhook.errors import SettingsInvalid
-from webhook.settings import Settings, load, parse, spelled
+from webhook.settings import Settings, load, of_yaml, spelled
 
 RULES, DEFAULTS = frozenset({"pvc-vm"}), frozenset({"pvc-identity"})
 
@@ -334,6 +334,6 @@ def test_whatever_is_there_gives_settings_or_all_its_faults(
     content = yaml.safe_dump(values).encode()
     named = {f"CONVERSION_GUARD_{name.upper()}": value for name, value in variables.items()}
     try:
-        parse(Path("x"), content, named, rules=RULES, defaults=DEFAULTS)
+        of_yaml(Path("x"), content, named, rules=RULES, defaults=DEFAULTS)
     except SettingsInvalid as error:
         assert all(line.startswith(("x: ", "environment: ")) for line in str(error).splitlines())

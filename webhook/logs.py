@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[\w.,:/@+-]*", re.ASCII)
 _LONGEST = 300
 
 
-def told(logger: logging.Logger, message: str, **fields: str | float) -> None:
+def log_line(logger: logging.Logger, message: str, **fields: str | float) -> None:
     """One line of level INFO with fields, which must hold no object and no secret."""
     logger.info(message, extra={"fields": fields})
 

@@ -287,7 +287,7 @@ class Metrics:
         max_age: Callable[[], float],
     ) -> None:
         """Tell of `providers` whenever somebody scrapes."""
-        self.registry.register(_Providers(providers, states))
+        self.registry.register(_ProviderGauges(providers, states))
         limit = Gauge(
             "conversion_guard_inventory_max_age_seconds",
             "The setting maxAge: an older inventory decides nothing",
@@ -318,7 +318,7 @@ class Metrics:
         return encode(self.registry), media_type
 
 
-class _Providers(Collector):
+class _ProviderGauges(Collector):
     """Asked at each scrape: nothing has to be kept up to date."""
 
     def __init__(

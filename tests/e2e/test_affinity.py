@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.world import World
-from webhook.facts.affinity import faults
+from webhook.facts.affinity import flaws
 
 pytestmark = pytest.mark.e2e
 
@@ -88,7 +88,7 @@ def test_an_affinity_is_good_where_the_api_server_takes_a_pod_with_it(world: Wor
             path = "/api/v1/namespaces/default/pods"
             answer = client.post(path, json=pod, params={"dryRun": "All"})
             assert answer.status_code in (201, 422), answer.text
-            found = list(faults(affinity))
+            found = list(flaws(affinity))
             assert (answer.status_code == 201) == (not found), (affinity, found, answer.text)
             taken += answer.status_code == 201
     assert 10 < taken < _TRIES - 10, "both kinds are tried"

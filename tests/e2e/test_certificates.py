@@ -29,7 +29,7 @@ from tests.e2e.world import MANIFESTS, TARGET, pvc
 from tests.guard import Guard, running
 from webhook import tls
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
-from webhook.tls.authority import fresh, parse
+from webhook.tls.authority import fresh, of_secret
 from webhook.tls.issuing import CA_LIFE, KeyPair, leaf
 
 pytestmark = pytest.mark.e2e
@@ -338,7 +338,7 @@ def test_a_leaf_is_renewed_and_a_ca_replaced_while_calls_go_on(api: Api, tmp_pat
         eventually(lambda: api.trusts(data) and refused(api) is None, SOON, "calls are answered")
         with calling(api, guards) as calls:
             for days in (21, 31):  # past two thirds of its life; past its end
-                held, before = parse(api.data()), shown(guards[0])
+                held, before = of_secret(api.data()), shown(guards[0])
                 issued = datetime.now(UTC) - timedelta(days=days)
                 aged = leaf(NAMES, KeyPair(held.cas[0], held.key), issued)
                 api.put(replace(held, leaf=aged).data())
@@ -395,11 +395,11 @@ def test_a_ca_close_to_its_end_is_replaced_without_a_lost_call(api: Api, tmp_pat
     api.put(replace(old, leaf=served).data())
     with replicas(api, tmp_path) as guards:
         assert all_serve(guards, api.data())
-        assert parse(api.data()).issuer == old.cas[0], "its leaf is served on"
+        assert of_secret(api.data()).issuer == old.cas[0], "its leaf is served on"
         eventually(lambda: refused(api) is None, SOON, "calls are answered")
         with calling(api, guards):
             eventually(lambda: _newest(api) and all_serve(guards, api.data()), SOON, "a new leaf")
-        held = parse(api.data())
+        held = of_secret(api.data())
         assert held.cas[1:] == old.cas, "a replica that was cut off might serve it still"
         assert held.cas[0].not_valid_after_utc > datetime.now(UTC) + CA_LIFE * 0.99
 
@@ -426,5 +426,5 @@ def test_what_may_not_be_mended_is_counted_and_told(api: Api, tmp_path: Path) ->
 
 def _newest(api: Api) -> bool:
     """Whether the leaf is of the newest of several CAs."""
-    held = parse(api.data())
+    held = of_secret(api.data())
     return len(held.cas) > 1 and held.issuer == held.cas[0]

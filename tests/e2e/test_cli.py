@@ -24,7 +24,7 @@ def test_what_is_rendered_from_the_clusters_provider_is_admitted_by_the_guard(
         "render", vm.name, "--namespace", TARGET, "--settings", settings, "--plan", "networks"
     )
     assert made.returncode == 0, made.stderr
-    objects = [one.object for one in files.parse(made.stdout.encode(), "-")]
+    objects = [one.object for one in files.documents(made.stdout.encode(), "-")]
     sources = {"forklift.konveyor.io/disk-source": vm.files[0]}
     assert objects[0]["metadata"]["annotations"] == sources
     with world.guarded():

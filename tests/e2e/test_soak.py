@@ -35,7 +35,7 @@ from tests.e2e.world import MANIFESTS, OWN_CRDS, Vm, pvc, vms_of
 from tests.guard import Guard, running
 from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 from webhook.server.connection import KEEP_ALIVE
-from webhook.tls.authority import parse, rotated
+from webhook.tls.authority import of_secret, rotated
 from webhook.tls.issuing import KeyPair, leaf
 
 pytestmark = pytest.mark.e2e
@@ -396,7 +396,7 @@ class Lifes:
 
 def _renew(cluster: Cluster) -> None:
     """A new certificate of the same CA, as cert-manager or a person might put it there."""
-    held = parse(cluster.api.data())
+    held = of_secret(cluster.api.data())
     new = replace(held, leaf=leaf(NAMES, KeyPair(held.cas[0], held.key), datetime.now(UTC)))
     cluster.api.put(new.data())
     _until_served(cluster, new.served[0])
@@ -412,11 +412,11 @@ def _until_served(cluster: Cluster, certificate: bytes) -> None:
 
 def _change_ca(cluster: Cluster) -> None:
     """The first step of a change, as a guard writes it when its CA is due; the guards go on."""
-    old = parse(cluster.api.data())
+    old = of_secret(cluster.api.data())
     cluster.api.put(rotated(old, datetime.now(UTC)).data())
 
     def changed() -> bool:
-        held = parse(cluster.api.data())
+        held = of_secret(cluster.api.data())
         return held.issuer == held.cas[0] != old.cas[0]
 
     eventually(changed, ONE_AFTER_THE_OTHER, "a certificate of the new CA")

@@ -15,7 +15,7 @@ from webhook.api.routes import REST
 from webhook.api.service import Service
 from webhook.engine.sources import Sources
 from webhook.inventory.cluster import TokenReader
-from webhook.logs import told
+from webhook.logs import log_line
 from webhook.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
@@ -90,7 +90,7 @@ def app(
                 await _refuse(sending, fault, request_id)
         route = getattr(scope.get("route"), "path", "")
         metrics.called(route, code)
-        told(
+        log_line(
             _log,
             "api",
             id=request_id,

@@ -106,13 +106,13 @@ async def _gone(receive: Receive) -> None:
 
 async def _news(service: Service, gone: "asyncio.Future[None]") -> AsyncGenerator[News]:
     try:
-        async for news in _Following(service, gone).news():
+        async for news in _Subscriber(service, gone).news():
             yield news
     except Problem as problem:
         yield EndNews(problem.status, str(problem))
 
 
-class _Following:
+class _Subscriber:
     """What one reader has been told, and what is to be judged for him again."""
 
     def __init__(self, service: Service, gone: "asyncio.Future[None]") -> None:

@@ -93,9 +93,9 @@ def serve(
     from webhook.runtime import signals
 
     signals.hold()  # before anything else is even imported
-    from webhook.runtime.serve import run
+    from webhook.runtime import serve as serving
 
-    run(settings)
+    serving.serve(settings)
 
 
 @app.command()
@@ -110,9 +110,9 @@ def certs(
     ] = None,
 ) -> None:
     """Create a CA and a serving certificate for development."""
-    from webhook.cli.certs import run
+    from webhook.cli.certs import main
 
-    run(folder, service, namespace, also or [])
+    main(folder, service, namespace, also or [])
 
 
 @app.command()
@@ -122,9 +122,9 @@ def demo(
     ] = False,
 ) -> None:
     """Show what is allowed, filled in and denied: a real server on a made-up vCenter."""
-    from webhook.cli.demo import run
+    from webhook.cli.demo import main
 
-    raise typer.Exit(run(everything=everything))
+    raise typer.Exit(main(everything=everything))
 
 
 @app.command()
@@ -146,11 +146,11 @@ def audit(
 ) -> None:
     """Check the conversions of a cluster: PVCs, Plans, Migrations. Exit code 1 if one is wrong."""
     one_of(namespace, everywhere=everywhere)
-    from webhook.cli.audit import run
+    from webhook.cli.audit import main
     from webhook.cli.known import Where
 
     where = Where(snapshot, settings, kubeconfig, context)
-    raise typer.Exit(run(where, namespace or [], output))
+    raise typer.Exit(main(where, namespace or [], output))
 
 
 @app.command()
@@ -180,9 +180,9 @@ def readiness(
     interval: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10.0,
 ) -> None:
     """Compare Plans' disks with their PVCs, VM by VM. Exit code 1 unless all are ready."""
-    from webhook.cli.readiness import run, wanted
+    from webhook.cli.readiness import main, selection
 
-    chosen = wanted(
+    chosen = selection(
         plans or [],
         namespace,
         everywhere=everywhere,
@@ -192,7 +192,7 @@ def readiness(
         interval=interval,
     )
     where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
-    raise typer.Exit(run(chosen, where, asked, output))
+    raise typer.Exit(main(chosen, where, asked, output))
 
 
 @app.command()
@@ -206,10 +206,10 @@ def doctor(
     output: Output = "table",
 ) -> None:
     """Find what is wrong with an installation, each fault with its fix. Exit code 1 for a fault."""
-    from webhook.cli.doctor import run
+    from webhook.cli.doctor import main
     from webhook.cli.known import Where
 
-    raise typer.Exit(run(Where(None, settings, kubeconfig, context), namespace, output))
+    raise typer.Exit(main(Where(None, settings, kubeconfig, context), namespace, output))
 
 
 @app.command()
@@ -242,10 +242,10 @@ def check(
     given = [*(files or ()), *(filename or ())]
     if not given:
         raise typer.BadParameter("name a file or folder, or - for standard input")
-    from webhook.cli.check import run
+    from webhook.cli.check import main
 
     where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
-    raise typer.Exit(run(given, where, asked, namespace, output, junit))
+    raise typer.Exit(main(given, where, asked, namespace, output, junit))
 
 
 @app.command()
@@ -284,9 +284,9 @@ def render(
     ] = "yaml",
 ) -> None:
     """Write the PVCs of a VM, ready for kubectl apply. Exit code 1 if a disk can have none."""
-    from webhook.cli.render import plan_wanted, run, wanted
+    from webhook.cli.render import main, plan_wanted, wanted
 
     chosen = wanted(namespace, storage_class, volume_mode, access_mode or [], name)
     planned = plan_wanted(plan, destination)
     where, asked = looks(snapshot, settings, kubeconfig, context, server, token_file, ca_file)
-    raise typer.Exit(run(vm, where, asked, provider, chosen, planned, output))
+    raise typer.Exit(main(vm, where, asked, provider, chosen, planned, output))

@@ -12,7 +12,7 @@ from webhook.engine.check import audit
 from webhook.engine.results import Result
 
 
-def run(where: Where, namespaces: Sequence[str], output: Output) -> int:
+def main(where: Where, namespaces: Sequence[str], output: Output) -> int:
     """The exit code: 1 if anything is denied or undecided. Raises GuardError."""
     results = asyncio.run(_audited(where, namespaces))
     if output == "table":

@@ -15,7 +15,7 @@ from webhook.errors import SettingsInvalid
 from webhook.manifests.files import read
 
 
-def run(
+def main(
     files: Sequence[str],
     where: Where,
     server: RemoteGuard | None,

@@ -36,7 +36,7 @@ Name = tuple[str, str]
 """Namespace and name."""
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Selection(msgspec.Struct, frozen=True):
     """Which Plans, and for how long."""
 
     plans: tuple[Name, ...] = ()
@@ -61,7 +61,7 @@ class ReadinessShown(msgspec.Struct, frozen=True):
         return all(plan.ready for plan in self.plans)
 
 
-def wanted(names: Sequence[str], namespace: str, *, everywhere: bool, **how: Any) -> Wanted:
+def selection(names: Sequence[str], namespace: str, *, everywhere: bool, **how: Any) -> Selection:
     """What the arguments ask for: NAME, or NAMESPACE/NAME. Raises SettingsInvalid."""
     if everywhere and (names or namespace):
         raise SettingsInvalid("--all-namespaces shows every Plan: leave out PLAN and --namespace")
@@ -78,61 +78,61 @@ def wanted(names: Sequence[str], namespace: str, *, everywhere: bool, **how: Any
                 f"PLAN {quoted(name)}: write NAMESPACE/NAME, or give --namespace NAMESPACE"
             )
         plans.append((place, rest))
-    return Wanted(tuple(dict.fromkeys(plans)), namespace, **how)
+    return Selection(tuple(dict.fromkeys(plans)), namespace, **how)
 
 
-def run(wanted: Wanted, where: Where, server: RemoteGuard | None, output: Output) -> int:
+def main(chosen: Selection, where: Where, server: RemoteGuard | None, output: Output) -> int:
     """The exit code: 1 unless all of them are ready. Raises GuardError."""
-    ask = _asker(wanted, where, server)
-    if not (wanted.watch or wanted.wait):
+    ask = _asker(chosen, where, server)
+    if not (chosen.watch or chosen.wait):
         told = ask()
-    elif wanted.watch:
+    elif chosen.watch:
         with suppress(KeyboardInterrupt), _showing(output) as show:
-            for told in _rounds(wanted, ask):
+            for told in _rounds(chosen, ask):
                 show(told)
         return 0 if told.ready else 1
     else:
-        *_, told = _rounds(wanted, ask)
+        *_, told = _rounds(chosen, ask)
     _write(told, output)
     return 0 if told.ready else 1
 
 
 def _asker(
-    wanted: Wanted, where: Where, server: RemoteGuard | None
+    chosen: Selection, where: Where, server: RemoteGuard | None
 ) -> Callable[[], ReadinessShown]:
     if server is not None:
-        return lambda: _checked(wanted, _remote(wanted, server))
-    quiet = wanted.watch or wanted.wait
-    return lambda: _checked(wanted, asyncio.run(_local(wanted, where, quiet=quiet)))
+        return lambda: _checked(chosen, _remote(chosen, server))
+    quiet = chosen.watch or chosen.wait
+    return lambda: _checked(chosen, asyncio.run(_local(chosen, where, quiet=quiet)))
 
 
-def _checked(wanted: Wanted, plans: Sequence[Readiness]) -> ReadinessShown:
+def _checked(chosen: Selection, plans: Sequence[Readiness]) -> ReadinessShown:
     if not plans:
-        place = f"in namespace {wanted.namespace}" if wanted.namespace else "in the cluster"
+        place = f"in namespace {chosen.namespace}" if chosen.namespace else "in the cluster"
         raise PlanUnknown(f"there is no conversion Plan {place} that may be seen")
     return ReadinessShown(
         tuple(sorted(plans, key=lambda plan: (plan.wave, plan.namespace, plan.name)))
     )
 
 
-def _remote(wanted: Wanted, server: RemoteGuard) -> list[Readiness]:
-    names = wanted.plans or tuple(
+def _remote(chosen: Selection, server: RemoteGuard) -> list[Readiness]:
+    names = chosen.plans or tuple(
         (one.namespace, one.name)
         for one in remote.plans(server)
-        if wanted.namespace in ("", one.namespace)
+        if chosen.namespace in ("", one.namespace)
     )
     return [remote.readiness(server, *name) for name in names]
 
 
-async def _local(wanted: Wanted, where: Where, *, quiet: bool) -> list[Readiness]:
-    places = {place for place, _ in wanted.plans} or {wanted.namespace} - {""}
+async def _local(chosen: Selection, where: Where, *, quiet: bool) -> list[Readiness]:
+    places = {place for place, _ in chosen.plans} or {chosen.namespace} - {""}
     settings = settings_of(where.settings)
     async with standing(where, settings, places, some=True, quiet=quiet) as (sources, there):
         known = {}
         for plan in there.plans:
             meta = plan["metadata"]
             known[str(meta.get("namespace")), str(meta.get("name"))] = plan
-        names = wanted.plans or [name for name in known if wanted.namespace in ("", name[0])]
+        names = chosen.plans or [name for name in known if chosen.namespace in ("", name[0])]
         told = []
         for place, name in names:
             # One of another type, or archived, is none of those that are listed.
@@ -143,12 +143,12 @@ async def _local(wanted: Wanted, where: Where, *, quiet: bool) -> list[Readiness
         return told
 
 
-def _rounds(wanted: Wanted, ask: Callable[[], ReadinessShown]) -> Iterator[ReadinessShown]:
+def _rounds(chosen: Selection, ask: Callable[[], ReadinessShown]) -> Iterator[ReadinessShown]:
     """What is so now, and again and again, until it is what is waited for, or too late.
 
     Who can't be reached for a moment is asked again; raises GuardError where that lasts.
     """
-    until = time.monotonic() + wanted.timeout if wanted.timeout else float("inf")
+    until = time.monotonic() + chosen.timeout if chosen.timeout else float("inf")
     told = None
     while True:
         failed = None
@@ -160,14 +160,14 @@ def _rounds(wanted: Wanted, ask: Callable[[], ReadinessShown]) -> Iterator[Readi
             failed = error
         else:
             yield told
-        if wanted.wait and failed is None and told.ready:
+        if chosen.wait and failed is None and told.ready:
             return
         left = until - time.monotonic()
         if left <= 0:
             if failed is not None:
                 raise failed
             return
-        time.sleep(min(wanted.interval, left))
+        time.sleep(min(chosen.interval, left))
 
 
 class _showing:  # noqa: N801  it is used as a function is

@@ -50,11 +50,11 @@ class RemoteProvider(msgspec.Struct, rename="camel"):
         return f"{self.namespace}/{self.name}"
 
 
-class _Providers(msgspec.Struct):
+class _ProviderList(msgspec.Struct):
     providers: tuple[RemoteProvider, ...]
 
 
-class _Vms(msgspec.Struct):
+class _VmPage(msgspec.Struct):
     vms: tuple[dict[str, Any], ...]
     more: str = msgspec.field(default="", name="continue")
 
@@ -69,7 +69,7 @@ class RemoteDisks(msgspec.Struct):
 def providers(server: RemoteGuard, provider: str | None) -> list[RemoteProvider]:
     """Those that the caller may get; `provider`: see look_up.chosen. Raises ServerUnreachable,
     ProviderUnknown."""
-    listed = _got(server, "/providers", _Providers).providers
+    listed = _got(server, "/providers", _ProviderList).providers
     return chosen({one.full_name: one for one in listed}, provider)
 
 
@@ -80,7 +80,7 @@ def vms(server: RemoteGuard, provider: RemoteProvider, **query: str) -> Iterator
     after = ""
     while True:
         asked = urlencode({**query, "limit": "500", **({"continue": after} if after else {})})
-        page = _got(server, f"{_vms(provider)}?{asked}", _Vms)
+        page = _got(server, f"{_vms(provider)}?{asked}", _VmPage)
         yield from page.vms
         if not (after := page.more):
             return

@@ -56,7 +56,7 @@ def _converted(chosen: dict[str, Any], shape: type[T]) -> T:
         raise RenderImpossible(": ".join(filter(None, render.fault(error)))) from None
 
 
-def run(
+def main(
     vm: str,
     where: Where,
     server: RemoteGuard | None,

@@ -62,7 +62,7 @@ class _Configuration(msgspec.Struct):
 _configuration = msgspec.json.Decoder(_Configuration)
 
 
-class _Kind(NamedTuple):
+class _Configured(NamedTuple):
     """A configuration of the guard's."""
 
     kind: str
@@ -90,7 +90,7 @@ class CertificateStore:
             ("Mutating", mutating, "mutate"),
         )
         self._configurations = [
-            _Kind(
+            _Configured(
                 f"{how}WebhookConfiguration",
                 name,
                 ApiPath(_GROUP, f"{how.lower()}webhookconfigurations", name=name),
@@ -99,7 +99,7 @@ class CertificateStore:
             for how, name, webhook in webhooks
         ]
         self._missing: set[str] = set()
-        self._found: dict[_Kind, _Configuration] = {}
+        self._found: dict[_Configured, _Configuration] = {}
 
     async def read(self) -> Mapping[str, bytes] | None:
         """The Secret's data; None where there is no Secret."""

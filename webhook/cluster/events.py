@@ -32,7 +32,7 @@ _KNOWN = 1024
 _log = logging.getLogger("webhook.cluster")
 
 
-class _Telling(Protocol):
+class _Announcement(Protocol):
     """What an Event is made of when its turn comes."""
 
     @property
@@ -54,7 +54,7 @@ class _Plan(msgspec.Struct):
 _plan = msgspec.json.Decoder(_Plan)
 
 
-class _Refused(msgspec.Struct, frozen=True):
+class _RefusedPlan(msgspec.Struct, frozen=True):
     namespace: str
     plan: str
     rules: tuple[str, ...]
@@ -113,9 +113,9 @@ class ObjectEvents:
         pace: float = _OBJECT_PACE,
     ) -> None:
         self.cluster, self._count, self._pace = cluster, count, pace
-        self._queue: asyncio.Queue[_Telling] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[_Announcement] = asyncio.Queue(_WAITING)
 
-    def tell(self, told: _Telling) -> bool:
+    def tell(self, told: _Announcement) -> bool:
         """Returns at once: whether it waits for its turn, or is spared as one of too many."""
         if self._queue.full():
             self._count("spared")
@@ -137,7 +137,7 @@ class ObjectEvents:
                 _log.warning("an Event was not sent: %s", error)
             await asyncio.sleep(self._pace)
 
-    async def _send(self, told: _Telling) -> None:
+    async def _send(self, told: _Announcement) -> None:
         """Raises ClusterUnreachable, and ClusterConflict where there is the same already."""
         if self.cluster is None:
             raise ClusterUnreachable("the cluster has not been reached yet")
@@ -150,12 +150,12 @@ class Events(ObjectEvents):
 
     def __init__(self, count: Callable[[Literal["sent", "spared", "failed"]], None]) -> None:
         super().__init__(None, count, PACE)
-        self._told: dict[_Refused, float] = {}
+        self._told: dict[_RefusedPlan, float] = {}
         self._mislabelled: dict[str, str] = {}
 
     def refused(self, namespace: str, plan: str, rules: tuple[str, ...]) -> None:
         """See Announcer."""
-        told, now = _Refused(namespace, plan, rules), time.monotonic()
+        told, now = _RefusedPlan(namespace, plan, rules), time.monotonic()
         if now - self._told.get(told, -SAME_SECONDS) < SAME_SECONDS:
             self._count("spared")
         elif self.tell(told):

@@ -93,7 +93,7 @@ class _Namespace(msgspec.Struct):
     metadata: _Plain
 
 
-class _Reference(msgspec.Struct):
+class _ObjectReference(msgspec.Struct):
     namespace: str = ""
     name: str = ""
 
@@ -138,7 +138,7 @@ class _LeanPlan(TypedDict, total=False):
 
 
 class _MigrationSpec(msgspec.Struct):
-    plan: _Reference = msgspec.field(default_factory=_Reference)
+    plan: _ObjectReference = msgspec.field(default_factory=_ObjectReference)
 
 
 class _MigrationStatus(msgspec.Struct):

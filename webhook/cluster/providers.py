@@ -18,7 +18,7 @@ from webhook.cluster.paths import FORKLIFT, ApiPath
 from webhook.cluster.reflector import Reflector
 from webhook.errors import ClusterUnreachable, GuardError, NameInvalid
 from webhook.inventory.provider import Inventory, ProviderInventory
-from webhook.logs import Repeated, told
+from webhook.logs import Repeated, log_line
 from webhook.model.objects import Provider
 
 _log = logging.getLogger("webhook.cluster")
@@ -58,7 +58,7 @@ class Source(Protocol):
     def stop(self) -> None: ...
 
 
-class _Reference(msgspec.Struct, frozen=True):
+class _SecretReference(msgspec.Struct, frozen=True):
     name: str = ""
     namespace: str = ""
 
@@ -68,7 +68,7 @@ class ProviderSpec(msgspec.Struct, frozen=True):
 
     type: str = ""
     url: str = ""
-    secret: _Reference = msgspec.field(default_factory=_Reference)
+    secret: _SecretReference = msgspec.field(default_factory=_SecretReference)
 
 
 class _Metadata(msgspec.Struct):
@@ -158,16 +158,16 @@ class ProviderWatch:
             return
         how = "has changed" if self._forget(key) else "is there"
         namespace, _, name = key.partition("/")
-        inventory = ProviderInventory(Provider(namespace, name, found.spec.type))
-        if secret := found.spec.secret.name:
-            inventory.secret = f"Secret {found.spec.secret.namespace or namespace}/{secret}"
-        spec = found.spec
-        told(_log, f"provider {key} {how}", type=spec.type, url=spec.url, secret=inventory.secret)
-        inventory.remote = found.spec.type == "openshift" and bool(found.spec.url)
+        spec, what = found.spec, f"provider {key} {how}"
+        inventory = ProviderInventory(Provider(namespace, name, spec.type))
+        if secret := spec.secret.name:
+            inventory.secret = f"Secret {spec.secret.namespace or namespace}/{secret}"
+        log_line(_log, what, type=spec.type, url=spec.url, secret=inventory.secret)
+        inventory.remote = spec.type == "openshift" and bool(spec.url)
         self._inventory.put(inventory)
-        follow = partial(self._follow, found.spec, inventory)
+        follow = partial(self._follow, spec, inventory)
         follower = asyncio.create_task(self._keep("provider", follow), name=f"provider {key}")
-        self._followers[key] = found.spec, follower
+        self._followers[key] = spec, follower
 
     def drop(self, key: str) -> None:
         """A Provider is gone: so is what was known of it."""

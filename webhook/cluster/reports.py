@@ -51,7 +51,7 @@ class _Named(msgspec.Struct):
     uid: str = ""
 
 
-class _Result(msgspec.Struct):
+class _ReportResult(msgspec.Struct):
     result: str = ""
     resources: tuple[_Named, ...] = ()
 
@@ -81,7 +81,7 @@ def written(raw: bytes | msgspec.Raw) -> tuple[str, Written]:
     """`namespace/name` of a report's JSON, and what is kept of it. Raises ClusterUnreachable."""
     found = decoded(_report, raw)
     try:
-        results = msgspec.convert(found.results or [], tuple[_Result, ...])
+        results = msgspec.convert(found.results or [], tuple[_ReportResult, ...])
     except msgspec.ValidationError:
         results = ()
     failing = {

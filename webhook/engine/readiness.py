@@ -20,7 +20,7 @@ from webhook.model.keys import WAVE
 from webhook.model.objects import KubeObject, User
 from webhook.model.review import Cause
 
-State = Literal["ready", "not-ready", "undecided", "not-checked"]
+ReadyState = Literal["ready", "not-ready", "undecided", "not-checked"]
 READINESS_SECONDS = 20.0
 """The most that it may take: the cluster, and then vSphere."""
 
@@ -82,7 +82,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     target_namespace: str
     """Where its PVCs are."""
     ready: bool
-    state: State
+    state: ReadyState
     """`undecided`: the facts can't be had. `not-checked`: of a Plan that nobody here judges."""
     message: str = ""
     findings: tuple[Found, ...] = ()
@@ -99,8 +99,8 @@ async def readiness(
     Raises ClusterUnreachable where its PVCs can't be had.
     """
 
-    def told(
-        state: State,
+    def result(
+        state: ReadyState,
         message: str = "",
         findings: tuple[Found, ...] = (),
         vms: tuple[VmReadiness, ...] = (),
@@ -124,9 +124,9 @@ async def readiness(
         planned = plans.subject(obj, None)
     except ObjectMalformed as error:
         fault = Found("object", "deny", "FieldValueInvalid", error.field, str(error))
-        return told("not-ready", findings=(fault,))
+        return result("not-ready", findings=(fault,))
     if not planned.judged:
-        return told("not-checked", "it is not a conversion Plan, or it is archived")
+        return result("not-checked", "it is not a conversion Plan, or it is archived")
     asked = await migrations.of_plan(planned, sources, user)
     judgement = await judge(
         asked,
@@ -140,15 +140,15 @@ async def readiness(
     if (doubt := judgement.doubt) is not None:
         # What can't be known of the VMs makes nothing right that is wrong in any case.
         certain = tuple(found_of(cause, cause.field) for cause in judgement.denials)
-        return told("not-ready" if certain else "undecided", doubt.message, certain)
+        return result("not-ready" if certain else "undecided", doubt.message, certain)
     causes = judgement.opinion.causes
     plan = judgement.opinion.facts.plan
     vms = tuple(_vm(one, causes) for one in plan.vms)
     whole = tuple(found_of(cause, cause.field) for cause in causes if cause.entry is None)
     ready = all(vm.ready for vm in vms) and not any(one.action == "deny" for one in whole)
     if ready and asked.plan is not None and asked.plan.remote:
-        return told("not-checked", "its PVCs are in another cluster, which can't be read here")
-    return told("ready" if ready else "not-ready", findings=whole, vms=vms)
+        return result("not-checked", "its PVCs are in another cluster, which can't be read here")
+    return result("ready" if ready else "not-ready", findings=whole, vms=vms)
 
 
 def _vm(vm: PlanVmFacts, causes: Iterable[Cause]) -> VmReadiness:

@@ -95,7 +95,7 @@ class VmDrift(NamedTuple):
 _Records = tuple[VirtualMachine, ...]
 
 
-class _Seen:
+class _LastLook:
     """What was there of one provider at the last look."""
 
     def __init__(self) -> None:
@@ -111,14 +111,14 @@ class Lookout:
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _LastLook] = {}
 
     def begin(self, vms: Iterable[VmRef], inventory: Inventory) -> None:
         """From this moment on nothing that becomes of them is missed: call it before what names
         them is judged."""
         for provider in inventory.vsphere():
             if provider.synced:
-                records = self._seen.setdefault(provider.name, _Seen()).records
+                records = self._seen.setdefault(provider.name, _LastLook()).records
                 for vm in vms:
                     records.setdefault(vm, _records(vm, provider.vms))
 
@@ -137,7 +137,7 @@ class Lookout:
         for provider in inventory.vsphere():
             if not provider.synced:
                 continue
-            seen = self._seen.setdefault(provider.name, _Seen())
+            seen = self._seen.setdefault(provider.name, _LastLook())
             index, revisions = provider.vms, (provider.vms.revision, self._watched.revision)
             if seen.index is index and seen.revisions == revisions:
                 continue

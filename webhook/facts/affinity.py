@@ -12,11 +12,11 @@ _WITH_VALUES, _WITHOUT = ("In", "NotIn"), ("Exists", "DoesNotExist")
 _OF_NUMBERS = ("Gt", "Lt")
 _HEAVIEST = 100
 
-Fault = tuple[str, str]
+Flaw = tuple[str, str]
 """The field below the affinity, and what is wrong with it and what to write."""
 
 
-def faults(affinity: Mapping[str, Any]) -> Iterator[Fault]:
+def flaws(affinity: Mapping[str, Any]) -> Iterator[Flaw]:
     """Of the fields that are of their types: the API server refuses the others itself."""
     nodes = mapping(affinity.get("nodeAffinity"))
     needed = f"required{_DURING}"
@@ -39,19 +39,19 @@ def faults(affinity: Mapping[str, Any]) -> Iterator[Fault]:
             yield from _pod_term(f"{at}.podAffinityTerm", mapping(wish.get("podAffinityTerm")))
 
 
-def _weight(at: str, wish: Mapping[str, Any]) -> Iterator[Fault]:
+def _weight(at: str, wish: Mapping[str, Any]) -> Iterator[Flaw]:
     weight = wish.get("weight")
     if isinstance(weight, int) and not 1 <= weight <= _HEAVIEST:
         yield f"{at}.weight", f"is {weight}: write 1 to {_HEAVIEST}"
 
 
-def _node_term(at: str, term: Mapping[str, Any]) -> Iterator[Fault]:
+def _node_term(at: str, term: Mapping[str, Any]) -> Iterator[Flaw]:
     for where, one in _each(term, "matchExpressions", f"{at}.matchExpressions"):
         yield from _key(where, one)
         yield from _operator(where, one, numbers=True)
 
 
-def _pod_term(at: str, term: Mapping[str, Any]) -> Iterator[Fault]:
+def _pod_term(at: str, term: Mapping[str, Any]) -> Iterator[Flaw]:
     key = term.get("topologyKey")
     if not key:
         yield f"{at}.topologyKey", 'is missing: write "kubernetes.io/hostname", for example'
@@ -67,13 +67,13 @@ def _pod_term(at: str, term: Mapping[str, Any]) -> Iterator[Fault]:
         yield from _operator(where, one, numbers=False)
 
 
-def _key(at: str, one: Mapping[str, Any]) -> Iterator[Fault]:
+def _key(at: str, one: Mapping[str, Any]) -> Iterator[Flaw]:
     key = one.get("key")
     if isinstance(key, str) and (fault := labels.fault(key, "")):
         yield f"{at}.key", fault
 
 
-def _operator(at: str, one: Mapping[str, Any], *, numbers: bool) -> Iterator[Fault]:
+def _operator(at: str, one: Mapping[str, Any], *, numbers: bool) -> Iterator[Flaw]:
     operator, values = one.get("operator"), len(_listed(one, "values"))
     known = (*_WITH_VALUES, *_WITHOUT, *(_OF_NUMBERS if numbers else ()))
     if operator not in known:

@@ -30,14 +30,14 @@ _LONGEST = 200
 _log = logging.getLogger("webhook")
 
 
-class _State(NamedTuple):
+class _Saved(NamedTuple):
     """What a file holds."""
 
     vms: Index
     revision: int
     heard_at: float | None
 
-    def holds(self, now: "_State", patience: float) -> bool:
+    def holds(self, now: "_Saved", patience: float) -> bool:
         """Whether the file may stay as it is."""
         same = self.vms is now.vms and self.revision == now.revision
         return same and (now.heard_at or 0.0) - (self.heard_at or 0.0) <= patience
@@ -48,7 +48,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._states: dict[ProviderInventory, _State] = {}
+        self._states: dict[ProviderInventory, _Saved] = {}
         self._troubles: set[str] = set()
         """Of the last time: each is told once."""
         self._saving = threading.Lock()
@@ -131,6 +131,6 @@ class Cache:
         return self._folder / f"{name}.json"
 
 
-def _state(provider: ProviderInventory) -> _State:
+def _state(provider: ProviderInventory) -> _Saved:
     heard_at, vms = provider.heard_at, provider.vms  # in this order: rather too old than too young
-    return _State(vms, vms.revision, heard_at)
+    return _Saved(vms, vms.revision, heard_at)

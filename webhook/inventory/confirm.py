@@ -30,7 +30,7 @@ _USERS = 1024
 _NEVER = float("inf")
 
 
-class _Key(NamedTuple):
+class _ReadKey(NamedTuple):
     morefs: frozenset[str]
     uuids: frozenset[str]
     names: frozenset[str]
@@ -59,7 +59,7 @@ class Confirmations:
         self._ask = ask
         self._now = now
         self._sleep = sleep
-        self._latest: dict[_Key, _Read] = {}
+        self._latest: dict[_ReadKey, _Read] = {}
         """Those that wait for their turn or run; of one key, the one that began last."""
         self._all = Bucket(RATE, now)
         self._users = Buckets(RATE * USER_SHARE, now, _USERS)
@@ -74,7 +74,7 @@ class Confirmations:
         since: float,
     ) -> tuple[VirtualMachine, ...]:
         """See Reader."""
-        key = _Key(frozenset(morefs), frozenset(uuids), frozenset(names))
+        key = _ReadKey(frozenset(morefs), frozenset(uuids), frozenset(names))
         read = self._latest.get(key)
         if read is None or read.began <= since:
             read = self._start(key, self._permit(user))
@@ -82,7 +82,7 @@ class Confirmations:
         await asyncio.wait([read.task])
         return read.task.result()
 
-    def _start(self, key: _Key, wait: float) -> _Read:
+    def _start(self, key: _ReadKey, wait: float) -> _Read:
         read = self._latest[key] = _Read()
         read.task = shared(self._run(read, key, wait))
 
@@ -93,7 +93,7 @@ class Confirmations:
         read.task.add_done_callback(end)
         return read
 
-    async def _run(self, read: _Read, key: _Key, wait: float) -> tuple[VirtualMachine, ...]:
+    async def _run(self, read: _Read, key: _ReadKey, wait: float) -> tuple[VirtualMachine, ...]:
         if wait:
             await self._sleep(wait)
 

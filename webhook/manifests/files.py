@@ -88,11 +88,11 @@ def read(paths: Sequence[str]) -> Iterator[Candidate]:
             room -= len(content)
             if room < 0:
                 raise ManifestInvalid(f"{file}: more than {LIMIT >> 20} MiB at once: split them")
-            for found in parse(content, file):
+            for found in documents(content, file):
                 yield from unfolded(found)
 
 
-def parse(content: bytes, file: str) -> Iterator[Candidate]:
+def documents(content: bytes, file: str) -> Iterator[Candidate]:
     """The documents of one file, each with the line it begins in. Raises ManifestInvalid."""
     try:
         text = content.decode("utf-8-sig")

@@ -21,7 +21,7 @@ from webhook.model.shape import mapping
 def check(facts: PlanFacts) -> Iterator[Finding]:
     for field in sorted(AFFINITY_FIELDS):
         given = mapping(facts.plan.spec.get(field.rpartition(".")[2]))
-        for below, fault in affinity.faults(given):
+        for below, fault in affinity.flaws(given):
             yield Finding(f"{field}.{below}", fault)
 
 

@@ -45,7 +45,7 @@ class Guard(NamedTuple):
     """Why the process had to end, if it had to."""
 
 
-class _Judged:
+class _Current:
     """What reviews are judged by, each by what counts when it comes: the policy can change."""
 
     def __init__(self, by: Sources) -> None:
@@ -77,7 +77,7 @@ def compose(file: SettingsFile) -> Guard:
     inventory, live = sources.known(settings, recall, failed, logins)
     connect = partial(sources.connector, settings, recall, failed, logins)
     cluster = following(settings, inventory, supervisor, connect, metrics.event, logins)
-    judged = _Judged(
+    judged = _Current(
         Sources(
             inventory,
             sources.policy(settings),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from webhook import __version__, logs
 from webhook.errors import PartEnded, SettingsInvalid
-from webhook.logs import told
+from webhook.logs import log_line
 from webhook.runtime.compose import compose
 from webhook.runtime.settings_file import SettingsFile
 from webhook.server import scrape
@@ -18,14 +18,16 @@ from webhook.settings import Settings
 _log = logging.getLogger("webhook")
 
 
-def run(path: Path | None) -> None:
+def serve(path: Path | None) -> None:
     """Serve until a signal. Raises SettingsInvalid, SnapshotInvalid, CertificateInvalid, and
     PartEnded where it can't go on."""
     logs.log_to()
     file = SettingsFile(path)
     settings = file.settings
     logs.log_to(level=settings.log_level, log_format=settings.log_format)
-    told(_log, f"conversion-guard {__version__} starts", settings=str(path or ""), **_of(settings))
+    log_line(
+        _log, f"conversion-guard {__version__} starts", settings=str(path or ""), **_of(settings)
+    )
     guard = compose(file)
     try:
         asyncio.run(guard.certificates.first())

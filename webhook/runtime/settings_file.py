@@ -8,7 +8,7 @@ from pathlib import Path
 
 from webhook.errors import SettingsInvalid
 from webhook.rules import DEFAULTS, RULES
-from webhook.settings import Settings, parse, read, spelled
+from webhook.settings import Settings, of_yaml, read, spelled
 
 _SECONDS = 2.0
 _RULES = frozenset(rule.id for rule in RULES)
@@ -44,7 +44,7 @@ def settings_of(path: Path | None) -> Settings:
 def settings_in(name: str, text: str, environment: Mapping[str, str]) -> Settings:
     """Of a guard that runs elsewhere: `name` is told where the text is at fault. Raises
     SettingsInvalid."""
-    return parse(Path(name), text.encode(), environment, rules=_RULES, defaults=_DEFAULTS)
+    return of_yaml(Path(name), text.encode(), environment, rules=_RULES, defaults=_DEFAULTS)
 
 
 class SettingsFile:
@@ -100,4 +100,4 @@ def _content(path: Path | None) -> bytes | str:
 def _parsed(path: Path | None, content: bytes | str) -> Settings:
     if isinstance(content, str):
         raise SettingsInvalid(content)
-    return parse(path, content, os.environ, rules=_RULES, defaults=_DEFAULTS)
+    return of_yaml(path, content, os.environ, rules=_RULES, defaults=_DEFAULTS)

@@ -19,7 +19,7 @@ from webhook.model.review import JUDGED, VERDICTS, Admitted, Doubt, Review, Skip
 from webhook.rules import DEFAULTS
 from webhook.server.answers import CLOSE, Answer, Headers, Refused
 from webhook.server.bodies import Receive, Scope, Send
-from webhook.server.codec import parse, render, render_malformed
+from webhook.server.codec import read_review, render, render_malformed
 from webhook.server.health import health
 from webhook.server.telling import Telling
 
@@ -166,7 +166,7 @@ class Admission:
     ) -> Answer | Coroutine[Any, Any, Answer]:
         since = time.perf_counter()
         try:
-            review = parse(body, proven=proven)
+            review = read_review(body, proven=proven)
         except ReviewMalformed as error:
             self._metrics.reviewed(webhook, "", "", "malformed", 0.0)
             _log.warning("malformed review at /%s: %s", webhook, echoed(error, 300))

@@ -39,7 +39,7 @@ class _UserInfo(msgspec.Struct):
     extra: dict[str, tuple[str, ...]] = {}
 
 
-class _Request(msgspec.Struct, rename="camel"):
+class _AdmissionRequest(msgspec.Struct, rename="camel"):
     uid: str
     kind: Kind
     resource: Resource
@@ -56,7 +56,7 @@ class _Request(msgspec.Struct, rename="camel"):
 class _Envelope(msgspec.Struct, rename="camel"):
     api_version: str = ""
     kind: str = ""
-    request: _Request | None = None
+    request: _AdmissionRequest | None = None
 
 
 class _OnlyUidRequest(msgspec.Struct):
@@ -75,7 +75,7 @@ _encoder = msgspec.json.Encoder()
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
+def read_review(body: bytes | bytearray, *, proven: bool = False) -> Review:
     """The review in `body`. `proven` says that it is certainly the API server that sent it.
 
     Raises ReviewMalformed, with the request's uid where there is one: also where the envelope is
@@ -120,7 +120,7 @@ def parse(body: bytes | bytearray, *, proven: bool = False) -> Review:
     )
 
 
-def _decode(raw: msgspec.Raw, where: str, request: _Request) -> KubeObject | None:
+def _decode(raw: msgspec.Raw, where: str, request: _AdmissionRequest) -> KubeObject | None:
     try:
         obj: KubeObject | None = None if raw == _NULL else _object.decode(raw)
     except _UNREADABLE as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from cachetools import TTLCache
 
 from webhook.inventory.cluster import Announcer
-from webhook.logs import told
+from webhook.logs import log_line
 from webhook.metrics import Metrics
 from webhook.model.calls import Webhook
 from webhook.model.review import JUDGED, Admitted, Cause, Denied, Review, Undecided, Verdict
@@ -72,7 +72,7 @@ class Telling:
             text = "; ".join(f"{cause.field}: {cause.message}" for cause in verdict.causes)
         else:
             text = verdict.message
-        told(
+        log_line(
             _log,
             type(verdict).__name__.lower(),
             **_of(review),
@@ -89,7 +89,7 @@ class Telling:
         for cause in _firsts(milder):
             if self._again(review, cause.rule):
                 continue
-            told(
+            log_line(
                 _log,
                 "finding",
                 **_of(review),
@@ -101,7 +101,7 @@ class Telling:
             )
         for default in verdict.filled if isinstance(verdict, Admitted) else ():
             if not self._again(review, default):
-                told(_log, "repair", **_of(review), default=default)
+                log_line(_log, "repair", **_of(review), default=default)
 
     def _again(self, review: Review, rule: str) -> bool:
         key = review.kind.kind, review.namespace, review.name, rule

@@ -7,7 +7,7 @@ from webhook.settings.fields import (
     TlsSettings,
     spelled,
 )
-from webhook.settings.loading import load, parse, read
+from webhook.settings.loading import load, of_yaml, read
 
 __all__ = [
     "NamespaceSettings",
@@ -15,7 +15,7 @@ __all__ = [
     "Settings",
     "TlsSettings",
     "load",
-    "parse",
+    "of_yaml",
     "read",
     "spelled",
 ]

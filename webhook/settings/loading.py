@@ -24,9 +24,9 @@ def load(
     rules: frozenset[str],
     defaults: frozenset[str],
 ) -> Settings:
-    """The settings of a YAML file, or of none: see `parse`. Raises SettingsInvalid."""
+    """The settings of a YAML file, or of none: see `of_yaml`. Raises SettingsInvalid."""
     content = read(path) if path else b""
-    return parse(path, content, environment, rules=rules, defaults=defaults)
+    return of_yaml(path, content, environment, rules=rules, defaults=defaults)
 
 
 def read(path: Path) -> bytes:
@@ -37,7 +37,7 @@ def read(path: Path) -> bytes:
         raise SettingsInvalid(f"{path}: {error.strerror}") from None
 
 
-def parse(
+def of_yaml(
     path: Path | None,
     content: bytes,
     environment: Mapping[str, str],
@@ -53,18 +53,18 @@ def parse(
     values = _decoded(path, content)
     overlay = _environment(environment)
 
-    def told(where: Sequence[str | int], message: str) -> str:
+    def placed(where: Sequence[str | int], message: str) -> str:
         source = path if path and not _names(overlay, where) else "environment"
         return _one_line(": ".join(filter(None, (str(source), ".".join(map(str, where)), message))))
 
-    faults = [told(where, message) for where, message in _keys_that_are_no_text(values)]
+    faults = [placed(where, message) for where, message in _keys_that_are_no_text(values)]
     _lay(overlay, values)
     settings = None
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [
-            told([part for part in one["loc"] if part != "[key]"], _fault(dict(one)))
+            placed([part for part in one["loc"] if part != "[key]"], _fault(dict(one)))
             for one in error.errors(include_url=False)
             if one["type"] != "default_factory_not_called"  # a field that was given is at fault
         ]
@@ -74,7 +74,7 @@ def parse(
         *((("namespaces", name, "rules"), rules) for name in _mapping(values, "namespaces")),
     ):
         for unknown in sorted(_mapping(values, *place).keys() - known):
-            faults.append(told(place, f'"{unknown}" is none of {", ".join(sorted(known))}'))
+            faults.append(placed(place, f'"{unknown}" is none of {", ".join(sorted(known))}'))
     if settings is None or faults:
         raise SettingsInvalid("\n".join(faults))
     return settings

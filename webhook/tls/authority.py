@@ -80,7 +80,7 @@ class Authority:
         }
 
 
-def parse(data: Mapping[str, bytes]) -> Authority:
+def of_secret(data: Mapping[str, bytes]) -> Authority:
     """The Secret's content. Raises CertificateInvalid: what doesn't fit in it."""
     try:
         cas = tuple(x509.load_pem_x509_certificates(data["ca.crt"]))

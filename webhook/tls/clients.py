@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from webhook.errors import CertificateInvalid
-from webhook.tls.served import Listener
+from webhook.tls.served import LiveContext
 
 _log = logging.getLogger("webhook.tls")
 
@@ -12,7 +12,7 @@ _log = logging.getLogger("webhook.tls")
 class Clients:
     """One PEM file. By content, for kubelet swaps symlinks and an editor replaces files."""
 
-    def __init__(self, listener: Listener, cas: Path) -> None:
+    def __init__(self, listener: LiveContext, cas: Path) -> None:
         self._listener, self._path = listener, cas
         self._known = b""
 

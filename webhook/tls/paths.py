@@ -51,7 +51,7 @@ class Paths:
         }
 
 
-def parse(data: Mapping[str, bytes]) -> Paths | None:
+def of_secret(data: Mapping[str, bytes]) -> Paths | None:
     """The Secret's content; None where it has no path, or one that no guard has made."""
     try:
         new, old, made = (data[key].decode() for key in ("path", "path.old", "path.made"))

@@ -20,8 +20,8 @@ from webhook.tls.authority import (
     foreign,
     fresh,
     keeping,
+    of_secret,
     ours,
-    parse,
     renewed,
     rotated,
 )
@@ -205,7 +205,7 @@ class SelfManaged:
         """The path that should be called; None where it is the plain one."""
         if self._proof is None:
             return None
-        now, held = self._now(), paths.parse(data)
+        now, held = self._now(), paths.of_secret(data)
         if self._worn is None:
             self._worn = frozenset(held.counting if held else ())
         worn: Collection[str] = self._worn
@@ -221,7 +221,7 @@ class SelfManaged:
 
     def _parsed(self, data: Mapping[str, bytes], now: datetime) -> Authority:
         try:
-            return parse(data)
+            return of_secret(data)
         except CertificateInvalid as error:
             if foreign(data):
                 raise CertificateInvalid(

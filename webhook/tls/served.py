@@ -21,7 +21,7 @@ _log = logging.getLogger("webhook.tls")
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-class Listener:
+class LiveContext:
     """The SSLContext of a listener, for as long as the process lives.
 
     Each handshake gets the pair and the clients' CAs of its moment: what is current is a context of
@@ -80,7 +80,7 @@ class Served:
 
     def __init__(self, now: Callable[[], datetime], loaded: Callable[[], None]) -> None:
         self._pair = b""
-        self._listeners: list[Listener] = []
+        self._listeners: list[LiveContext] = []
         self.first = self.another()
         """The first one."""
         self.not_after: datetime | None = None
@@ -99,9 +99,9 @@ class Served:
         self._loaded()
         _log.info("serving a certificate that is valid until %s", f"{not_after:%Y-%m-%d %H:%M}Z")
 
-    def another(self) -> Listener:
+    def another(self) -> LiveContext:
         """One more listener with the same pair."""
-        listener = Listener(self._pair)
+        listener = LiveContext(self._pair)
         self._listeners.append(listener)
         return listener
 

@@ -53,7 +53,7 @@ class AnswerMalformed(VsphereUnreachable):
     """What came is no answer of a property collector."""
 
 
-class Fault(VsphereUnreachable):
+class SoapFault(VsphereUnreachable):
     """vSphere answered with a fault; `kind` is its type, such as NotAuthenticated."""
 
     def __init__(self, kind: str) -> None:
@@ -145,7 +145,7 @@ class SoapAnswer:
         self.truncated = False
 
     def feed(self, piece: bytes) -> Iterator[Change]:
-        """The objects that are whole now. Raises AnswerMalformed or Fault, and nothing else."""
+        """The objects that are whole now. Raises AnswerMalformed or SoapFault, and nothing else."""
         try:
             self._parser.feed(self._sieve(piece))
             yield from self._read()
@@ -172,7 +172,7 @@ class SoapAnswer:
                 case "{urn:vim25}objectSet":
                     yield _object(element, element.findtext(f"{_VIM}kind"), "changeSet")
                 case "{http://schemas.xmlsoap.org/soap/envelope/}Fault":
-                    raise Fault(_fault(element))
+                    raise SoapFault(_fault(element))
                 case tag if element.getparent().tag == f"{_VIM}returnval":
                     text = element.text or ""
                     name = tag.removeprefix(_VIM)
@@ -205,7 +205,7 @@ def _object(element: Any, kind: str, sets: str) -> Change:
         elif tag == "missingSet":  # what is just unset is in none
             fault = _kind_of(child.find(f"{_VIM}fault/{_VIM}fault"))
             if fault == "NotAuthenticated":  # the session ended meanwhile: nothing of this is so
-                raise Fault(fault)
+                raise SoapFault(fault)
             whole = whole and kind == "enter"
             unread = unread or not child.findtext(f"{_VIM}path", "").startswith("guest.")
     if unread and names is VM_FIELDS:

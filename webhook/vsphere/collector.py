@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from pyVmomi import vim, vmodl
 
 from webhook.model.keys import MOREF, UUID
-from webhook.vsphere.answers import FOLDER_FIELDS, VM_FIELDS, Change, Fault, SoapAnswer
+from webhook.vsphere.answers import FOLDER_FIELDS, VM_FIELDS, Change, SoapAnswer, SoapFault
 from webhook.vsphere.session import QUICK, Session, SoapCall
 
 PAGE = 500
@@ -82,7 +82,7 @@ class Subscription:
         return News(changes, answer.truncated, at)
 
     def cancel(self) -> None:
-        """End a wait that is blocked; its `news` raises a Fault, RequestCanceled."""
+        """End a wait that is blocked; its `news` raises a SoapFault, RequestCanceled."""
         self._collector.CancelWaitForUpdates()
 
 
@@ -103,7 +103,7 @@ def those(
     found = []
     try:
         found = list(_pages(session, call, QUICK))
-    except Fault as fault:
+    except SoapFault as fault:
         if fault.kind not in ("ManagedObjectNotFound", "ManagedObjectNotFoundFault"):
             raise
         if len(morefs) > 1:  # one that is gone spoils the call for all

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pyVmomi import vim, vmodl
 
 from webhook.errors import VsphereUnreachable
-from webhook.vsphere.answers import Fault
+from webhook.vsphere.answers import SoapFault
 
 _NO_PERMISSION = (
     "its account lacks a right: grant System.View and System.Read on the root folder, for all below"
@@ -27,7 +27,7 @@ def explained(ca: str) -> Iterator[None]:
     """
     try:
         yield
-    except Fault as fault:
+    except SoapFault as fault:
         if fault.kind == "NotAuthenticated":
             raise SessionEnded("its session has ended") from None
         if fault.kind == "NoPermission":

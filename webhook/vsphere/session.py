@@ -98,7 +98,7 @@ class SoapCall:
     def read(self, answer: SoapAnswer) -> Generator[Change, None, None]:
         """Feed what comes to `answer`, and yield its changes.
 
-        Raises VsphereUnreachable (SessionEnded, Fault).
+        Raises VsphereUnreachable (SessionEnded, SoapFault).
         """
         with explained(self._address.signer):
             try:

@@ -20,7 +20,7 @@ from webhook.logs import Repeated
 from webhook.model.keys import MOREF
 from webhook.pauses import pause
 from webhook.shared import shared
-from webhook.vsphere.answers import Fault
+from webhook.vsphere.answers import SoapFault
 from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
 from webhook.vsphere.failures import SessionEnded, explained
 from webhook.vsphere.mirror import Mirror, apply
@@ -179,7 +179,7 @@ class LiveSource:
                 self._mirror = Mirror(session, self._inventory, self._stopping)
             self._use(session)
             self._mirror.keep(self._alive)
-        except Fault as fault:
+        except SoapFault as fault:
             if fault.kind != "RequestCanceled" or not self._stopping.is_set():
                 raise
         finally:

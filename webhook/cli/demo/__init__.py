@@ -54,7 +54,7 @@ class _Cases(msgspec.Struct, forbid_unknown_fields=True):
     cases: list[_Case]
 
 
-def run(*, everything: bool) -> int:
+def main(*, everything: bool) -> int:
     """Print the telling cases, or all; 1 if an answer isn't the expected one. Raises GuardError."""
     console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     width = min(console.width, _WIDEST)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from webhook.cli.doctor import deployment, enforcing, forklift, rights, vcenters, webhooks
-from webhook.cli.doctor.finding import APPLY, Observation, State, unseen
+from webhook.cli.doctor.finding import APPLY, Grade, Observation, unseen
 from webhook.cli.doctor.forklift import at
 from webhook.cli.known import Where, cluster_of, settings_of
 from webhook.cli.output import dump
@@ -35,7 +35,7 @@ _OLDEST = 1, 30
 _SHIPPED = Path(__file__).with_name("shipped.json")
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
-_SIGNS: dict[State, str] = {
+_SIGNS: dict[Grade, str] = {
     "good": "good   ",
     "wrong": "WRONG  ",
     "unknown": "unknown",
@@ -47,17 +47,17 @@ class Findings(msgspec.Struct, frozen=True):
     """As `--output json` has them."""
 
     findings: tuple[Observation, ...]
-    summary: dict[State, int]
+    summary: dict[Grade, int]
     """How many there are of each state."""
 
 
-def run(where: Where, namespace: str, output: str) -> int:
+def main(where: Where, namespace: str, output: str) -> int:
     """The exit code: 1 if something is wrong, else 2 if something can't be seen. Raises GuardError.
 
     `namespace` is the guard's own.
     """
     findings = asyncio.run(_looked(where, namespace))
-    summary: dict[State, int] = dict.fromkeys(_SIGNS, 0)
+    summary: dict[Grade, int] = dict.fromkeys(_SIGNS, 0)
     for one in findings:
         summary[one.state] += 1
     if output == "table":

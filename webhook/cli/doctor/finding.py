@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-State = Literal["good", "wrong", "unknown", "note"]
+Grade = Literal["good", "wrong", "unknown", "note"]
 """`unknown`: who asks has no right to look. `note`: right as it is, and worth knowing."""
 
 
@@ -12,7 +12,7 @@ class Observation(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     area: str
-    state: State
+    state: Grade
     what: str
     fix: str = ""
     """What to do about it; a command or a manifest where there is one."""
