@@ -20,7 +20,7 @@ AT_ONCE = 128
 """Objects that share a read."""
 
 
-class _Waiting(NamedTuple):
+class _Sharer(NamedTuple):
     morefs: frozenset[str]
     uuids: frozenset[str]
     names: frozenset[str]
@@ -46,7 +46,7 @@ class Pool:
 
     def __init__(self, provider: ProviderInventory) -> None:
         self._provider = provider
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Sharer] = []
         self._serving: asyncio.Task[None] | None = None
 
     async def read(
@@ -61,7 +61,7 @@ class Pool:
         """See Reader."""
         answer: asyncio.Future[Fresh] = asyncio.get_running_loop().create_future()
         asked = frozenset(morefs), frozenset(uuids), frozenset(names)
-        self._waiting.append(_Waiting(*asked, since, answer))
+        self._waiting.append(_Sharer(*asked, since, answer))
         if self._serving is None or self._serving.done():
             self._serving = asyncio.create_task(self._serve())
         return await answer
@@ -75,7 +75,7 @@ class Pool:
                 await self._answer(some)
                 await asyncio.sleep(PAUSE)
 
-    async def _answer(self, some: Iterable[_Waiting]) -> None:
+    async def _answer(self, some: Iterable[_Sharer]) -> None:
         try:
             if self._provider.reader is None:
                 raise VsphereUnreachable(self._provider.trouble)
