@@ -158,14 +158,13 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
         reading = latencies(guard, right, lambda: "VMs read in" in guard.log)
         with guard.client() as client:
             eventually(lambda: client.get("/readyz").status_code == 200, 60, "the first read")
-        verdict, index = _change(vcsim, guard)
-        print(
-            f"a new disk is in the index after {index:.1f} s: the simulator's own time, see below"
-        )
+        plain, verdict, index = _change(vcsim, guard)
+        print(f"a new disk is known after {verdict:.3f} s, pyVmomi reads its VM in {plain:.3f} s")
+        print(f"it is in the index after {index:.1f} s: the simulator's own time, see below")
         idle = latencies(guard, right, lasting(5))
         other = _start("wire", vcsim)
         loaded = latencies(guard, right, lambda: other.poll() is not None)
-        worst = max(reading) * 1000
+        slowest = max(reading) / max(loaded)
         ratio = p99(reading) / p99(idle)
         print(
             f"p99 idle {p99(idle) * 1000:.2f} ms, while the guard reads "
@@ -175,9 +174,10 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
         added = p99(reading) / p99(loaded)
         figures.add("p99 while a first read runs, of when another reads", added, 1.5, "times")
         figures.add("p99 while a first read runs, of idle", ratio, 3, "times")
-        figures.add("slowest answer while it runs", worst, 100, "ms")
+        figures.add("slowest answer while it runs, of when another reads", slowest, 1.5, "times")
         figures.add(f"resident, the whole server at {VMS:,} VMs", _resident(guard), 80, "MiB")
-        figures.add("a change in vSphere, until verdicts know it", verdict, 2, "s")
+        known = verdict / plain
+        figures.add("a new disk known to verdicts, of pyVmomi's read of its VM", known, 20, "times")
         figures.add("CPU when idle", _idle(guard), 1, "%")
 
 
@@ -245,10 +245,11 @@ def _resident(guard: Guard) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024 / MIB
 
 
-def _change(vcsim: Vcsim, guard: Guard) -> tuple[float, float]:
-    """Seconds until a PVC of a new disk is admitted, and until its bare name is filled in.
+def _change(vcsim: Vcsim, guard: Guard) -> tuple[float, float, float]:
+    """Seconds of pyVmomi's read of a VM with a new disk, until a PVC of that disk is admitted, and
+    until its bare name is filled in.
 
-    The first asks vSphere before it would refuse. The second waits for vSphere's news, for each of
+    The second asks vSphere before it would refuse. The third waits for vSphere's news, for each of
     which this simulator collects every property of every VM anew: 16 s with 5,000, where a vCenter
     sends what has changed.
     """
@@ -258,11 +259,15 @@ def _change(vcsim: Vcsim, guard: Guard) -> tuple[float, float]:
         keys = {VM_ID: vm._moId, VM_UUID: vm.config.uuid}
         add_disk(vm, 2**10, path)
         started = time.perf_counter()
+        assert any(
+            getattr(one.backing, "fileName", "") == path for one in vm.config.hardware.device
+        )
+        plain, started = time.perf_counter() - started, time.perf_counter()
         full, bare = _claim(keys, path), _claim(keys, "hot.vmdk")
         eventually(lambda: b'"allowed":true' in _sent(client, "validate", full), 60, "the verdict")
         verdict = time.perf_counter() - started
         eventually(lambda: b'"patch"' in _sent(client, "mutate", bare), 90, "the new disk is known")
-        return verdict, time.perf_counter() - started
+        return plain, verdict, time.perf_counter() - started
 
 
 def _sent(client: httpx.Client, webhook: str, body: bytes) -> bytes:
