@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +28,11 @@ pytestmark = pytest.mark.anyio
 PATH = ApiPath("v1", "things")
 DEAD: tuple[int, list[Any]] = 0, []
 """No byte ever comes, and no end; the next request is answered."""
-IDLE: tuple[int, list[Any]] = 200, []
+ITS_TIME = object()
+"""In a watch: the time that it was asked to last, from the request on."""
+A_WHILE = 0.3
+"""Seconds, in a watch: so long the rest is on its way."""
+IDLE: tuple[int, list[Any]] = 200, [ITS_TIME]
 """A watch of a kind without objects: nothing comes, no bookmark either, until its time is over."""
 TORN = 66
 """The version of an object that can't be read."""
@@ -79,12 +84,10 @@ class ApiServer:
                 await reader.read()
                 return
             writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n".encode())
-            if answer is IDLE:
-                (seconds,) = re.findall(rb"timeoutSeconds=(\d+)", head)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(float(seconds)):  # unless it is given up
-                        await reader.read()
             for line in lines:
+                if line is ITS_TIME or line is A_WHILE:
+                    await self._pass(reader, head, line)
+                    continue
                 raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
                 for start in range(0, len(raw), 50):  # torn anywhere
                     writer.write(raw[start : start + 50])
@@ -94,13 +97,23 @@ class ApiServer:
         finally:
             writer.close()
 
+    async def _pass(self, reader: asyncio.StreamReader, head: bytes, what: object) -> None:
+        """Let it go by, unless the request is given up."""
+        (asked,) = re.findall(rb"timeoutSeconds=(\d+)", head)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(float(asked) if what is ITS_TIME else A_WHILE):
+                await reader.read()
+
 
 class Store(dict[str, str]):
     def __init__(self) -> None:
         self.heard_at: list[float] = []
+        self.ages: list[float] = []
+        """How long ago that was, each time."""
 
     def heard(self, at: float) -> None:
         self.heard_at.append(at)
+        self.ages.append(time.monotonic() - at)
 
     def put(self, key: str, value: str) -> None:
         self[key] = value
@@ -271,10 +284,28 @@ async def test_a_watch_on_which_nothing_happens_is_well(
 async def test_only_what_came_is_taken_for_a_sign_of_life(tmp_path: Path) -> None:
     async with reflected(tmp_path, (500, []), listed(7, "a"), watched()) as (store, _, _):
         assert len(store.heard_at) == 1, "the list"
-    script = listed(7, "a"), watched(event("ADDED", "b", 8), event("BOOKMARK", "", 12))
+
+
+@pytest.mark.parametrize("end", [(), (b'{"type": "ADDED", "object": {"metadata": {"na',)])
+async def test_an_event_proves_nothing_of_those_behind_it(
+    tmp_path: Path, end: tuple[bytes, ...]
+) -> None:
+    """After a failure a watch begins with what has happened meanwhile. Where it is cut amid that,
+    the copy is of a moment long ago."""
+    behind = watched(event("ADDED", "b", 8), event("BOOKMARK", "", 12), *end)
+    async with reflected(tmp_path, listed(7, "a"), (500, []), behind, behind) as (store, _, _):
+        assert store.keys() == {"a", "b"}
+        assert len(store.heard_at) == 1, "the list"
+
+
+async def test_a_watch_proves_all_until_its_time_was_over_however_late_its_end_comes(
+    tmp_path: Path,
+) -> None:
+    script = listed(7, "a"), watched(event("ADDED", "b", 8), ITS_TIME, A_WHILE)
     async with reflected(tmp_path, *script) as (store, _, _):
-        assert len(store.heard_at) == 3
-        assert store.heard_at == sorted(store.heard_at)
+        assert len(store.heard_at) == 2
+        assert store.heard_at[1] - store.heard_at[0] >= 1.0, "it lasted a second"
+        assert store.ages[1] >= A_WHILE
 
 
 @pytest.mark.parametrize(("status", "passing"), [(403, False), (404, False), (500, True)])

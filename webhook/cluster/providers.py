@@ -118,7 +118,7 @@ class ProviderWatch:
                 cluster,
                 _path(namespace),
                 _decode,
-                _Followed(self, namespace),
+                _Share(self, namespace),
             )
             for namespace in namespaces
         }
@@ -218,7 +218,7 @@ class ProviderWatch:
                 await asyncio.to_thread(source.stop)
 
 
-class _Followed:
+class _Share:
     """One namespace's share of the watch, as a reflector's store. Its age doesn't matter: what
     counts is each Provider's own."""
 

@@ -1,8 +1,9 @@
 """A copy of some objects of the cluster, kept current: list in pages, watch, begin again.
 
 No watch lasts longer than a part of the silence that is allowed, so that each proves by its own
-end that it was alive: a connection that has died on its way, behind whatever proxies, can be told
-from one where nothing happens. (The API server's bookmarks come once a minute, if at all.)
+end that all has come which happened until then: a connection that has died on its way, behind
+whatever proxies, can be told from one where nothing happens. An event proves nothing: after a break
+others may be behind it. (The API server's bookmarks come once a minute, if at all.)
 """
 
 import asyncio
@@ -99,7 +100,7 @@ class Reflector(Generic[T]):
         self._version = ""
         self._failures = 0
         self._proved = False
-        """Whether the last that was asked for has come."""
+        """Whether the last watch has lasted its time."""
         self._left_out: set[str] = set()
         self.synced = asyncio.Event()
         self._cause = "the first list has not finished"
@@ -144,7 +145,7 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> str:
         """Everything there is now, and nothing else. Returns the version to watch from."""
-        began = time.monotonic()
+        self._proved, began = False, time.monotonic()
         there = set[str]()
         version = ""
         async for page in self._cluster.pages(self._path, **self._query):
@@ -162,7 +163,8 @@ class Reflector(Generic[T]):
         self.synced.set()
 
     async def _watch(self) -> None:
-        """Follow until the API server ends it, which must be in time."""
+        """Follow until the API server ends it, which must be in time: its time begins with the
+        request, or later."""
         silence, seconds, began = self._cluster.silence, _FIRST_SECONDS, time.monotonic()
         patience = silence
         if self._proved:
@@ -179,11 +181,14 @@ class Reflector(Generic[T]):
         async with self._cluster.stream(self._path, patience, **query) as pieces:
             async for line in _lines(pieces):
                 self._follow(decoded(_event, line))
-                self._heard()
+                self._well()
                 came = True
-        if time.monotonic() - began >= seconds / 2:
-            self._heard()
-        elif not came:
+        lasted = time.monotonic() - began
+        self._proved = lasted >= seconds
+        if self._proved:
+            self._store.heard(began + seconds)  # its end may have been on its way for a while
+            self._well()
+        elif not came and lasted < seconds / 2:
             raise ClusterUnreachable("the watch ended at once")
 
     def _follow(self, event: _Event) -> None:
@@ -198,9 +203,8 @@ class Reflector(Generic[T]):
             self._store.drop(seen.key)
         self._version = seen.metadata.resource_version or self._version
 
-    def _heard(self) -> None:
-        self._store.heard(time.monotonic())
-        self._failures, self._proved, self._cause, self.passing = 0, True, "", True
+    def _well(self) -> None:
+        self._failures, self._cause, self.passing = 0, "", True
 
     def _put(self, raw: msgspec.Raw, seen: _Object) -> str:
         """Keep an object and return its key. One that can't be read is left out, and what was known
