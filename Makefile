@@ -76,7 +76,7 @@ check: install ## Lint, types, layering, lock files: what CI demands beside the 
 	$(BIN)/python -m tests.check_project
 
 .PHONY: fix
-fix: install ## Format, and fix what ruff can fix
+fix: install ## Format, fix what ruff can, and write anew what is generated
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.check_project --update

@@ -35,6 +35,7 @@ from webhook.model.keys import DISK_SOURCE, VM_ID, VM_UUID
 VMS, MANY, ROUNDS, VCENTERS = 5_000, 100_000, 3, 10
 MIB = 2**20
 READERS = ("ours", "pyvmomi", "wire")
+_CHILD = (sys.executable, "-m", "tests.bench_inventory")
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         vcsim = stack.enter_context(Vcsim(part("vcsim"), folder / "vcsim", copies=VMS))
-        _reads(vcsim, folder, figures)
+        _reads(vcsim, figures)
         _memory(figures)
         with _apart(vcsim):
             _server(vcsim, folder, figures)
@@ -84,7 +85,7 @@ class Figures:
             console.print(f"falls short: {what}")
 
 
-def _reads(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
+def _reads(vcsim: Vcsim, figures: Figures) -> None:
     """First reads, each reader in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in (*READERS, "govmomi")}
     cpu: dict[str, list[float]] = {name: [] for name in ("ours", "govmomi")}
@@ -295,9 +296,6 @@ def _start(name: str, vcsim: Vcsim, stdout: int = subprocess.DEVNULL) -> "subpro
 
 def _run(*args: str) -> dict[str, float]:
     return _said(subprocess.run([*_CHILD, *args], stdout=subprocess.PIPE, check=True).stdout)
-
-
-_CHILD = (sys.executable, "-m", "tests.bench_inventory")
 
 
 def _said(output: bytes) -> dict[str, float]:

@@ -139,13 +139,12 @@ class Reflector(Generic[T]):
             ) as error:  # nobody's but ours: who runs this counts it, and runs it anew
                 self._failed(_told(error), passing=True)
                 raise
-            self._proved = False
             self._failures += 1
             await asyncio.sleep(pause(_PAUSES, self._failures))
 
     async def _list(self) -> str:
         """Everything there is now, and nothing else. Returns the version to watch from."""
-        self._proved, began = False, time.monotonic()
+        began = time.monotonic()
         there = set[str]()
         version = ""
         async for page in self._cluster.pages(self._path, **self._query):
@@ -167,7 +166,8 @@ class Reflector(Generic[T]):
         request, or later."""
         silence, seconds, began = self._cluster.silence, _FIRST_SECONDS, time.monotonic()
         patience = silence
-        if self._proved:
+        proved, self._proved = self._proved, False
+        if proved:
             seconds = max(_FIRST_SECONDS, int(silence * _WATCH))
             patience = seconds + silence * _GRACE
         query = {
@@ -184,8 +184,8 @@ class Reflector(Generic[T]):
                 self._well()
                 came = True
         lasted = time.monotonic() - began
-        self._proved = lasted >= seconds
-        if self._proved:
+        if lasted >= seconds:
+            self._proved = True
             self._store.heard(began + seconds)  # its end may have been on its way for a while
             self._well()
         elif not came and lasted < seconds / 2:

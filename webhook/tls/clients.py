@@ -12,8 +12,8 @@ _log = logging.getLogger("webhook.tls")
 class Clients:
     """One PEM file. By content, for kubelet swaps symlinks and an editor replaces files."""
 
-    def __init__(self, listener: LiveContext, cas: Path) -> None:
-        self._listener, self._path = listener, cas
+    def __init__(self, context: LiveContext, cas: Path) -> None:
+        self._context, self._path = context, cas
         self._known = b""
 
     async def look(self) -> None:
@@ -27,7 +27,7 @@ class Clients:
         if cas == self._known:
             return
         try:
-            self._listener.ask_for_certificates(cas)
+            self._context.ask_for_certificates(cas)
         except CertificateInvalid as error:
             raise CertificateInvalid(f"clientCAFile: {self._path}: {error}") from None
         if self._known:

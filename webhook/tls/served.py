@@ -80,7 +80,7 @@ class Served:
 
     def __init__(self, now: Callable[[], datetime], loaded: Callable[[], None]) -> None:
         self._pair = b""
-        self._listeners: list[LiveContext] = []
+        self._contexts: list[LiveContext] = []
         self.first = self.another()
         """The first one."""
         self.not_after: datetime | None = None
@@ -93,17 +93,17 @@ class Served:
         if pair == self._pair:
             return
         not_after = _checked(certificate, key)
-        for listener in self._listeners:  # what the first one takes, the others take, too
-            listener.serve(pair)
+        for context in self._contexts:  # what the first one takes, the others take, too
+            context.serve(pair)
         self._pair, self.not_after = pair, not_after
         self._loaded()
         _log.info("serving a certificate that is valid until %s", f"{not_after:%Y-%m-%d %H:%M}Z")
 
     def another(self) -> LiveContext:
-        """One more listener with the same pair."""
-        listener = LiveContext(self._pair)
-        self._listeners.append(listener)
-        return listener
+        """One more with the same pair, for another listener."""
+        context = LiveContext(self._pair)
+        self._contexts.append(context)
+        return context
 
     def timestamp(self) -> float:
         """When the pair expires, in Unix time; NaN before there is one."""
