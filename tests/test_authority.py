@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from webhook import tls
@@ -418,8 +418,18 @@ steps = st.lists(
     min_size=5,
     max_size=20,
 )
+LOST = [("delete", DAY * 4), ("both", timedelta())]
 
 
+# A Secret lost when its leaf is due: nobody trusts the new CA yet, and the old one's key is gone.
+@example([*[("one", DAY * 4)] * 4, ("delete", DAY * 4), *[("other", DAY * 4)] * 3])
+@example([*[("one", DAY * 4)] * 4, ("delete", DAY * 4), *[("one", DAY * 4)] * 3])
+# A look between two silences finds a CA that has come meanwhile, and the leaf served is due: one
+# that another has taken long before, or nobody.
+@example([("both", DAY * 12), *LOST, *[("other", DAY * 4)] * 4])
+@example([("both", DAY * 12), *LOST, ("both", DAY * 9), *[("other", DAY * 4)] * 2])
+# Lost again, and only one has had a look at the CA before; it must sign a last leaf, too.
+@example([("delete", DAY), *[("both", DAY * 8), ("delete", DAY * 8)] * 2, ("other", DAY * 8)])
 @settings(max_examples=40)
 @given(steps)
 def test_whatever_happens_both_replicas_are_trusted(

@@ -4,7 +4,8 @@ A CA is replaced in steps, each of which every client of every replica survives:
 
 1. The new CA signs from now on; the old one stays in the bundle, and its last leaf is served.
 2. Once all webhooks trust the new CA ("settled": two looks in a row have found it so, for an API
-   server hears of a change a moment later), a leaf of it takes over.
+   server hears of a change a moment later; or one, where the old leaf is due, for a second may come
+   too late), a leaf of it takes over.
 3. The old CA leaves the bundle once every leaf that it can have signed has expired; or, where the
    Secret is deleted again and again, once two newer ones have come after it.
 
@@ -139,7 +140,8 @@ def fresh(
 
 
 def rotated(held: Authority, now: datetime) -> Authority:
-    """With a new CA, which has signed nothing yet."""
+    """With a new CA, which has signed nothing yet. The key of the one before is gone by that, so
+    what that should sign must be `renewed` before: it is served until the new CA is trusted."""
     ca = authority(now)
     return replace(held, cas=_few(ca.certificate, held.issuer, *held.cas), key=ca.key)
 
@@ -158,18 +160,19 @@ def _few(*cas: x509.Certificate) -> tuple[x509.Certificate, ...]:
 def renewed(held: Authority, names: Sequence[str], now: datetime, *, settled: bool) -> Authority:
     """What `held` should be at `now`: itself, if nothing is due.
 
-    `settled`: every webhook has trusted the newest CA of `held` for a while.
+    `settled`: a leaf of the newest CA of `held` may take over, for the webhooks trust it.
     """
-    if not _valid(held.cas[0], now) or _due(held.cas[0], now, CA_LIFE):
+    if not _valid(held.cas[0], now):
         held, settled = rotated(held, now), False
     certificate = held.leaf.certificate
     usable = _valid(certificate, now) and _valid(held.issuer, now)
     of_newest = held.issuer == held.cas[0]
-    due = _due(certificate, now, LEAF_LIFE) or not set(names) <= names_of(certificate)
-    if not usable or (due if of_newest else settled):
+    lacks = due(certificate.not_valid_after_utc, now) or not set(names) <= names_of(certificate)
+    if not usable or (lacks if of_newest else settled):
         held = replace(held, leaf=leaf(names, KeyPair(held.cas[0], held.key), now))
         of_newest = True
-    return replace(held, cas=_needed(held.cas, now) if of_newest else held.cas)
+    held = replace(held, cas=_needed(held.cas, now) if of_newest else held.cas)
+    return rotated(held, now) if due(held.cas[0].not_valid_after_utc, now, CA_LIFE) else held
 
 
 def _needed(cas: tuple[x509.Certificate, ...], now: datetime) -> tuple[x509.Certificate, ...]:
@@ -188,9 +191,9 @@ def _valid(certificate: x509.Certificate, now: datetime) -> bool:
     return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
 
-def _due(certificate: x509.Certificate, now: datetime, life: timedelta) -> bool:
-    """At two thirds of its life."""
-    return certificate.not_valid_after_utc - now < life / 3
+def due(not_after: datetime, now: datetime, life: timedelta = LEAF_LIFE) -> bool:
+    """Whether what ends then is to be replaced: from two thirds of its life on."""
+    return not_after - now < life / 3
 
 
 def signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -17,6 +17,7 @@ from webhook.model.calls import Hook
 from webhook.tls import paths
 from webhook.tls.authority import (
     Authority,
+    due,
     foreign,
     fresh,
     keeping,
@@ -136,7 +137,8 @@ class SelfManaged:
         self._last = held
         self._take(called)
         as_well_trusted = self._serving == held.issuer
-        if as_well_trusted or self._settled(held.issuer) or not self._served.good:
+        until = self._served.not_after
+        if as_well_trusted or not self._served.good or self._settled(held.issuer, until):
             self._served.load(*held.served)
             self._serving = held.issuer
         if unreadable is not None:
@@ -169,8 +171,11 @@ class SelfManaged:
             return ""
         return self._paths.new if not there or self._seen >= _SURELY else there
 
-    def _settled(self, ca: x509.Certificate) -> bool:
-        return ca in self._trust and ca in self._before
+    def _settled(self, ca: x509.Certificate, until: datetime | None) -> bool:
+        """Whether a leaf of `ca` may take over from one that ends at `until`: all API servers know
+        `ca`, or nobody knows whether there is a look before that end to tell."""
+        known = ca in self._before or (until is not None and due(until, self._now()))
+        return ca in self._trust and known
 
     def _left_to_webhooks(self, held: Authority) -> set[x509.Certificate]:
         """The CAs that the Secret doesn't name, but that were there too recently to be taken away:
@@ -192,14 +197,15 @@ class SelfManaged:
 
     def _wanted(self, data: Mapping[str, bytes] | None) -> Authority:
         now = self._now()
-        if data is None:
+        held = self._parsed(data, now) if data is not None else self._last or self._first(now)
+        settled = self._settled(held.cas[0], held.leaf.certificate.not_valid_after_utc)
+        held = renewed(held, self._names, now, settled=settled)
+        if data is None and self._last is not None:
             # Who deletes it wants new keys; calls must go on meanwhile.
-            held = rotated(self._last, now) if self._last else self._first(now)
-        else:
-            held = self._parsed(data, now)
+            held = rotated(held, now)
         if self._serving is not None and self._served.good:
             held = keeping(held, self._serving)
-        return renewed(held, self._names, now, settled=self._settled(held.cas[0]))
+        return held
 
     def _called(self, data: Mapping[str, bytes]) -> Paths | None:
         """The path that should be called; None where it is the plain one."""
