@@ -341,14 +341,16 @@ def test_a_replica_that_starts_without_a_secret_takes_no_trust_from_those_that_r
     assert set(cluster.bundles.values()) == {cluster.secret["ca.crt"]}
 
 
-def test_what_the_secret_no_longer_names_is_put_back_by_who_serves_by_it() -> None:
-    """As after a restore of a backup: another CA, a leaf of it, and nothing of the one in use."""
+@pytest.mark.parametrize("days", [0, 40, 2500, 4000])
+def test_what_the_secret_no_longer_names_is_put_back_by_who_serves_by_it(days: int) -> None:
+    """As after a restore of a backup: another CA, a leaf of it, and nothing of the one in use; and
+    the leaf has ended, the CA is due, or has ended, too."""
     cluster, clock, (one, other) = replicas()
     one.look()
     other.look()
     for replica in (other, one, one, other, one, other):
         if replica is other:
-            cluster.put(fresh(NAMES, clock.now).data())
+            cluster.put(fresh(NAMES, clock.now - DAY * days).data())
         replica.look()
         assert_trusted(cluster, clock, (one, other))
 
