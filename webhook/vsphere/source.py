@@ -25,7 +25,7 @@ from webhook.vsphere.collector import morefs_of_names, morefs_of_uuids, those
 from webhook.vsphere.failures import SessionEnded, explained
 from webhook.vsphere.mirror import Mirror, apply
 from webhook.vsphere.refusals import REFUSALS, LoginRefused, Refusals, Turn
-from webhook.vsphere.session import Session, VsphereAddress
+from webhook.vsphere.session import QUICK, Session, VsphereAddress
 
 SILENCE = 10.0
 """Seconds after which a vSphere that says nothing is not taken as alive any more."""
@@ -37,7 +37,6 @@ _PAUSES = 0.5, 30.0  # seconds
 _PASSWORD_LOOKS = 5.0
 _PARTING = 1.0
 """Seconds for the last wait to be answered, so that no session ends amid a call of its own."""
-_NEW_SESSION = 2.0  # seconds that a fresh read waits for one
 _NICE = 10
 """Reviews go first; a read that has a core to itself takes no longer."""
 
@@ -196,9 +195,10 @@ class LiveSource:
             self._changed.notify_all()
 
     def _session_after(self, ended: Session | None) -> Session:
-        """The session there is, or soon is, other than one that has ended."""
+        """The session there is, or soon is, other than one that has ended: a login may take as long
+        as an answer."""
         with self._changed:
-            wait = _NEW_SESSION if ended is not None else 0.0
+            wait = QUICK if ended is not None else 0.0
             self._changed.wait_for(lambda: self._session not in (None, ended), wait)
             if self._session is None or self._session is ended:
                 raise VsphereUnreachable("the login has not finished yet")
