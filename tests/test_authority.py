@@ -355,30 +355,6 @@ def test_what_the_secret_no_longer_names_is_put_back_by_who_serves_by_it(days: i
         assert_trusted(cluster, clock, (one, other))
 
 
-@pytest.mark.parametrize("lost", ["deleted", "garbage", "backup"])
-def test_a_ca_that_one_has_missed_stays_trusted(lost: str) -> None:
-    """`other` serves by it, and is cut off when the Secret is lost once more."""
-    cluster, clock, (one, other) = replicas()
-    for days in (0, 21, 14):
-        clock.now += DAY * days
-        one.look()
-        other.look()
-    secrets = {"deleted": None, "garbage": {"tls.crt": b"junk"}, "backup": cluster.secret}
-    cluster.put(None)
-    for _ in range(3):
-        other.look()
-    cluster.put(secrets[lost])
-    for _ in range(10):
-        one.look()
-        assert_trusted(cluster, clock, (one, other))
-    assert one.certificate() != other.certificate(), "of a CA that is younger still"
-    writes = cluster.writes
-    other.look()
-    one.look()
-    assert_trusted(cluster, clock, (one, other))
-    assert cluster.writes == writes
-
-
 def test_a_ca_that_is_due_when_the_secret_is_deleted_is_replaced_once() -> None:
     cluster, clock, (one,) = replicas(1)
     one.look()

@@ -14,9 +14,8 @@ be late all the same, or have started from nothing. So nobody loses a CA that is
 bundle without the CA that it serves by puts it back before it lets the webhooks trust that bundle;
 who starts without a Secret takes over the CAs that the webhooks trust; and a webhook is left a CA
 that the Secret no longer names until half a minute has passed, in which each replica looks at it
-several times (webhook.tls.self_managed). Who finds a Secret that knows less than the webhooks, such
-as a backup, begins anew with step 1. What may be lost is a replica that can't reach the API server,
-but is still called by it, while the Secret is lost twice.
+several times (webhook.tls.self_managed). What may be lost is a replica that can't reach the API
+server, but is still called by it, while the Secret is lost twice or an old backup of it comes back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -179,9 +178,9 @@ def renewed(held: Authority, names: Sequence[str], now: datetime, *, settled: bo
 def _needed(cas: tuple[x509.Certificate, ...], now: datetime) -> tuple[x509.Certificate, ...]:
     """Without the CAs of which no leaf can be served any more.
 
-    An old CA has signed nothing since the newest one was made (one is made for a Secret of which
-    that is not so), so by then its last leaf, too, has expired: also where a replica was cut off
-    and still serves it.
+    An old CA has signed nothing since the newest one was made, so by then its last leaf, too, has
+    expired: also where a replica was cut off and still serves it. (Of a backup that isn't so: who
+    serves by a CA of after it puts that back, see `keeping`.)
     """
     newest, *old = cas
     if now >= newest.not_valid_before_utc + CLOCK_SKEW + LEAF_LIFE:

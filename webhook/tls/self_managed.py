@@ -199,27 +199,15 @@ class SelfManaged:
     def _wanted(self, data: Mapping[str, bytes] | None) -> Authority:
         now = self._now()
         held = self._parsed(data, now) if data is not None else self._last or self._first(now)
-        newest, forgotten = held.cas[0], self._forgotten(held)
+        newest = held.cas[0]
         settled = self._settled(newest, held.leaf.certificate.not_valid_after_utc)
         held = renewed(held, self._names, now, settled=settled)
-        deleted = data is None and self._last is not None
-        if (deleted or forgotten) and held.cas[0] == newest:
-            # Who deletes it wants new keys. And a CA that has come after the newest one may have
-            # signed until now: only of one that is made now its age says when all these have ended.
+        if data is None and self._last is not None and held.cas[0] == newest:
+            # Who deletes it wants new keys; calls must go on meanwhile.
             held = rotated(held, now)
-        for ca in forgotten:
-            held = keeping(held, ca)
         if self._serving is not None and self._served.good:
             held = keeping(held, self._serving)
         return held
-
-    def _forgotten(self, held: Authority) -> Sequence[x509.Certificate]:
-        """The CAs that webhooks trust and that have come after the newest of `held`, the oldest
-        first: it is a backup, or what this replica knew before it missed something."""
-        newest = held.cas[0].not_valid_before_utc
-        known = [ca for ca in self._trust.any if ca not in held.cas]
-        later = [ca for ca in known if ca.not_valid_before_utc > newest]
-        return sorted(later, key=lambda ca: ca.not_valid_before_utc)
 
     def _called(self, data: Mapping[str, bytes]) -> Paths | None:
         """The path that should be called; None where it is the plain one."""
