@@ -19,6 +19,10 @@ _METHOD = re.compile(rb"<(?:\w+:)?Body[^>]*><(?:\w+:)?(\w+)")
 _WAITS = re.compile(rb"<WaitForUpdatesEx .*<version>(.*)</version>.*<maxWaitSeconds>(\d+)<")
 
 
+class Raw(bytes):
+    """A whole HTTP answer, as it is; its connection ends with it."""
+
+
 class Middleman:
     """What a test has scripted, and what it was asked."""
 
@@ -102,6 +106,10 @@ def middleman(vcsim: Vcsim) -> Iterator[Middleman]:
             if answer is None:
                 status, headers, answer = made.forward(self, body)
             elif not answer:
+                self.close_connection = True
+                return
+            elif isinstance(answer, Raw):
+                self.wfile.write(answer)
                 self.close_connection = True
                 return
             elif b"Fault>" in answer:

@@ -140,6 +140,17 @@ def test_files_that_cant_be_written(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert err.startswith(f"conversion-guard: {in_the_way}")
 
 
+@pytest.mark.parametrize("name", ["über", "", "a b", "https://guard"])
+def test_a_certificate_for_what_is_no_host(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, host in (("--also", name), ("--service", f"{name}.conversion-guard.svc")):
+        code, out, err = called(capsys, "certs", "--folder", str(tmp_path), option, name)
+        assert (code, out) == (2, ""), err
+        assert f'"{host}": write a host name or an IP address' in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_arguments_at_random(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print(f"FUZZ_SEED={SEED}")
     dice = random.Random(SEED)

@@ -1,10 +1,12 @@
 """Connections that are closed idle, sessions that end, and Secrets that rotate, below a source."""
 
 import asyncio
+import gc
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 
 from tests.e2e.bed import Vcsim, end_other_sessions, eventually, find_vm
 from tests.live import following, fresh, live_address
-from tests.middleman import Middleman, fault, middleman
+from tests.middleman import Middleman, Raw, fault, middleman
 from tests.proxy import Proxy, proxy
+from tests.test_answers import HEAD, TAIL
 from webhook.errors import VsphereUnreachable
 from webhook.inventory.provider import ProviderInventory
 from webhook.model.objects import Provider
@@ -81,6 +84,7 @@ def test_what_a_new_connection_does_not_answer_is_not_asked_again(
 ) -> None:
     session = Session(through(man.port, vcsim, tmp_path))
     try:
+        session._idle.close()
         man.faults["RetrieveServiceContent"] = [b"", b"", b""]
         before = man.calls["RetrieveServiceContent"]
         with pytest.raises(VsphereUnreachable, match="cut off"):
@@ -94,6 +98,64 @@ def test_what_a_new_connection_does_not_answer_is_not_asked_again(
         assert man.calls["RetrieveServiceContent"] - before == 4, "once more, and not for ever"
     finally:
         session.close()
+
+
+def _open(port: int) -> list[ssl.SSLSocket]:
+    """Sockets of this process that are connected to `port`, also those that nobody knows of."""
+    found = []
+    for one in gc.get_objects():
+        if isinstance(one, ssl.SSLSocket) and not one.server_side:
+            with suppress(OSError):  # closed, by us or by the peer
+                if one.getpeername()[1] == port:
+                    found.append(one)
+    return found
+
+
+_NO_VM = "42000000-0000-0000-0000-000000000000"
+_NONE_FOUND = f'{HEAD}<FindAllByUuidResponse xmlns="urn:vim25"/>{TAIL}'.encode()
+_BROKEN = {
+    "cut off amid an element": b"200 OK\r\nContent-Length: 9999\r\n\r\n" + _NONE_FOUND[:-9],
+    "cut off, the last of its connection": (
+        b"200 OK\r\nConnection: close\r\n\r\n" + _NONE_FOUND[:-9]
+    ),
+    "of a gateway": b"503 Busy\r\nConnection: close\r\nContent-Length: 9\r\n\r\nlater",
+    "with a cookie that can't be read": (
+        b"200 OK\r\nSet-Cookie: a/b=c\r\nContent-Length: 9999\r\n\r\n" + _NONE_FOUND
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _BROKEN)
+def test_an_answer_that_is_broken_leaves_no_connection_open(
+    vcsim: Vcsim, man: Middleman, tmp_path: Path, case: str
+) -> None:
+    session = Session(through(man.port, vcsim, tmp_path))
+    try:
+        session._idle.close()
+        man.faults["FindAllByUuid"] = [Raw(b"HTTP/1.1 " + _BROKEN[case])]
+        with pytest.raises(Exception, match=r"503|Illegal key|token") as failure:
+            list(morefs_of_uuids(session, [_NO_VM]))
+        assert _open(man.port) == [], failure  # whose traceback holds what nobody else does
+    finally:
+        session.close()
+
+
+def test_a_call_that_outlives_its_session_is_answered_and_leaves_no_connection_open(
+    vcsim: Vcsim, man: Middleman, tmp_path: Path
+) -> None:
+    session = Session(through(man.port, vcsim, tmp_path))
+    man.held["FindAllByUuid"] = held = threading.Event()
+    man.faults["FindAllByUuid"] = [_NONE_FOUND, _NONE_FOUND]
+    answers: list[list[str]] = []
+    ask = lambda: answers.append(list(morefs_of_uuids(session, [_NO_VM])))  # noqa: E731
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: man.calls["FindAllByUuid"], 60, "a call on its way")
+    session.close()
+    held.set()
+    asking.join()
+    assert answers == [[]]
+    assert _open(man.port) == []
 
 
 def test_a_read_of_the_old_session_leaves_the_new_one_alone(

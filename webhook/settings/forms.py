@@ -55,7 +55,8 @@ def _like(pattern: str, otherwise: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-def _host_name(value: str) -> str:
+def host_name(value: str) -> str:
+    """A host name or an IP address, as it is written. Raises ValueError, which says so."""
     try:
         return str(ip_address(value))
     except ValueError:
@@ -102,4 +103,4 @@ FullName = Annotated[
 ]
 """Of a Provider."""
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_text_of_network)]
-HostName = Annotated[str, AfterValidator(_host_name)]
+HostName = Annotated[str, AfterValidator(host_name)]

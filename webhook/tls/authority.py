@@ -179,8 +179,8 @@ def _needed(cas: tuple[x509.Certificate, ...], now: datetime) -> tuple[x509.Cert
     """Without the CAs of which no leaf can be served any more.
 
     An old CA has signed nothing since the newest one was made, so by then its last leaf, too, has
-    expired: also where a replica was cut off and still serves it. (Of a backup that isn't so: who
-    serves by a CA of after it puts that back, see `keeping`.)
+    expired: also where a replica was cut off and still serves it. A backup may lack a CA that came
+    after it; the replica that serves by that one puts it back (`keeping`).
     """
     newest, *old = cas
     if now >= newest.not_valid_before_utc + CLOCK_SKEW + LEAF_LIFE:

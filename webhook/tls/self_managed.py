@@ -173,8 +173,11 @@ class SelfManaged:
         return self._paths.new if not there or self._seen >= _SURELY else there
 
     def _settled(self, ca: x509.Certificate, until: datetime | None) -> bool:
-        """Whether a leaf of `ca` may take over from one that ends at `until`: all API servers know
-        `ca`, or nobody knows whether there is a look before that end to tell."""
+        """Whether a leaf of `ca` may take over from one that ends at `until`.
+
+        By now every API server must know `ca`: it was trusted at the last look, too. Where that end
+        is near, the next look may come too late, and once must do.
+        """
         known = ca in self._before or (until is not None and due(until, self._now()))
         return ca in self._trust and known
 

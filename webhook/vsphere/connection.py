@@ -4,7 +4,9 @@ import http.client
 import ipaddress
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ class SoapConnection(http.client.HTTPSConnection):
         self._repeats = repeats
         self._sent: tuple[Any, ...] = ()
         self._answered = self._reused = False
+        self._response: http.client.HTTPResponse | None = None
 
     def patience(self, timeout: float) -> None:
         """Wait so many seconds for each piece of an answer from now on."""
@@ -62,6 +65,12 @@ class SoapConnection(http.client.HTTPSConnection):
             self.timeout = timeout
         self.sock.settimeout(timeout)
 
+    def close(self) -> None:
+        super().close()
+        if self._response is not None:  # http.client leaves the last of a connection to its reader
+            self._response.close()
+            self._response = None
+
     def request(self, *sent: Any, **named: Any) -> None:
         self._sent, self._reused = sent, self._answered and self.sock is not None
         try:
@@ -75,7 +84,7 @@ class SoapConnection(http.client.HTTPSConnection):
         except _CLOSED as error:
             self._repeat(error)
             response = super().getresponse()
-        self._answered = True
+        self._answered, self._response = True, response
         return response
 
     def _repeat(self, error: Exception) -> None:
@@ -85,6 +94,43 @@ class SoapConnection(http.client.HTTPSConnection):
         self.close()
         self._reused = False
         super().request(*self._sent)
+
+
+class Idle:
+    """The connections of a session that nobody uses.
+
+    One that is taken is its user's alone: to be given back after a whole answer, or closed.
+    """
+
+    def __init__(self, make: Callable[[], SoapConnection]) -> None:
+        self._make = make
+        self._idle: deque[SoapConnection] = deque()
+        self._over = False
+
+    def take(self, timeout: float) -> SoapConnection:
+        """One that waits `timeout` seconds for each piece; a new one connects when it is used."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._make()
+        connection.patience(timeout)
+        return connection
+
+    def give_back(self, connection: SoapConnection) -> None:
+        self._idle.append(connection)
+        if self._over:  # since it was taken
+            self.close()
+
+    def close(self) -> None:
+        """Close those that are there now."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def end(self) -> None:
+        """Close them, and from now on each that is given back."""
+        self._over = True
+        self.close()
 
 
 def trust(ca_file: Path | None, ca: str, insecure: bool) -> ssl.SSLContext:

@@ -3,9 +3,9 @@
 import http.client
 import re
 import socket
+import threading
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from pyVmomi.VmomiSupport import GetServiceVersions, GetVersionNamespace
 
 from webhook.errors import VsphereUnreachable
 from webhook.vsphere.answers import Change, SoapAnswer
-from webhook.vsphere.connection import CONNECT, Network, SoapConnection, trust
+from webhook.vsphere.connection import CONNECT, Idle, Network, SoapConnection, trust
 from webhook.vsphere.failures import SessionEnded, explained
 from webhook.vsphere.refusals import REFUSALS, Account, LoginRefused
 
@@ -87,12 +87,7 @@ Attempt = Callable[[str], AbstractContextManager[None]]
 class SoapCall:
     """A call on its way."""
 
-    def __init__(
-        self,
-        address: VsphereAddress,
-        connection: SoapConnection,
-        idle: Callable[[SoapConnection], None],
-    ) -> None:
+    def __init__(self, address: VsphereAddress, connection: SoapConnection, idle: Idle) -> None:
         self._address, self._connection, self._idle = address, connection, idle
 
     def read(self, answer: SoapAnswer) -> Generator[Change, None, None]:
@@ -106,11 +101,38 @@ class SoapCall:
             except BaseException:  # a caller that lost interest, too: the rest is still on its way
                 self.drop()
                 raise
-            self._idle(self._connection)
+            self._idle.give_back(self._connection)
 
     def drop(self) -> None:
         """The answer isn't wanted any more."""
         self._connection.close()
+
+
+class _Stub(SoapStubAdapter):  # type: ignore[misc]
+    """pyVmomi's calls, over connections that `idle` has."""
+
+    def __init__(self, idle: Idle, **named: Any) -> None:
+        super().__init__(**named)
+        self._idle = idle
+        self._taken = threading.local()
+
+    def InvokeMethod(self, *call: Any) -> Any:  # noqa: N802  these four are pyVmomi's names
+        try:
+            return super().InvokeMethod(*call)
+        finally:  # pyVmomi closes what OSError and the like end, but not what a bad cookie does
+            if (connection := self._taken.__dict__.pop("connection", None)) is not None:
+                connection.close()
+
+    def GetConnection(self) -> SoapConnection:  # noqa: N802
+        connection = self._taken.connection = self._idle.take(QUICK)
+        return connection
+
+    def ReturnConnection(self, connection: SoapConnection) -> None:  # noqa: N802
+        del self._taken.connection
+        self._idle.give_back(connection)
+
+    def DropConnections(self) -> None:  # noqa: N802
+        self._idle.close()
 
 
 class Session:
@@ -124,18 +146,16 @@ class Session:
         self._address = address
         parts = urlsplit(address.url)
         self._host, self._port = parts.hostname or "", parts.port or 443
-        self._usable = False
-        """Logged in, and not dropped: what is asked changes nothing, and may be asked twice."""
-        # Idle connections; one that is in use is in nobody's hands but its user's.
-        self._idle: deque[SoapConnection] = deque()
+        self._logged_in = False
+        """From then on what is asked changes nothing, and may be asked twice."""
+        self._idle = Idle(partial(self._connection, QUICK))
         self._waiting: SoapConnection | None = None
         self._broken_off = False
-        # pyVmomi forgets to close a connection whose answer broke off.
-        self._pyvmomis: list[SoapConnection] = []
         with explained(address.signer):
             self._tls = trust(address.ca_file, address.ca, address.insecure)
             version = self._negotiate()
-            self._stub = SoapStubAdapter(
+            self._stub = _Stub(
+                self._idle,
                 host=self._host,
                 port=self._port,
                 path="/sdk",
@@ -143,16 +163,15 @@ class Session:
                 sslContext=self._tls,
                 httpConnectionTimeout=QUICK,
             )
-            self._stub.scheme = self._pyvmomis_connection
             self._action = f'"urn:{GetVersionNamespace(version)}"'
             try:
                 service: Any = vim.ServiceInstance("ServiceInstance", self._stub)
                 self.content = service.RetrieveContent()
                 self._login(attempt or partial(REFUSALS.attempt, address.account))
             except BaseException:
-                self.drop()
+                self._idle.end()
                 raise
-        self._usable = True
+        self._logged_in = True
 
     def _login(self, attempt: Attempt) -> None:
         address, password = self._address, self._address.password()
@@ -168,7 +187,9 @@ class Session:
         """Log out: vCenter counts sessions. One out of reach is left to its own time-out."""
         with suppress(Exception):  # whatever it says, there is nothing left to do
             self.content.sessionManager.Logout()
-        self.drop()
+        self._idle.end()
+        if self._waiting is not None:
+            self._waiting.close()
 
     def asked(self, call: str, timeout: float) -> "SoapCall":
         """Make the SOAP `call`; its answer is to be read later, or dropped.
@@ -176,13 +197,13 @@ class Session:
         `timeout` is in seconds, for each piece of the answer. Raises VsphereUnreachable.
         """
         with explained(self._address.signer):
-            connection = self._idle.pop() if self._idle else self._connection(timeout)
+            connection = self._idle.take(timeout)
             try:
-                self._send(connection, call, timeout)
+                self._send(connection, call)
             except BaseException:
                 connection.close()
                 raise
-            return SoapCall(self._address, connection, self._give_back)
+            return SoapCall(self._address, connection, self._idle)
 
     def wait(self, call: str, timeout: float, answer: SoapAnswer) -> Iterator[Change]:
         """Ask and read at once, over a connection that `break_off` ends."""
@@ -190,7 +211,8 @@ class Session:
             if self._waiting is None:
                 self._waiting = self._connection(timeout, repeats=False)
             try:
-                self._send(self._waiting, call, timeout)
+                self._waiting.patience(timeout)
+                self._send(self._waiting, call)
                 if self._broken_off:  # before there was anything to break
                     raise SessionEnded
                 yield from _read(self._waiting, answer)
@@ -207,8 +229,7 @@ class Session:
         with suppress(OSError, AttributeError):
             self._waiting.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
-    def _send(self, connection: SoapConnection, call: str, timeout: float) -> None:
-        connection.patience(timeout)
+    def _send(self, connection: SoapConnection, call: str) -> None:
         headers = {
             "Content-Type": "text/xml; charset=utf-8",
             "SOAPAction": self._action,
@@ -225,28 +246,8 @@ class Session:
             timeout=timeout,
             context=self._tls,
             denied=self._address.denied,
-            repeats=lambda: repeats and self._usable,
+            repeats=lambda: repeats and self._logged_in,
         )
-
-    def _pyvmomis_connection(self, *_: Any, **__: Any) -> SoapConnection:
-        """What pyVmomi takes for a class of connections; it connects them itself."""
-        self._pyvmomis = [one for one in self._pyvmomis if one.sock is not None]
-        connection = self._connection(QUICK)
-        self._pyvmomis.append(connection)
-        return connection
-
-    def _give_back(self, connection: SoapConnection) -> None:
-        self._idle.append(connection)
-        if not self._usable:  # dropped meanwhile
-            connection.close()
-
-    def drop(self) -> None:
-        """Close every connection there is."""
-        self._usable = False
-        self._stub.DropConnections()
-        for connection in (*self._pyvmomis, *self._idle, self._waiting):
-            if connection is not None:
-                connection.close()
 
     def _negotiate(self) -> str:
         """The newest version that pyVmomi and this vSphere both know."""

@@ -91,8 +91,6 @@ class LiveSource:
             session.break_off()
         if self._thread.is_alive():
             self._thread.join()
-        if session is not None:
-            session.drop()  # the cancel above may have come back after the thread's own
 
     async def _ask(
         self,
