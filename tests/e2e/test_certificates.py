@@ -410,12 +410,15 @@ def test_what_may_not_be_mended_is_counted_and_told(api: Api, tmp_path: Path) ->
         eventually(lambda: api.trusts(data), SOON, "every webhook trusts the CA")
         api.bed.kubectl("delete", "clusterrole", "conversion-guard-tls", check=True)
         api.overwrite("mutating", b"")
-        eventually(lambda: all(failures(guard) > 1 for guard in guards), SOON, "it is counted")
+        eventually(lambda: all(failures(guard) > 2 for guard in guards), SOON, "it is counted")
         for guard in guards:
             told = (
                 "certificate fails: the API server answers 403 to GET /apis/admissionregistration"
             )
-            assert guard.log.count(told) == 1, "not at every look"
+            # The right may go amid a look: that one has fewer causes than the next.
+            lines = [line[line.index(told) :] for line in guard.log.splitlines() if told in line]
+            assert lines
+            assert len(lines) == len(set(lines)), "not at every look"
         theirs = tls.issue(NAMES, datetime.now(UTC))
         api.put({"tls.crt": theirs.certificate, "tls.key": theirs.key})
         told = "set tls.source: files"
