@@ -58,7 +58,7 @@ def main() -> int:
         }
         with running(folder, settings) as guard:
             with guard.client() as client:
-                eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
+                eventually(lambda: client.get("/readyz").status_code == 200, "a first list")
             pid = guard.process.pid
             os.sched_setaffinity(pid, {0})
             calls = {

@@ -161,7 +161,7 @@ def _beside_admission(
     right = msgspec.json.encode(review_of(new, None))
     all_of_them = len(vms) * DISKS
     with running(folder, settings) as guard:
-        eventually(lambda: _said(api, "pass") == all_of_them, _PATIENCE, "all is right, and told")
+        eventually(lambda: _said(api, "pass") == all_of_them, "all is right, and told", _PATIENCE)
         idle = latencies(guard, right, lasting(REST / 2))
         before, resting = len(_writes(bed)), guard.memory()
         loaded: list[float] = []
@@ -169,7 +169,7 @@ def _beside_admission(
             passes = _passes(bed)
             change = f"{ENFORCE}=deny" if number % 2 == 0 else f"{ENFORCE}-"
             bed.kubectl("label", "namespace", "place-0", change, check=True)
-            eventually(lambda: _passes(bed) > passes, _PATIENCE, "a pass begins")  # noqa: B023
+            eventually(lambda: _passes(bed) > passes, "a pass begins", _PATIENCE)  # noqa: B023
             loaded += latencies(guard, right, lasting(REST / PASSES))
         print(f"admission's p99: idle {p99(idle) * 1e3:.2f} ms, beside {p99(loaded) * 1e3:.2f} ms")
         figures.add("admission's p99 beside full passes, of idle", p99(loaded) / p99(idle), 3, "×")
@@ -204,7 +204,7 @@ def _from_news(
     """Two replicas: single changes, then a storm, in the midst of which the leader dies."""
     all_of_them = len(vms) * DISKS
     with _started(bed, folder, "first") as first:
-        eventually(lambda: _said(api, "pass") == all_of_them, _PATIENCE, "all is right, and told")
+        eventually(lambda: _said(api, "pass") == all_of_them, "all is right, and told", _PATIENCE)
         with _started(bed, folder, "second") as second:
             both = (first, second)
             singles = vms[:: max(1, len(vms) // SINGLE)][:SINGLE]
@@ -213,12 +213,12 @@ def _from_news(
                 began = time.monotonic()
                 _tell(both, vm)
                 wrong = DISKS * (number + 1)
-                eventually(lambda: _said(api, "fail") == wrong, _PATIENCE, "told")  # noqa: B023
+                eventually(lambda: _said(api, "fail") == wrong, "told", _PATIENCE)  # noqa: B023
                 lags.append(time.monotonic() - began)
             figures.add("from vSphere's news to the report, p99", p99(lags), 3, "s")
             for vm in singles:
                 _tell(both, vm)
-            eventually(lambda: _said(api, "fail") == 0, _PATIENCE, "all are right again")
+            eventually(lambda: _said(api, "fail") == 0, "all are right again", _PATIENCE)
             storm = vms[: min(STORM, len(vms) // 2)]
             pace, before = STORM_SECONDS / len(storm), len(_writes(bed))
             took = _storm(api, both, storm, pace)
@@ -252,7 +252,7 @@ def _storm(
         time.sleep(max(0.0, began + pace * (number + 1) - time.monotonic()))
     ended = time.monotonic()
     wanted = DISKS * len(storm) if wrong is None else wrong
-    eventually(lambda: _said(api, "fail") == wanted, _PATIENCE, "every report is right")
+    eventually(lambda: _said(api, "fail") == wanted, "every report is right", _PATIENCE)
     return time.monotonic() - ended
 
 

@@ -66,7 +66,7 @@ def main() -> int:
         (folder / "snapshot.yaml").write_bytes(snapshot(VMS))
         guard = stack.enter_context(running(folder, {"snapshots": [str(folder / "snapshot.yaml")]}))
         with guard.client() as client:
-            eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")
+            eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
         go = stack.enter_context(go_webhook(folder))
         bundle = base64.b64encode((folder / "ca.crt").read_bytes()).decode()
         ours = list(_webhooks(bed, guard.url, bundle))
@@ -116,11 +116,11 @@ def _installed(bed: Bed, webhooks: Sequence[dict[str, Any]]) -> Iterator[None]:
         with bed.api.client() as client:
             return client.post(path_of(wrong), json=wrong, params={"dryRun": "All"}).is_success
 
-    eventually(passes, 60, "it goes by no others")
+    eventually(passes, "it goes by no others")
     for one in webhooks:
         bed.kubectl("create", "-f", "-", stdin=json.dumps(one), check=True)
     try:
-        eventually(lambda: passes() != bool(webhooks), 60, "it goes by them")
+        eventually(lambda: passes() != bool(webhooks), "it goes by them")
         yield
     finally:
         for one in webhooks:

@@ -158,7 +158,7 @@ def _server(vcsim: Vcsim, folder: Path, figures: Figures) -> None:
     with running(folder / "guard", settings) as guard:
         reading = latencies(guard, right, lambda: "VMs read in" in guard.log)
         with guard.client() as client:
-            eventually(lambda: client.get("/readyz").status_code == 200, 60, "the first read")
+            eventually(lambda: client.get("/readyz").status_code == 200, "the first read")
         plain, verdict, index = _change(vcsim, guard)
         print(f"a new disk is known after {verdict:.3f} s, pyVmomi reads its VM in {plain:.3f} s")
         print(f"it is in the index after {index:.1f} s: the simulator's own time, see below")
@@ -195,7 +195,7 @@ def _at_once(vcsims: list[Vcsim], folder: Path, figures: Figures) -> None:
         wire = max(_said(reader.communicate()[0])["seconds"] for reader in readers)
         (at := folder / f"guard-{number}").mkdir()
         with running(at, {"providers": providers, "deniedNetworks": []}) as guard:
-            eventually(lambda: len(_seconds(guard)) == VCENTERS, 300, "all are read")
+            eventually(lambda: len(_seconds(guard)) == VCENTERS, "all are read", 300)
             ours = max(_seconds(guard))
         print(f"{VCENTERS} vCenters at once: {ours:.1f} s, the slowest wire {wire:.1f} s")
         ratios.append(ours / wire)
@@ -265,9 +265,9 @@ def _change(vcsim: Vcsim, guard: Guard) -> tuple[float, float, float]:
         )
         plain, started = time.perf_counter() - started, time.perf_counter()
         full, bare = _claim(keys, path), _claim(keys, "hot.vmdk")
-        eventually(lambda: b'"allowed":true' in _sent(client, "validate", full), 60, "the verdict")
+        eventually(lambda: b'"allowed":true' in _sent(client, "validate", full), "the verdict")
         verdict = time.perf_counter() - started
-        eventually(lambda: b'"patch"' in _sent(client, "mutate", bare), 90, "the new disk is known")
+        eventually(lambda: b'"patch"' in _sent(client, "mutate", bare), "the new disk is known")
         return plain, verdict, time.perf_counter() - started
 
 

@@ -46,7 +46,7 @@ def main() -> int:
         find_ready(bed)
         settings = {"snapshots": [str(snapshot)], "kubeconfig": str(bed.kubeconfig())}
         with running(folder, settings) as guard, guard.client() as client, bed.api.client() as api:
-            eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")
+            eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
             claims = f"/api/v1/namespaces/{TARGET}/persistentvolumeclaims"
 
             def listed() -> None:

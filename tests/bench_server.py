@@ -99,7 +99,7 @@ def main() -> int:
         program = [*_ON_SERVER, sys.executable, "-m", "webhook"]
         guard = stack.enter_context(running(folder, settings, program))
         with guard.client() as client:
-            eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")
+            eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
         at = Server(guard.process.pid, f"{guard.url}/validate?timeout=5s", guard.ca_file)
         go = stack.enter_context(go_webhook(folder))
         floor = stack.enter_context(_floor(folder))
@@ -318,7 +318,7 @@ def _listening(process: "subprocess.Popen[Any]", port: int, folder: Path) -> Ite
         return True
 
     try:
-        eventually(listens, 60, "it listens")
+        eventually(listens, "it listens")
         url = f"https://127.0.0.1:{port}/validate?timeout=5s"
         yield Server(process.pid, url, folder / "ca.crt")
     finally:

@@ -559,7 +559,7 @@ def test_a_request_has_an_id(api: Api) -> None:
     assert given.headers["x-request-id"] == "pipeline-7"
     assert len(made.headers["x-request-id"]) == 16
     assert given.headers["cache-control"] == "no-store"
-    eventually(lambda: "id=pipeline-7 user=all" in api.guard.log, 60, "it is logged")
+    eventually(lambda: "id=pipeline-7 user=all" in api.guard.log, "it is logged")
     assert "evil" not in api.guard.log
 
 
@@ -606,13 +606,13 @@ def test_bad_tokens_soon_cost_the_api_server_nothing(tmp_path: Path) -> None:
         codes = [code for some in strangers.map(partial(_guessing, api), [2] * 40) for code in some]
         assert set(codes) == {401, 429}
         assert _token_reviews(api) < 60
-        eventually(lambda: api.get(PROVIDERS), 60, "a good one is heard again")
+        eventually(lambda: api.get(PROVIDERS), "a good one is heard again")
 
 
 def test_one_strangers_tokens_lock_out_nobody_behind_the_same_address(tmp_path: Path) -> None:
     with serving(tmp_path) as api, ThreadPoolExecutor(1) as stranger:
         guesses = stranger.submit(_guessing, api, 40)
-        eventually(lambda: _token_reviews(api) > 5, 60, "all that is at once has been used up")
+        eventually(lambda: _token_reviews(api) > 5, "all that is at once has been used up")
         for number in range(5):
             api.get("/api/v1/rules", f"new-{number}")
         assert not guesses.done()
@@ -656,7 +656,6 @@ def test_who_asks_too_often_is_named_in_the_log(tmp_path: Path) -> None:
             pass
         eventually(
             lambda: any("user=eager" in line for line in api.guard.told("code=429")),
-            60,
             "it is told",
         )
 
@@ -672,8 +671,8 @@ def test_a_client_that_goes_away_in_its_body_is_no_fault(api: Api) -> None:
         api.guard.tls().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
         secure.sendall(head)
-        eventually(lambda: api.get(PROVIDERS), 60, "it has come so far")
-    eventually(lambda: api.guard.told("id=gone-away"), 60, "it is told")
+        eventually(lambda: api.get(PROVIDERS), "it has come so far")
+    eventually(lambda: api.guard.told("id=gone-away"), "it is told")
     assert "Traceback" not in api.guard.log
 
 

@@ -236,7 +236,7 @@ def _settings(vcsim: Vcsim, folder: Path, **more: Any) -> dict[str, Any]:
 
 def _ready(guard: Guard) -> None:
     with guard.client() as client:
-        eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")
+        eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
 
 
 def _pvc(vcsim: Vcsim) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def _live(guard: Guard, right: dict[str, Any]) -> None:
         answer = _judged(guard, right)
         return answer["allowed"] and "checked with the inventory" not in str(answer.get("warnings"))
 
-    eventually(live, 60, "the vCenter is read again")
+    eventually(live, "the vCenter is read again")
 
 
 @pytest.mark.simulator

@@ -107,7 +107,7 @@ def test_cas_that_change_count_from_the_next_connection_on(
             def both() -> bool:
                 return [_accepted(guard, one) for one in certificates] == list(wanted)
 
-            eventually(both, 20, f"accepted are {wanted}")
+            eventually(both, f"accepted are {wanted}")
 
         accepts(True, False)
         taken_up = guard.tls()
@@ -115,7 +115,7 @@ def test_cas_that_change_count_from_the_next_connection_on(
         taken_up.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 takes up nothing: see below
         session = _review_over(guard, taken_up, None, 200)
         cas.write_text("no certificate")
-        eventually(lambda: "clientCAFile" in guard.log, 20, "it is told")
+        eventually(lambda: "clientCAFile" in guard.log, "it is told")
         accepts(True, False)
         cas.write_bytes(old.file.read_bytes() + new.file.read_bytes())
         accepts(True, True)
@@ -240,17 +240,17 @@ def test_a_ca_that_rotates_is_followed_and_the_old_one_is_forgotten(
         assert (served(before), served(after)) == (True, False)
         resumed = [_Resuming(guard, before, version) for version in (TLSv1_2, TLSv1_3)]
         file.write_bytes(new.file.read_bytes()[:100])
-        eventually(lambda: guard.told("contains no PEM certificate"), 60, "it is told")
+        eventually(lambda: guard.told("contains no PEM certificate"), "it is told")
         assert (served(before), served(after)) == (True, False), "half a file changes nothing"
         file.write_bytes(old.file.read_bytes() + new.file.read_bytes())
-        eventually(lambda: served(after), 60, "both count")
+        eventually(lambda: served(after), "both count")
         assert served(before)
         file.write_bytes(new.file.read_bytes())
-        eventually(lambda: not served(before), 60, "the old one doesn't")
+        eventually(lambda: not served(before), "the old one doesn't")
         assert served(after)
         assert not any(client.served_again() for client in resumed)
         with guard.client() as client:
             assert client.get("/livez").status_code == 200, "probes still need none"
         tls.write(tls.issue(["localhost", "127.0.0.1"], datetime.now(UTC)), tmp_path)
-        eventually(lambda: served(after), 60, "a new pair is served beside the new CA")
+        eventually(lambda: served(after), "a new pair is served beside the new CA")
         assert "Traceback" not in guard.log

@@ -55,7 +55,7 @@ def test_what_is_written_is_what_a_live_source_knows(
         file.write_text(done.stdout)
     (read,) = load_snapshot(file, wall=datetime.now(UTC), monotonic=time.monotonic())
     with following(live_address(vcsim, tmp_path)) as live:
-        eventually(lambda: live.synced, 60, "the first read")
+        eventually(lambda: live.synced, "the first read")
         assert {vm.moref: vm for vm in read.vms} == {vm.moref: vm for vm in live.vms}
         assert set(read.vms.folders) == set(live.vms.folders)
     now = time.monotonic()

@@ -177,12 +177,12 @@ def test_a_refused_login_rests(
     password, looks = _counted(address.password)
     source = replace(address, password=password)
     with following(source, refusals=Refusals(clock)) as inventory:
-        eventually(lambda: inventory.unreachable_since, 60, "the refusal")
+        eventually(lambda: inventory.unreachable_since, "the refusal")
         before = looks[0]
-        eventually(lambda: looks[0] > before + 20, 60, "some looks at the password")
+        eventually(lambda: looks[0] > before + 20, "some looks at the password")
         assert man.calls["Login"] == 1
         clock.now += REST
-        eventually(lambda: inventory.synced, 60, "the next try")
+        eventually(lambda: inventory.synced, "the next try")
 
 
 @pytest.mark.simulator
@@ -210,8 +210,8 @@ def test_what_fails_for_another_reason_is_tried_again(
     refusals = Refusals(Clock())
     logins = 1 if method == "RetrieveServiceContent" else 2
     with following(address, refusals=refusals) as inventory:
-        eventually(lambda: man.calls["Login"] == logins and inventory.synced, 60, "another try")
-        eventually(lambda: inventory.unreachable_since is None, 60, "its news")
+        eventually(lambda: man.calls["Login"] == logins and inventory.synced, "another try")
+        eventually(lambda: inventory.unreachable_since is None, "its news")
     assert man.calls["Login"] == logins
     assert man.calls["RetrieveServiceContent"] == 2, "no login is sent twice"
     assert refusals.rest(address.account, address.password()) == 0
@@ -225,7 +225,7 @@ def test_a_password_that_rotates_while_the_old_one_is_refused_is_tried_at_once(
     right = address.password
     old = replace(address, password=lambda: right() if man.calls["Login"] else "old")
     with following(old, refusals=Refusals(Clock())) as inventory:
-        eventually(lambda: inventory.synced, 60, "the new password")
+        eventually(lambda: inventory.synced, "the new password")
 
 
 @pytest.mark.simulator
@@ -239,7 +239,7 @@ def test_four_providers_with_one_wrong_password_are_refused_once(
             stack.enter_context(following(wrong, name=f"prod-{n}", refusals=refusals))
             for n in range(4)
         ]
-        eventually(lambda: all(one.unreachable_since for one in inventories), 60, "four refusals")
+        eventually(lambda: all(one.unreachable_since for one in inventories), "four refusals")
         assert {one.cause for one in inventories} == {"user or password is wrong"}
         assert man.calls["Login"] == 1
     assert "canary" not in caplog.text
@@ -253,6 +253,6 @@ def test_who_is_refused_is_in_the_log_alone(
     caplog.set_level(logging.WARNING)
     wrong = replace(address, password=lambda: "wrong")
     with following(wrong, refusals=Refusals(Clock())) as inventory:
-        eventually(lambda: inventory.unreachable_since, 60, "the refusal")
+        eventually(lambda: inventory.unreachable_since, "the refusal")
         assert address.user not in inventory.trouble
     assert f"user or password is wrong (user {address.user}, no Secret)" in caplog.text

@@ -26,7 +26,7 @@ def man(vcsim: Vcsim) -> Iterator[Middleman]:
 def inventory(man: Middleman, vcsim: Vcsim, tmp_path: Path) -> Iterator[ProviderInventory]:
     url = f"https://127.0.0.1:{man.port}/sdk"
     with following(live_address(vcsim, tmp_path, url=url)) as inventory:
-        eventually(lambda: inventory.synced and man.versions[-1:] not in ([], [""]), 60, "a wait")
+        eventually(lambda: inventory.synced and man.versions[-1:] not in ([], [""]), "a wait")
         yield inventory
         man.ending.set()
 
@@ -41,12 +41,12 @@ def test_truncated_news_are_asked_on_for_and_age_waits_for_the_last(
     one, two = (morefs(inventory)[name] for name in ("DC0_H0_VM0", "DC0_H0_VM1"))
     heard = inventory.heard_at
     man.say(news("modify", one, changed("name", "first"), version="a", truncated=True))
-    eventually(lambda: inventory.vms.named("first"), 60, "the first half")
+    eventually(lambda: inventory.vms.named("first"), "the first half")
     assert inventory.heard_at == heard
     man.say(news("leave", two, version="b"))
-    eventually(lambda: inventory.vms.by_moref(two) is None, 60, "the second half")
-    eventually(lambda: inventory.heard_at != heard, 60, "all of it")
-    eventually(lambda: man.versions[-2:] == ["a", "b"], 60, "the versions to go on from")
+    eventually(lambda: inventory.vms.by_moref(two) is None, "the second half")
+    eventually(lambda: inventory.heard_at != heard, "all of it")
+    eventually(lambda: man.versions[-2:] == ["a", "b"], "the versions to go on from")
 
 
 def test_uuids_and_templates_are_followed(man: Middleman, inventory: ProviderInventory) -> None:
@@ -57,7 +57,7 @@ def test_uuids_and_templates_are_followed(man: Middleman, inventory: ProviderInv
     man.say(
         news("modify", moref, changed("config.uuid", uuid) + changed("config.template", "true"))
     )
-    eventually(lambda: inventory.vms.by_uuid(uuid), 60, "the new uuid")
+    eventually(lambda: inventory.vms.by_uuid(uuid), "the new uuid")
     new = inventory.vms.by_moref(moref)
     assert new is not None
     assert (new.uuid, new.template, new.disks) == (uuid, True, old.disks)
@@ -74,7 +74,6 @@ def test_a_part_of_a_property_makes_the_whole_vm_be_read(
     man.say(news("modify", moref, changed("config.hardware.device[2000].backing.fileName", "x")))
     eventually(
         lambda: len(inventory.vms.by_moref(moref).disks) == 2,  # type: ignore[union-attr]
-        60,
         "both disks",
     )
 
@@ -113,7 +112,7 @@ def test_a_disk_of_a_moment_ago_is_in_every_read_that_is_asked_for_then(
 def test_no_news_are_good_news(man: Middleman, inventory: ProviderInventory) -> None:
     heard, revision = inventory.heard_at, inventory.vms.revision
     man.say(news())
-    eventually(lambda: inventory.heard_at != heard, 60, "an answer without any news")
+    eventually(lambda: inventory.heard_at != heard, "an answer without any news")
     assert inventory.vms.revision == revision
 
 
@@ -123,10 +122,10 @@ def test_after_a_break_it_is_unreachable_until_its_news_have_answered(
     before = inventory.vms
     man.first_wait.clear()
     man.say(fault("ManagedObjectNotFound"))
-    eventually(lambda: inventory.vms is not before, 60, "a new first read")
+    eventually(lambda: inventory.vms is not before, "a new first read")
     assert inventory.unreachable_since, "it can be read, but who knows whether it tells of changes"
     man.first_wait.set()
-    eventually(lambda: inventory.unreachable_since is None, 60, "its news")
+    eventually(lambda: inventory.unreachable_since is None, "its news")
 
 
 def test_what_its_updates_miss_is_found_by_reading_all_again(
@@ -136,15 +135,15 @@ def test_what_its_updates_miss_is_found_by_reading_all_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     man.say(news("enter", "vm-777", changed("name", "ghost")))
-    eventually(lambda: inventory.vms.named("ghost"), 60, "a VM that the simulator has not")
+    eventually(lambda: inventory.vms.named("ghost"), "a VM that the simulator has not")
     monkeypatch.setattr("webhook.vsphere.mirror._AFRESH", 0.0)
     man.say(fault("ManagedObjectNotFound"))
-    eventually(lambda: len(inventory.vms) == 4, 60, "a new first read")
+    eventually(lambda: len(inventory.vms) == 4, "a new first read")
     heard = inventory.heard_at
     man.say(news("enter", "vm-778", changed("name", "ghost")))
-    eventually(lambda: "1 VMs differed" in caplog.text, 60, "the difference")
+    eventually(lambda: "1 VMs differed" in caplog.text, "the difference")
     assert not inventory.vms.named("ghost")
-    eventually(lambda: inventory.heard_at != heard, 60, "it is followed on")
+    eventually(lambda: inventory.heard_at != heard, "it is followed on")
 
 
 @pytest.mark.parametrize(
@@ -156,11 +155,11 @@ def test_a_wait_that_fails_begins_again_and_misses_no_vm_that_left(
     caplog.set_level(logging.INFO)
     before = inventory.vms
     man.say(news("enter", "vm-777", changed("name", "ghost")))
-    eventually(lambda: inventory.vms.named("ghost"), 60, "a VM that the simulator has not")
+    eventually(lambda: inventory.vms.named("ghost"), "a VM that the simulator has not")
     answers = {"torn": news()[:-20], "html": b"<html>busy</html>"}
     man.say(answers.get(how) or fault(how))
-    eventually(lambda: inventory.vms is not before, 60, "a new first read")
-    eventually(lambda: inventory.unreachable_since is None, 60, "it is back")
+    eventually(lambda: inventory.vms is not before, "a new first read")
+    eventually(lambda: inventory.unreachable_since is None, "it is back")
     assert len(inventory.vms) == 4
 
 
@@ -170,7 +169,7 @@ def test_the_methods_called_are_those_that_the_docs_list(
     """All of a source's life: what its account needs the right to."""
     url = f"https://127.0.0.1:{man.port}/sdk"
     with following(live_address(vcsim, tmp_path, url=url)) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
         (vm, *_) = inventory.vms
         assert fresh(inventory, morefs=[vm.moref], uuids=[vm.uuid], names=[vm.name]) == (vm,)
         many = list(inventory.vms)

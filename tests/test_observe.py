@@ -140,7 +140,7 @@ def test_an_unreachable_vcenter_is_told_of_with_its_secret(
     source = LiveSource(VsphereAddress("https://127.0.0.1:1/sdk", "me", lambda: "x"), inventory)
     source.start()
     try:
-        eventually(lambda: inventory.unreachable_since, 60, "it is tried")
+        eventually(lambda: inventory.unreachable_since, "it is tried")
     finally:
         source.stop()
     (line,) = (line for line in caplog.messages if "is unreachable" in line)
@@ -151,7 +151,7 @@ def test_an_unreachable_vcenter_is_told_of_with_its_secret(
 def test_a_denial_is_one_json_line(guard: Guard) -> None:
     user = 'vendor" level="error\n{}'
     _send(guard, WRONG, uid="u-json", userInfo={"username": user})
-    (line,) = eventually(lambda: guard.told("u-json"), 60, "it is told")
+    (line,) = eventually(lambda: guard.told("u-json"), "it is told")
     told = json.loads(line)
     assert datetime.fromisoformat(told.pop("time")).tzinfo == UTC
     assert told.pop("ms") >= 0
@@ -183,7 +183,7 @@ def test_a_finding_that_stands_in_nobodys_way_is_logged_once_for_an_object(guard
         lines = map(json.loads, guard.told('"message": "finding"'))
         return [line for line in lines if line["rule"] == "pvc-volume-mode"]
 
-    eventually(lambda: "u-other" in [line["uid"] for line in told()], 60, "it is told")
+    eventually(lambda: "u-other" in [line["uid"] for line in told()], "it is told")
     assert [line["uid"] for line in told()] == ["u-first", "u-other"]
     first = told()[0]
     assert (first["action"], first["dryRun"], first["count"]) == ("warn", True, 1)
@@ -201,7 +201,7 @@ def test_a_repair_is_counted_and_logged_by_its_default(guard: Guard) -> None:
         answer = client.post("/mutate", json=sent).json()["response"]
     assert "patch" in answer
     assert _scraped(guard)[name] == 1
-    (line,) = eventually(lambda: guard.told("u-repair"), 60, "it is told")
+    (line,) = eventually(lambda: guard.told("u-repair"), "it is told")
     assert json.loads(line)["default"] == "pvc-disk-source-path"
 
 
@@ -284,4 +284,4 @@ def test_the_format_follows_the_settings_file(tmp_path: Path) -> None:
         settings = msgspec.yaml.decode(file.read_bytes())
         file.write_bytes(msgspec.yaml.encode(settings | {"logFormat": "json"}))
         what = '"message": "the settings have been reloaded"'
-        eventually(lambda: what in guard.log, 60, "the change is seen")
+        eventually(lambda: what in guard.log, "the change is seen")

@@ -36,10 +36,10 @@ def test_a_black_hole_from_the_start(
     monkeypatch.setattr("webhook.vsphere.session.CONNECT", 0.3)
     between.mood = "hole"
     with following(through(between, vcsim, tmp_path)) as inventory:
-        eventually(lambda: inventory.unreachable_since, 60, "the hole")
+        eventually(lambda: inventory.unreachable_since, "the hole")
         assert "did not answer in time" in inventory.cause
         between.mood = "pass"
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
 
 
 def test_a_black_hole_in_the_middle(
@@ -49,22 +49,22 @@ def test_a_black_hole_in_the_middle(
     monkeypatch.setattr("webhook.vsphere.connection.CONNECT", 0.3)
     monkeypatch.setattr("webhook.vsphere.session.QUICK", 0.5)
     with following(through(between, vcsim, tmp_path), silence=2.0) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
         between.mood = "hole"
         with pytest.raises(
             VsphereUnreachable, match=r"prod has been unreachable since 20.*in time"
         ):
             fresh(inventory, morefs=["vm-1"])
-        eventually(lambda: inventory.unreachable_since, 60, "the hole")
+        eventually(lambda: inventory.unreachable_since, "the hole")
         assert len(inventory.vms) == 4, "what is known stays known"
         between.mood = "pass"
-        eventually(lambda: inventory.unreachable_since is None, 60, "it is back")
+        eventually(lambda: inventory.unreachable_since is None, "it is back")
 
 
 def test_a_trickle_is_slow_and_right(vcsim: Vcsim, between: Proxy, tmp_path: Path) -> None:
     between.trickle = 7
     with following(through(between, vcsim, tmp_path)) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
         assert len(inventory.vms) == 4
 
 
@@ -88,13 +88,13 @@ def test_hundreds_of_cuts_at_any_byte_leave_nothing_behind(
     between.budgets = (chance.randrange(40_000) for _ in itertools.count())
     # So short that no wait is held: there is no silence in which nothing is cut.
     with following(through(between, vcsim, tmp_path), silence=2.0) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
         truth = {vm.moref: vm for vm in inventory.vms}
         between.mood = "cut"
 
         def cut(times: int) -> tuple[int, int, int]:
             enough = between.cuts + times
-            eventually(lambda: between.cuts >= enough, 800, f"{times} more cuts")
+            eventually(lambda: between.cuts >= enough, f"{times} more cuts", 800)
             return threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), _resident()
 
         cut(100)  # what is made once is made by then
@@ -104,7 +104,7 @@ def test_hundreds_of_cuts_at_any_byte_leave_nothing_behind(
         assert abs(after[1] - files) <= 16
         assert after[2] - memory < 4 * 2**20
         between.mood = "pass"
-        eventually(lambda: inventory.unreachable_since is None, 60, "it is back")
+        eventually(lambda: inventory.unreachable_since is None, "it is back")
         assert {vm.moref: vm for vm in inventory.vms} == truth
         with vcsim.connect() as instance:
             # Logged out after each cut but those that took away the answer to the login itself.

@@ -72,7 +72,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as run:
-            eventually(lambda: self.pids, 60, "it is there")
+            eventually(lambda: self.pids, "it is there")
             yield run
 
     @property
@@ -207,7 +207,7 @@ def test_stopped_it_leaves_nothing_half_made_and_goes_on_from_there(
     assert re.search(r"\n2 of 6 kube-apiserver: stopped after 0:\d\d\n$", told)
     assert error == "Stopped; the next run goes on from here.\n"
     assert machine.kept == {"etcd": "whole"}
-    eventually(lambda: not any(map(_lives, machine.pids)), 60, "nothing of it goes on")
+    eventually(lambda: not any(map(_lives, machine.pids)), "nothing of it goes on")
     (machine.home / "stays-at").unlink()
     done = machine.parts()
     assert done.returncode == 0
@@ -220,7 +220,7 @@ def test_killed_its_leavings_are_no_program_and_go_with_the_next_run(machine: Ma
         run.kill()
     assert machine.kept == {"etcd": "half of it"}
     (machine.home / "stays-at").unlink()
-    eventually(lambda: not any(map(_lives, machine.pids)), 60, "the go that it left has ended")
+    eventually(lambda: not any(map(_lives, machine.pids)), "the go that it left has ended")
     assert machine.parts().returncode == 0
     assert machine.kept == WHOLE
 

@@ -92,7 +92,7 @@ def test_a_drop_now_and_then_buys_no_time(guard: Guard, begin: bytes, drop: byte
                 connection.sendall(drop)
             return closed(connection)
 
-        eventually(ended, _PATIENCE, "it is closed")
+        eventually(ended, "it is closed", _PATIENCE)
 
 
 def test_a_client_that_never_speaks_tls_is_closed(guard: Guard) -> None:
@@ -154,7 +154,7 @@ def test_after_sigterm_it_is_not_ready_serves_on_and_closes_each_connection(tmp_
     with running(tmp_path, {"shutdownDelay": "1h"}) as guard, guard.connected() as before:
         assert _asked(before, "/readyz").status == 200
         guard.process.send_signal(signal.SIGTERM)
-        eventually(lambda: _asked_anew(guard) == 503, 60, "it is not ready")
+        eventually(lambda: _asked_anew(guard) == 503, "it is not ready")
         with guard.connected() as connection:
             assert _asked(connection, "/readyz").headers["connection"] == "close"
         answer = _asked(before, "/livez")
@@ -194,7 +194,7 @@ def test_what_runs_is_finished(tmp_path: Path) -> None:
         connection.sendall(head + body[:100])
         assert _asked_anew(guard) == 200, "the half is there before the signal"
         guard.process.send_signal(signal.SIGTERM)
-        eventually(lambda: _refuses(guard.port), 60, "it takes no more connections")
+        eventually(lambda: _refuses(guard.port), "it takes no more connections")
         connection.sendall(body[100:])
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -230,11 +230,11 @@ def test_it_has_logged_out_when_it_ends(vcsim: Vcsim, tmp_path: Path, signals: i
         def sessions() -> int:
             return len(instance.RetrieveContent().sessionManager.sessionList)
 
-        eventually(lambda: _asked_anew(guard) == 200, 60, "it is ready")
+        eventually(lambda: _asked_anew(guard) == 200, "it is ready")
         assert sessions() == 2
         guard.process.send_signal(signal.SIGTERM)
         if signals == 2:
-            eventually(lambda: _asked_anew(guard) == 503, 60, "it drains")
+            eventually(lambda: _asked_anew(guard) == 503, "it drains")
             guard.process.send_signal(signal.SIGTERM)
         assert guard.process.wait(60) == 0
         assert sessions() == 1

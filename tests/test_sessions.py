@@ -150,7 +150,7 @@ def test_a_call_that_outlives_its_session_is_answered_and_leaves_no_connection_o
     ask = lambda: answers.append(list(morefs_of_uuids(session, [_NO_VM])))  # noqa: E731
     asking = threading.Thread(target=ask)
     asking.start()
-    eventually(lambda: man.calls["FindAllByUuid"], 60, "a call on its way")
+    eventually(lambda: man.calls["FindAllByUuid"], "a call on its way")
     session.close()
     held.set()
     asking.join()
@@ -162,7 +162,7 @@ def test_a_read_of_the_old_session_leaves_the_new_one_alone(
     vcsim: Vcsim, man: Middleman, tmp_path: Path
 ) -> None:
     with following(through(man.port, vcsim, tmp_path)) as inventory, ExitStack() as stack:
-        eventually(lambda: inventory.synced and man.versions[-1:] not in ([], [""]), 60, "a wait")
+        eventually(lambda: inventory.synced and man.versions[-1:] not in ([], [""]), "a wait")
         (vm, *_) = inventory.vms
         man.held["FindAllByUuid"] = held = threading.Event()
         man.faults["FindAllByUuid"] = [fault("NotAuthenticated")]
@@ -171,23 +171,23 @@ def test_a_read_of_the_old_session_leaves_the_new_one_alone(
         reading.start()
         stack.callback(reading.join)
         stack.callback(held.set)
-        eventually(lambda: man.calls["FindAllByUuid"], 60, "a read on its way")
+        eventually(lambda: man.calls["FindAllByUuid"], "a read on its way")
         before = inventory.vms
         man.say(fault("ManagedObjectNotFound"))  # the one who follows logs in anew
-        eventually(lambda: inventory.vms is not before, 60, "a new first read")
-        eventually(lambda: inventory.unreachable_since is None, 60, "its news")
+        eventually(lambda: inventory.vms is not before, "a new first read")
+        eventually(lambda: inventory.unreachable_since is None, "its news")
         logins, index = man.calls["Login"], inventory.vms
         held.set()
         reading.join()
         assert answers == [(vm,)]
         heard = inventory.heard_at
-        eventually(lambda: inventory.heard_at != heard, 60, "it is followed on")
+        eventually(lambda: inventory.heard_at != heard, "it is followed on")
         assert (man.calls["Login"], inventory.vms) == (logins, index)
 
 
 def test_a_session_that_has_ended_costs_a_reader_no_answer(vcsim: Vcsim, tmp_path: Path) -> None:
     with following(live_address(vcsim, tmp_path)) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
         (vm, *_) = inventory.vms
         with vcsim.connect() as instance:
             end_other_sessions(instance)
@@ -214,7 +214,7 @@ def test_a_secret_that_rotates_ends_what_waits_as_undecided(
     source.start()
     stopping = threading.Thread(target=source.stop)
     try:
-        eventually(lambda: inventory.unreachable_since is None and inventory.synced, 60, "a read")
+        eventually(lambda: inventory.unreachable_since is None and inventory.synced, "a read")
         man.held["RetrievePropertiesEx"] = held = threading.Event()
 
         async def rotate() -> list[Any]:
@@ -222,9 +222,9 @@ def test_a_secret_that_rotates_ends_what_waits_as_undecided(
             loop = asyncio.get_running_loop()
             before = man.calls["RetrievePropertiesEx"]
             wait = lambda: man.calls["RetrievePropertiesEx"] - before == 4  # noqa: E731
-            await loop.run_in_executor(None, eventually, wait, 60, "four reads on their way")
+            await loop.run_in_executor(None, eventually, wait, "four reads on their way")
             stopping.start()
-            await loop.run_in_executor(None, eventually, lambda: source._reads._shutdown, 60, "")
+            await loop.run_in_executor(None, eventually, lambda: source._reads._shutdown, "")
             held.set()
             return await reads
 

@@ -109,7 +109,7 @@ def test_a_start_that_is_called_off_has_logged_out(vcsim: Vcsim, tmp_path: Path)
 def test_a_cluster_that_can_not_be_opened_is_tried_until_it_can(tmp_path: Path) -> None:
     file = tmp_path / "mounted"
     with standing_in(tmp_path) as api, running(tmp_path, {"kubeconfig": str(file)}) as guard:
-        eventually(lambda: _restarts(guard)["cluster"] >= REPEATED, 60, "it is tried again")
+        eventually(lambda: _restarts(guard)["cluster"] >= REPEATED, "it is tried again")
         told = "failing again and again, see the log: cluster\n"
         assert _asked(guard, "/readyz") == (503, told)
         assert _asked(guard, "/livez")[0] == 200
@@ -120,7 +120,7 @@ def test_a_cluster_that_can_not_be_opened_is_tried_until_it_can(tmp_path: Path) 
         assert f"kubeconfig {file}: " in line
         assert "Traceback" not in guard.log
         api.kubeconfig.rename(file)
-        eventually(lambda: _asked(guard, "/readyz")[0] == 200, 60, "it is followed")
+        eventually(lambda: _asked(guard, "/readyz")[0] == 200, "it is followed")
         assert "kubeconfig" not in _status(guard)["message"]
 
 
@@ -128,11 +128,11 @@ def test_an_api_server_that_is_away_at_the_start_is_no_failing_part(tmp_path: Pa
     with standing_in(tmp_path) as api:
         api.broken = True
         with running(tmp_path, {"kubeconfig": str(api.kubeconfig)}) as guard:
-            eventually(lambda: len(api.asked) > 8, 60, "it is asked again")
+            eventually(lambda: len(api.asked) > 8, "it is asked again")
             assert _status(guard)["code"] == 503
             assert "first reads not finished" in _asked(guard, "/readyz")[1]
             api.broken = False
-            eventually(lambda: _asked(guard, "/readyz")[0] == 200, 60, "it is followed")
+            eventually(lambda: _asked(guard, "/readyz")[0] == 200, "it is followed")
             assert _restarts(guard) == dict.fromkeys(PARTS, 0.0)
             assert "Traceback" not in guard.log
 
@@ -154,7 +154,7 @@ def test_a_fault_in_the_thread_of_a_source_is_counted_and_it_goes_on() -> None:
     source = LiveSource(address, inventory, lambda: counted.append(1))
     source.start()
     try:
-        eventually(lambda: len(counted) > 1, 60, "it has begun anew")
+        eventually(lambda: len(counted) > 1, "it has begun anew")
         assert inventory.cause.endswith("Error")
     finally:
         source.stop()

@@ -262,7 +262,7 @@ def test_a_server_that_is_told_to_end_loses_no_time_over_streams(tmp_path: Path)
             httpx.Client(verify=guard.tls(), headers={"Authorization": "Bearer token-all"}) as http,
         ):
             url = f"{guard.api_url}/api/v1/readiness"
-            eventually(lambda: http.get(url.replace("readiness", "plans")).is_success, 60, "listed")
+            eventually(lambda: http.get(url.replace("readiness", "plans")).is_success, "listed")
             with http.stream("GET", url, timeout=_MOMENT) as answer:
                 kinds = []
                 for line in answer.iter_lines():

@@ -183,18 +183,18 @@ def test_a_rotation_of_mounted_files_reaches_new_connections_and_harms_no_old_on
             assert old.get("/livez").status_code == 200
             assert _shown(guard) == first.certificate
             mount.put(second.certificate, second.key)
-            eventually(lambda: _shown(guard) == second.certificate, 60, "the second is served")
+            eventually(lambda: _shown(guard) == second.certificate, "the second is served")
             # Half of the next one: what is served stays.
             failed = _loads(guard, "failed")
             mount.put(third.certificate, second.key)
-            eventually(lambda: _loads(guard, "failed") > failed, 60, "a failure is counted")
+            eventually(lambda: _loads(guard, "failed") > failed, "a failure is counted")
             assert _shown(guard) == second.certificate
             assert "the key does not belong to the certificate" in guard.log
             mount.put(third.certificate[:200], third.key)
-            eventually(lambda: "is not a PEM certificate" in guard.log, 60, "half of it is told")
+            eventually(lambda: "is not a PEM certificate" in guard.log, "half of it is told")
             assert _shown(guard) == second.certificate
             mount.put(third.certificate, third.key)
-            eventually(lambda: _shown(guard) == third.certificate, 60, "the third is served")
+            eventually(lambda: _shown(guard) == third.certificate, "the third is served")
             before = old.get("/livez").extensions["network_stream"]
             assert before.get_extra_info("ssl_object").getpeercert(True) == _der(first.certificate)
         assert _loads(guard, "ok") == 3
@@ -214,7 +214,7 @@ def test_health_tells_of_an_expired_certificate_and_life_does_not_end(tmp_path: 
         with unverified as client:
             assert client.get("/healthz").status_code == 200
             tls.write(expired, tmp_path)
-            eventually(lambda: client.get("/healthz").status_code == 503, 60, "it is told")
+            eventually(lambda: client.get("/healthz").status_code == 503, "it is told")
             assert client.get("/livez").status_code == 200
         assert float(_metric(guard, "conversion_guard_certificate_seconds_left")) < 0
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.simulator
 @pytest.fixture
 def inventory(vcsim: Vcsim, tmp_path: Path) -> Iterator[ProviderInventory]:
     with following(live_address(vcsim, tmp_path)) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
         yield inventory
 
 
@@ -67,18 +67,16 @@ def test_changes_are_followed(vcsim: Vcsim, inventory: ProviderInventory) -> Non
         clone = finished(
             vm.Clone(vm.parent, "cloned", vim.vm.CloneSpec(location=vim.vm.RelocateSpec()))
         )
-        eventually(lambda: inventory.vms.by_moref(clone._moId), 60, "the clone")
+        eventually(lambda: inventory.vms.by_moref(clone._moId), "the clone")
         add_disk(vm, 1024, "[LocalDS_0] DC0_H0_VM0/hot.vmdk")
-        eventually(lambda: len(_named(inventory, "DC0_H0_VM0").disks) == 2, 60, "a disk was added")
+        eventually(lambda: len(_named(inventory, "DC0_H0_VM0").disks) == 2, "a disk was added")
         rename(vm, "renamed")
-        eventually(lambda: inventory.vms.named("renamed"), 60, "the new name")
+        eventually(lambda: inventory.vms.named("renamed"), "the new name")
         assert not inventory.vms.named("DC0_H0_VM0")
         power_off(vm)
-        eventually(
-            lambda: _named(inventory, "renamed").power_state == "poweredOff", 60, "it is off"
-        )
+        eventually(lambda: _named(inventory, "renamed").power_state == "poweredOff", "it is off")
         destroy(vm)
-        eventually(lambda: inventory.vms.by_moref(moref) is None, 60, "it is gone")
+        eventually(lambda: inventory.vms.by_moref(moref) is None, "it is gone")
 
 
 def test_a_fresh_read_finds_by_moref_uuid_and_name_and_nothing_else(
@@ -107,13 +105,13 @@ def test_an_outage_is_noticed_told_and_survived(
 ) -> None:
     caplog.set_level(logging.INFO)
     vcsim.stop()
-    eventually(lambda: inventory.unreachable_since, 60, "the outage")
-    eventually(lambda: "connection refused" in inventory.cause, 60, "its cause")
+    eventually(lambda: inventory.unreachable_since, "the outage")
+    eventually(lambda: "connection refused" in inventory.cause, "its cause")
     with pytest.raises(VsphereUnreachable, match="prod has been unreachable since 20"):
         fresh(inventory, morefs=["vm-1"])
     assert len(inventory.vms) == 4
     vcsim.start()
-    eventually(lambda: inventory.unreachable_since is None, 60, "it is back")
+    eventually(lambda: inventory.unreachable_since is None, "it is back")
     assert len(inventory.vms) == 4
     # A line for each change of its state, not for each try.
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) <= 3
@@ -125,14 +123,14 @@ def test_a_wrong_password_is_tried_once_and_a_new_one_at_once(
     monkeypatch.setattr("webhook.vsphere.source._PASSWORD_LOOKS", 0.05)
     wrong = "secret-canary-7c1e"
     with following(live_address(vcsim, tmp_path, password=wrong)) as inventory:
-        eventually(lambda: inventory.unreachable_since, 60, "the refusal")
+        eventually(lambda: inventory.unreachable_since, "the refusal")
         assert "user or password is wrong" in inventory.cause
         time_of_the_first = inventory.unreachable_since
         with pytest.raises(AssertionError):
-            eventually(lambda: len(caplog.records) > 1, 1, "a second try")
+            eventually(lambda: len(caplog.records) > 1, "a second try", 1)
         assert inventory.unreachable_since == time_of_the_first
         (tmp_path / "password").write_text(vcsim.password)
-        eventually(lambda: inventory.synced, 60, "the new password")
+        eventually(lambda: inventory.synced, "the new password")
     assert wrong not in caplog.text
     assert vcsim.password not in caplog.text
 
@@ -151,14 +149,14 @@ def test_the_cause_is_told_to_a_person(
     vcsim: Vcsim, tmp_path: Path, change: dict[str, Any], cause: str
 ) -> None:
     with following(live_address(vcsim, tmp_path, **change)) as inventory:
-        eventually(lambda: inventory.unreachable_since, 60, "the failure")
+        eventually(lambda: inventory.unreachable_since, "the failure")
         with pytest.raises(VsphereUnreachable, match=cause):
             raise VsphereUnreachable(inventory.trouble)
 
 
 def test_the_insecure_flag_takes_any_certificate(vcsim: Vcsim, tmp_path: Path) -> None:
     with following(live_address(vcsim, tmp_path, ca_file=None, insecure=True)) as inventory:
-        eventually(lambda: inventory.synced, 60, "the first read")
+        eventually(lambda: inventory.synced, "the first read")
 
 
 def test_stop_ends_a_blocked_wait_and_logs_out(vcsim: Vcsim, tmp_path: Path) -> None:
@@ -167,6 +165,6 @@ def test_stop_ends_a_blocked_wait_and_logs_out(vcsim: Vcsim, tmp_path: Path) -> 
         before = {session.key for session in sessions.sessionList}
         # With waits so long that no test would see the end of one.
         with following(live_address(vcsim, tmp_path), silence=12_000) as inventory:
-            eventually(lambda: inventory.synced, 60, "the first read")
+            eventually(lambda: inventory.synced, "the first read")
             assert len({session.key for session in sessions.sessionList} - before) == 1
         assert {session.key for session in sessions.sessionList} == before

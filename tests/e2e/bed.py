@@ -50,7 +50,9 @@ PLAIN = {
 
 _CORE = "Event", "PersistentVolumeClaim", "Pod", "Secret"
 _LOOPBACK = "127.0.0.1"
-_START, _END, _ANSWER, _COMMAND = 120.0, 5.0, 10.0, 120.0  # deadlines in seconds
+_END, _ANSWER, _COMMAND = 5.0, 10.0, 120.0  # deadlines in seconds
+PATIENCE = 180.0
+"""Seconds that whatever must come to pass is waited for, also on a busy machine."""
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -79,7 +81,7 @@ class ProgramDied(Exception):
     """A program of the bed ended by itself; the message has the end of its log."""
 
 
-def eventually(check: Callable[[], T], timeout: float, what: str) -> T:
+def eventually(check: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
     """The first true answer of `check`, asked again and again; AssertionError after `timeout` s.
 
     A check that raises has only failed for now. `what` names the thing awaited, as in
@@ -156,7 +158,7 @@ class Program:
                 start_new_session=True,
             )
         try:
-            eventually(self._ready_or_dead, _START, f"{self.name} is ready (log: {self.log})")
+            eventually(self._ready_or_dead, f"{self.name} is ready (log: {self.log})")
         except BaseException:  # also Ctrl-C
             self.stop()
             raise
@@ -679,9 +681,9 @@ def destroy(vm: Any) -> None:
     wait_for(vm.Destroy_Task())
 
 
-def wait_for(task: Any, timeout: float = 30.0) -> Any:
+def wait_for(task: Any) -> Any:
     """The result of a vSphere task; raises the task's own error."""
-    eventually(lambda: task.info.state in ("success", "error"), timeout, f"{task} ends")
+    eventually(lambda: task.info.state in ("success", "error"), f"{task} ends")
     if task.info.state == "error":
         raise task.info.error
     return task.info.result

@@ -95,11 +95,11 @@ def test_a_certificate_near_its_end_and_past_it(tmp_path: Path) -> None:
             assert not fires(name, good, good)
         certified(for_days=7)
         eventually(
-            lambda: fires("ConversionGuardCertificateExpiring", good, of(guard)), 60, "a week left"
+            lambda: fires("ConversionGuardCertificateExpiring", good, of(guard)), "a week left"
         )
         assert not fires("ConversionGuardCertificateExpired", good, of(guard))
         certified(for_days=0)
-        eventually(lambda: fires("ConversionGuardCertificateExpired", good, of(guard)), 60, "none")
+        eventually(lambda: fires("ConversionGuardCertificateExpired", good, of(guard)), "none")
 
 
 def test_a_vcenter_that_is_away(world: World) -> None:
@@ -111,7 +111,7 @@ def test_a_vcenter_that_is_away(world: World) -> None:
         assert not [name for name in (*away, "ConversionGuardUndecided") if fires(name, well, well)]
         vcsim.stop()
         for name in away:
-            eventually(lambda: fires(name, well, of(guard)), 60, name)  # noqa: B023
+            eventually(lambda: fires(name, well, of(guard)), name)  # noqa: B023
         for _ in range(6):
             assert "ServiceUnavailable" in world.create(unknown, dry_run=True).stderr
         assert fires("ConversionGuardUndecided", well, of(guard))
@@ -133,7 +133,7 @@ def test_settings_that_are_no_good(tmp_path: Path) -> None:
         before = of(guard)
         (tmp_path / "settings.yaml").write_text("maxAge: long\n")
         eventually(
-            lambda: fires("ConversionGuardSettingsReloadFailed", before, of(guard)), 60, "reloaded"
+            lambda: fires("ConversionGuardSettingsReloadFailed", before, of(guard)), "reloaded"
         )
 
 
@@ -141,7 +141,7 @@ def test_a_part_that_ends_again_and_again(tmp_path: Path) -> None:
     with running(tmp_path, {"kubeconfig": str(tmp_path / "missing")}) as guard:
         before = of(guard)
         assert not fires("ConversionGuardPartFails", before, before)
-        eventually(lambda: fires("ConversionGuardPartFails", before, of(guard)), 60, "it ends")
+        eventually(lambda: fires("ConversionGuardPartFails", before, of(guard)), "it ends")
 
 
 def test_a_plan_that_is_not_right_any_more_and_its_migration(world: World) -> None:
@@ -157,13 +157,13 @@ def test_a_plan_that_is_not_right_any_more_and_its_migration(world: World) -> No
         made_ready(world, gate.plan_of(vm))
         gate.apply(world, migration())
         known = re.compile(r'_objects{kind="Migration",state="(pass|warn)"} 1.0')
-        eventually(lambda: known.search(guard.metrics()), 60, "all of it is known")
+        eventually(lambda: known.search(guard.metrics()), "all of it is known")
         before = of(guard)
         assert not [name for name in wrong if fires(name, before, before)]
         with vcsim.connect() as instance:
             move(find_vm(instance, vm.name))
         for name in wrong:
-            eventually(lambda: fires(name, before, of(guard)), 60, name)  # noqa: B023
+            eventually(lambda: fires(name, before, of(guard)), name)  # noqa: B023
 
 
 def test_a_fault_of_its_own() -> None:

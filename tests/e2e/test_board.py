@@ -52,7 +52,7 @@ def api(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         )
         find_ready(api.bed)
         token = api.token("watcher")
-        eventually(lambda: len(api.get("/plans", token).json()["plans"]) == 2, 60, "two Plans")
+        eventually(lambda: len(api.get("/plans", token).json()["plans"]) == 2, "two Plans")
         yield api
 
 

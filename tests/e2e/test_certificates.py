@@ -42,8 +42,6 @@ CONFIGURATIONS = {
 }
 NAMES = [f"conversion-guard.{NAMESPACE}.svc", "127.0.0.1"]
 SNAPSHOT = Path(tls.__file__).parents[1] / "cli" / "demo" / "inventory.yaml"
-SOON = 180.0
-"""Seconds within which everything must be healed."""
 
 ROLE = [
     {
@@ -258,10 +256,10 @@ def calling(api: Api, guards: Sequence[Guard]) -> Iterator[Calls]:
     thread = threading.Thread(target=call)
     thread.start()
     try:
-        eventually(lambda: calls.answered > 2, SOON, "calls are answered")
+        eventually(lambda: calls.answered > 2, "calls are answered")
         yield calls
         enough = calls.answered + 5
-        eventually(lambda: calls.answered > enough, SOON, "calls go on")
+        eventually(lambda: calls.answered > enough, "calls go on")
     finally:
         stop.set()
         thread.join()
@@ -298,15 +296,15 @@ def test_two_replicas_make_one_secret_and_mend_what_others_spoil(api: Api, tmp_p
         data = api.whole()
         assert all_serve(guards, data), "one was first, and the other has read"
         assert set(data) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
-        eventually(lambda: api.trusts(data), SOON, "every webhook trusts the CA")
-        eventually(lambda: refused(api) is None, SOON, "the API server calls both")
+        eventually(lambda: api.trusts(data), "every webhook trusts the CA")
+        eventually(lambda: refused(api) is None, "the API server calls both")
         with calling(api, guards):
             # Somebody takes the CA away: that webhook is mended, and nothing else written.
             others = [api.get(path)["metadata"] for path in (SECRET, CONFIGURATIONS["validating"])]
             started = time.monotonic()
             # Beside the good one, for a call between the two would be lost indeed.
             api.overwrite("mutating", data["ca.crt"] + fresh(NAMES, datetime.now(UTC)).bundle)
-            eventually(lambda: api.trusts(data), SOON, "the caBundle is as it was")
+            eventually(lambda: api.trusts(data), "the caBundle is as it was")
             print(f"caBundle mended after {time.monotonic() - started:.1f} s")
             for path, before in zip((SECRET, CONFIGURATIONS["validating"]), others, strict=True):
                 assert api.get(path)["metadata"]["resourceVersion"] == before["resourceVersion"]
@@ -314,20 +312,20 @@ def test_two_replicas_make_one_secret_and_mend_what_others_spoil(api: Api, tmp_p
             for garbage in ({"tls.crt": b"junk", "tls.key": b"\xff"}, dict.fromkeys(data, b"")):
                 started = time.monotonic()
                 api.put(garbage)
-                eventually(lambda: api.data() == data, SOON, "the Secret is as it was")
+                eventually(lambda: api.data() == data, "the Secret is as it was")
                 print(f"Secret mended after {time.monotonic() - started:.1f} s")
         assert all_serve(guards, data)
         api.overwrite("validating", b"")
         assert "x509" in str(refused(api))
-        eventually(lambda: refused(api) is None, SOON, "an emptied caBundle is filled")
+        eventually(lambda: refused(api) is None, "an emptied caBundle is filled")
         # A configuration that is gone is told once, and found again when it is back.
         told = "there is no MutatingWebhookConfiguration"
         before = [guard.log.count(told) for guard in guards]
         api.client.delete(CONFIGURATIONS["mutating"]).raise_for_status()
         wanted = [count + 1 for count in before]
-        eventually(lambda: [g.log.count(told) for g in guards] == wanted, SOON, "it is told")
+        eventually(lambda: [g.log.count(told) for g in guards] == wanted, "it is told")
         api.register(dict(zip(CONFIGURATIONS, (guard.port for guard in guards), strict=True)))
-        eventually(lambda: api.trusts(data), SOON, "it is found again")
+        eventually(lambda: api.trusts(data), "it is found again")
         assert [guard.log.count(told) for guard in guards] == wanted
         assert [failures(guard) for guard in guards] == [0, 0]
 
@@ -335,24 +333,24 @@ def test_two_replicas_make_one_secret_and_mend_what_others_spoil(api: Api, tmp_p
 def test_a_leaf_is_renewed_and_a_ca_replaced_while_calls_go_on(api: Api, tmp_path: Path) -> None:
     with replicas(api, tmp_path) as guards:
         data = api.data()
-        eventually(lambda: api.trusts(data) and refused(api) is None, SOON, "calls are answered")
+        eventually(lambda: api.trusts(data) and refused(api) is None, "calls are answered")
         with calling(api, guards) as calls:
             for days in (21, 31):  # past two thirds of its life; past its end
                 held, before = of_secret(api.data()), shown(guards[0])
                 issued = datetime.now(UTC) - timedelta(days=days)
                 aged = leaf(NAMES, KeyPair(held.cas[0], held.key), issued)
                 api.put(replace(held, leaf=aged).data())
-                eventually(lambda: shown(guards[0]) != before, SOON, "a new leaf is served")  # noqa: B023
-                eventually(lambda: all_serve(guards, api.data()), SOON, "by both")
+                eventually(lambda: shown(guards[0]) != before, "a new leaf is served")  # noqa: B023
+                eventually(lambda: all_serve(guards, api.data()), "by both")
                 assert api.trusts(data), "the CA is the same"
             # Who deletes the Secret gets a new CA.
             old = data["ca.crt"]
             started = time.monotonic()
             api.client.delete(SECRET).raise_for_status()
-            eventually(lambda: all(cas(bundle) == 2 for bundle in api.bundles()), SOON, "both CAs")
+            eventually(lambda: all(cas(bundle) == 2 for bundle in api.bundles()), "both CAs")
             assert all(bundle.endswith(old) for bundle in api.bundles())
             print(f"both CAs in every caBundle after {time.monotonic() - started:.1f} s")
-            eventually(lambda: _newest(api) and all_serve(guards, api.data()), SOON, "its leaf")
+            eventually(lambda: _newest(api) and all_serve(guards, api.data()), "its leaf")
             print(f"leaf of the new CA served by both after {time.monotonic() - started:.1f} s")
         print(f"{calls.answered} rounds of calls, none lost")
         assert [failures(guard) for guard in guards] == [0, 0]
@@ -362,8 +360,8 @@ def test_a_secret_lost_ten_times_while_a_replica_starts_loses_no_call(
     api: Api, tmp_path: Path
 ) -> None:
     with replicas(api, tmp_path) as guards:
-        eventually(lambda: api.trusts(api.data()), SOON, "every webhook trusts the CA")
-        eventually(lambda: refused(api) is None, SOON, "calls are answered")
+        eventually(lambda: api.trusts(api.data()), "every webhook trusts the CA")
+        eventually(lambda: refused(api) is None, "calls are answered")
         called, folder = list(guards), tmp_path / "third"
         folder.mkdir()
         with calling(api, called) as calls:
@@ -372,11 +370,11 @@ def test_a_secret_lost_ten_times_while_a_replica_starts_loses_no_call(
                 with running(folder, settings_of(api)) as third:
                     called.append(third)
                     enough = calls.answered + 3
-                    eventually(lambda: calls.answered > enough, SOON, "calls go on")  # noqa: B023
+                    eventually(lambda: calls.answered > enough, "calls go on")  # noqa: B023
                     called.remove(third)
                     # One that is under way is not to find it gone.
                     enough = calls.answered + 1
-                    eventually(lambda: calls.answered > enough, SOON, "calls go on")  # noqa: B023
+                    eventually(lambda: calls.answered > enough, "calls go on")  # noqa: B023
                 assert "Traceback" not in third.log, third.log
 
             def settled() -> bool:
@@ -384,7 +382,7 @@ def test_a_secret_lost_ten_times_while_a_replica_starts_loses_no_call(
                 few = all(cas(bundle) <= 3 for bundle in api.bundles())
                 return few and api.trusts(data) and all_serve(guards, data)
 
-            eventually(settled, SOON, "few CAs are left, and one certificate")
+            eventually(settled, "few CAs are left, and one certificate")
         print(f"{calls.answered} rounds of calls, none lost")
 
 
@@ -396,9 +394,9 @@ def test_a_ca_close_to_its_end_is_replaced_without_a_lost_call(api: Api, tmp_pat
     with replicas(api, tmp_path) as guards:
         assert all_serve(guards, api.data())
         assert of_secret(api.data()).issuer == old.cas[0], "its leaf is served on"
-        eventually(lambda: refused(api) is None, SOON, "calls are answered")
+        eventually(lambda: refused(api) is None, "calls are answered")
         with calling(api, guards):
-            eventually(lambda: _newest(api) and all_serve(guards, api.data()), SOON, "a new leaf")
+            eventually(lambda: _newest(api) and all_serve(guards, api.data()), "a new leaf")
         held = of_secret(api.data())
         assert held.cas[1:] == old.cas, "a replica that was cut off might serve it still"
         assert held.cas[0].not_valid_after_utc > datetime.now(UTC) + CA_LIFE * 0.99
@@ -407,10 +405,10 @@ def test_a_ca_close_to_its_end_is_replaced_without_a_lost_call(api: Api, tmp_pat
 def test_what_may_not_be_mended_is_counted_and_told(api: Api, tmp_path: Path) -> None:
     with replicas(api, tmp_path) as guards:
         data = api.data()
-        eventually(lambda: api.trusts(data), SOON, "every webhook trusts the CA")
+        eventually(lambda: api.trusts(data), "every webhook trusts the CA")
         api.bed.kubectl("delete", "clusterrole", "conversion-guard-tls", check=True)
         api.overwrite("mutating", b"")
-        eventually(lambda: all(failures(guard) > 2 for guard in guards), SOON, "it is counted")
+        eventually(lambda: all(failures(guard) > 2 for guard in guards), "it is counted")
         for guard in guards:
             told = (
                 "certificate fails: the API server answers 403 to GET /apis/admissionregistration"
@@ -422,7 +420,7 @@ def test_what_may_not_be_mended_is_counted_and_told(api: Api, tmp_path: Path) ->
         theirs = tls.issue(NAMES, datetime.now(UTC))
         api.put({"tls.crt": theirs.certificate, "tls.key": theirs.key})
         told = "set tls.source: files"
-        eventually(lambda: all(told in guard.log for guard in guards), SOON, "it is told")
+        eventually(lambda: all(told in guard.log for guard in guards), "it is told")
         assert api.data()["tls.crt"] == theirs.certificate, "not the guard's to overwrite"
         assert all_serve(guards, data)
 

@@ -109,14 +109,12 @@ def test_helm_test_asks_a_replica(bed: Bed, tmp_path: Path) -> None:
         running(tmp_path, {}) as guard,
         subprocess.Popen(command, env=env, text=True, stdout=-1, stderr=-2) as asking,
     ):
-        pod = eventually(
-            lambda: _there(bed, "pod", "conversion-guard-test", "-n", own), 60, "its pod"
-        )
+        pod = eventually(lambda: _there(bed, "pod", "conversion-guard-test", "-n", own), "its pod")
         (container,) = pod["spec"]["containers"]
         script, url = container["args"]
         assert url == f"https://conversion-guard.{own}.svc/readyz"
         with guard.client() as client:
-            eventually(lambda: client.get("/readyz").status_code == 200, 60, "it is ready")
+            eventually(lambda: client.get("/readyz").status_code == 200, "it is ready")
 
         def asked(address: str) -> "subprocess.CompletedProcess[str]":
             # Not -W error: the pod's Python has no such option.

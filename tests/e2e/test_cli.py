@@ -96,9 +96,9 @@ def test_doctor_asks_whether_it_is_enforcing_right_now(world: World) -> None:
     with world.guarded(kubeconfig=str(world.bed.kubeconfig(GUARD))):
         assert enforcing()[0] == "good"
         world.bed.kubectl(*label, "conversion-guard.io/enforce=warn", check=True)
-        eventually(lambda: enforcing()[0] == "note", 60, "it is only warned of")
+        eventually(lambda: enforcing()[0] == "note", "it is only warned of")
         world.bed.kubectl(*label, "conversion-guard.io/enforce-", check=True)
-        eventually(lambda: enforcing()[0] == "good", 60, "it is denied again")
+        eventually(lambda: enforcing()[0] == "good", "it is denied again")
     state, what = enforcing()
     assert (state, "can't call the guard" in what) == ("wrong", True)
     both = "validatingwebhookconfiguration,mutatingwebhookconfiguration"

@@ -39,7 +39,7 @@ def test_who_the_api_server_names_is_told(programs: Parts, tmp_path: Path) -> No
         def told() -> str:
             return bed.kubectl("create", "-f", "-", stdin=json.dumps(WRONG)).stderr
 
-        eventually(lambda: "only the API server may send reviews here" in told(), 60, "it is asked")
+        eventually(lambda: "only the API server may send reviews here" in told(), "it is asked")
         certificate = authority.issue("kube-apiserver-webhooks")
         for _, text in BLOCK.findall(GUIDE):
             name = text.splitlines()[0].removeprefix(f"# {PLACE}/")
@@ -49,4 +49,4 @@ def test_who_the_api_server_names_is_told(programs: Parts, tmp_path: Path) -> No
             text = text.replace(SERVICE, guard.url.removeprefix("https://"))
             (tmp_path / name).write_text(text.replace(PLACE, str(tmp_path)))
         bed.api.restart(f"--admission-control-config-file={tmp_path / 'admission.yaml'}")
-        eventually(lambda: RIGHT_UUID in told(), 60, "the API server is known")
+        eventually(lambda: RIGHT_UUID in told(), "the API server is known")

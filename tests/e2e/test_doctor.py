@@ -51,7 +51,7 @@ def bed(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         settings = {"tls": own, "kubeconfig": str(bed.kubeconfig(GUARD)), "deniedNetworks": []}
         with running(tmp_path_factory.mktemp("guard"), settings):
             for kind in (VALIDATING, MUTATING):
-                eventually(partial(trusted, bed, kind), 60, "it is trusted")
+                eventually(partial(trusted, bed, kind), "it is trusted")
         ready(bed)
         yield bed
 

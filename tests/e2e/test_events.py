@@ -74,7 +74,7 @@ def test_a_refused_migration_is_told_of_on_its_plan_once(
     for _ in range(4):
         refused = world.create(migration("refused"))
         assert "(conversion-guard: migration-disks)" in refused.stderr
-    eventually(lambda: events(world, "refused"), 60, "the Event")
+    eventually(lambda: events(world, "refused"), "the Event")
     assert counted(guard, "spared") == spared + 3
     (event,) = events(world, "refused")
     assert (event["type"], event["reason"]) == ("Warning", "MigrationRefused")
@@ -102,12 +102,12 @@ def test_without_the_right_to_tell_a_refusal_is_the_same(
     less = json.dumps({"rules": rules})
     kubectl("patch", "clusterrole", "conversion-guard", "--type=merge", "-p", less, check=True)
     may = ("auth", "can-i", "create", "events.events.k8s.io", "--as", GUARD, "-n", NAMESPACE)
-    eventually(lambda: kubectl(*may).returncode, 60, "the right is gone")
+    eventually(lambda: kubectl(*may).returncode, "the right is gone")
     try:
         failed = counted(guard, "failed")
         refused = world.create(migration("untold"))
         assert "(conversion-guard: migration-disks)" in refused.stderr
-        eventually(lambda: counted(guard, "failed") == failed + 1, 60, "it is counted")
+        eventually(lambda: counted(guard, "failed") == failed + 1, "it is counted")
         assert "an Event was not sent: the API server answers 403" in guard.log
     finally:
         kubectl("apply", "-f", str(ROLE), check=True)
@@ -124,12 +124,12 @@ def test_a_namespaces_label_that_is_a_slip_is_told_of_in_it_once(
     label = ("label", "namespace", TARGET, "--overwrite")
     sent = counted(guard, "sent")
     world.bed.kubectl(*label, "conversion-guard.io/enforce=wran", check=True)
-    (event,) = eventually(told, 60, "the Event")
+    (event,) = eventually(told, "the Event")
     assert event["involvedObject"]["kind"] == "Namespace"
     assert 'is "wran", which changes nothing: write deny, warn or audit' in event["message"]
     world.bed.kubectl(*label, "another=label", check=True)
     world.bed.kubectl(*label, "conversion-guard.io/enforce=x", check=True)
-    eventually(lambda: counted(guard, "sent") == sent + 2, 60, "one for each value")
+    eventually(lambda: counted(guard, "sent") == sent + 2, "one for each value")
     assert len(told()) == 2
     doctor = run("doctor", "--kubeconfig", world.bed.kubeconfig(), "--output", "json")
     (finding,) = (

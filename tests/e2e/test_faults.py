@@ -22,7 +22,7 @@ import pytest
 
 from tests.balancer import Probe, balancing
 from tests.cases import NAMESPACE
-from tests.e2e.bed import Bed, find_vm, path_of, set_status, set_uuid
+from tests.e2e.bed import PATIENCE, Bed, find_vm, path_of, set_status, set_uuid
 from tests.e2e.faults.chaos import LONG, SHORT, Chaos, Form
 from tests.e2e.faults.load import CLAIMS, DISKS, PLANS, Load, claim_of, conversion
 from tests.e2e.faults.oracle import GATES, OTHERS, fault
@@ -31,7 +31,7 @@ from tests.e2e.parts import Parts
 from tests.e2e.test_certificates import Api
 from tests.e2e.test_following import by
 from tests.e2e.test_providers import provider, secret
-from tests.e2e.test_soak import ONE_AFTER_THE_OTHER, OWN, Cluster
+from tests.e2e.test_soak import OWN, Cluster
 from tests.e2e.world import MANIFESTS, OWN_CRDS, find_ready, vms_of
 from tests.proxy import Proxy, proxy
 
@@ -161,7 +161,7 @@ def test_no_verdict_is_wrong_whatever_fails(place: Place, seed: str, form: Form)
 async def _asked(place: Place, seed: str, form: Form) -> tuple[Load, Chaos]:
     """All requests of a run, and then those of each kind until one is decided again."""
     bed = place.cluster.api.bed
-    connecting = bed.api.connecting() | {"timeout": ONE_AFTER_THE_OTHER}
+    connecting = bed.api.connecting() | {"timeout": PATIENCE}
     async with httpx.AsyncClient(**connecting) as client:
         load = Load(place.vcenters, client, Random(f"{seed} load"))
         rights = [(path_of(one), one) for one in _bindings(bed)]
@@ -172,7 +172,7 @@ async def _asked(place: Place, seed: str, form: Form) -> tuple[Load, Chaos]:
             await chaos.run()
             await asking
         for ask in load.kinds.values():
-            async with asyncio.timeout(ONE_AFTER_THE_OTHER):
+            async with asyncio.timeout(PATIENCE):
                 while (await load.one(ask)).verdict not in ("allowed", "denied"):
                     pass
     return load, chaos

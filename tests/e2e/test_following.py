@@ -171,6 +171,6 @@ def test_a_guard_that_ends_while_it_is_silent_ends_at_once_and_whole(
     }
     with running(tmp_path, settings) as guard:
         between.mood = "hole"
-        eventually(lambda: len(guard.told("WARNING webhook.cluster /")) >= 5, 60, "noticed")
+        eventually(lambda: len(guard.told("WARNING webhook.cluster /")) >= 5, "noticed")
         assert guard.stop() == 0
     assert "Traceback" not in guard.log

@@ -152,12 +152,12 @@ def test_from_the_plan_to_the_migration(world: World, vms: list[Vm]) -> None:
 def test_a_disk_is_claimed_once(world: World, vms: list[Vm]) -> None:
     apply(world, disk_of(vms[0], "one"))
     again = disk_of(vms[0], "again")
-    eventually(lambda: world.create(again, dry_run=True).returncode, 60, "the first is known")
+    eventually(lambda: world.create(again, dry_run=True).returncode, "the first is known")
     done = world.create(again)
     assert 'is already claimed by PVC "one"' in done.stderr
     assert f"kubectl label pvc one -n {TARGET} vmID- vmUUID-" in done.stderr
     world.bed.kubectl("label", "pvc", "one", "-n", TARGET, "vmID-", "vmUUID-", check=True)
-    eventually(lambda: world.create(again).returncode == 0, 60, "it is released")
+    eventually(lambda: world.create(again).returncode == 0, "it is released")
 
 
 def test_a_pvc_that_came_past_the_guard_is_found_at_the_plan(world: World, vms: list[Vm]) -> None:
@@ -251,7 +251,7 @@ def test_sixty_disks_under_long_names(world: World, vcsim: Vcsim, guard: Guard) 
     # Again where it was too soon: the VM is a moment old.
     how = ["apply", "-f", "-"]
     text = json.dumps(listed)
-    eventually(lambda: world.bed.kubectl(*how, stdin=text, check=True), 60, "they are known")
+    eventually(lambda: world.bed.kubectl(*how, stdin=text, check=True), "they are known")
     find_ready(world.bed)
     refused(world, f'no PVC in "{TARGET}" for 1 of the 61 disks of {vm.moref} ("{name}")')
     apply(world, later)
@@ -269,7 +269,7 @@ def test_without_vsphere_no_conversion_starts(world: World, vms: list[Vm], vcsim
     try:
         why = "has been unreachable since 20"
         eventually(
-            lambda: why in world.create(migration(), dry_run=True).stderr, 60, "the outage counts"
+            lambda: why in world.create(migration(), dry_run=True).stderr, "the outage counts"
         )
         known = world.create(merged(plan_of(vms[0]), {"metadata": {"name": "known"}}), dry_run=True)
         assert known.returncode == 0, known.stderr
@@ -280,4 +280,4 @@ def test_without_vsphere_no_conversion_starts(world: World, vms: list[Vm], vcsim
         assert why in done.stderr
     finally:
         vcsim.start()
-    eventually(lambda: started(world), 60, "it is back")
+    eventually(lambda: started(world), "it is back")

@@ -40,7 +40,7 @@ def bed(bare: Bed) -> Bed:
     done = bare.kubectl("apply", "-k", str(MANIFESTS), check=True)
     assert done.stderr == "", "no warning, neither of pod security nor of the policy's types"
     harmful = _change_url
-    eventually(lambda: _patch(bare, KINDS[0], harmful).returncode, 60, "the policy is in force")
+    eventually(lambda: _patch(bare, KINDS[0], harmful).returncode, "the policy is in force")
     return bare
 
 

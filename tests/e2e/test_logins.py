@@ -66,12 +66,12 @@ def test_a_wrong_password_is_tried_by_one_replica_and_the_right_one_by_all(
             turn = replica(name, cluster, loop)
             source = following(address, name=name, refusals=Refusals(), turn=turn)
             inventories.append(stack.enter_context(source))
-        eventually(lambda: all(one.unreachable_since for one in inventories), 60, "nobody is in")
+        eventually(lambda: all(one.unreachable_since for one in inventories), "nobody is in")
         waiting = "another replica tries to log in first, for all of them"
         refused = "user or password is wrong"
         expected = sorted([refused, waiting, waiting])
-        eventually(lambda: sorted(one.cause for one in inventories) == expected, 60, "who waits")
+        eventually(lambda: sorted(one.cause for one in inventories) == expected, "who waits")
         assert man.calls["Login"] == 1
         passwords.append(right.password())
-        eventually(lambda: all(one.synced for one in inventories), 60, "everybody is in")
+        eventually(lambda: all(one.synced for one in inventories), "everybody is in")
         assert man.calls["Login"] == 4

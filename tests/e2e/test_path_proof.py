@@ -35,8 +35,6 @@ from webhook.tls.paths import LIFE
 
 pytestmark = pytest.mark.e2e
 
-SOON = 180.0
-"""Seconds within which everything must be as it should."""
 RIGHT_UUID = (
     "42324a11-8a5e-2f0d-6b0c-1f2e3d4c5b6a"  # of the demo's vm-178, whose PVC doesn't prove it
 )
@@ -161,8 +159,8 @@ def install(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inst
         install = Install(api, tmp_path_factory.mktemp("install"), balancer, stack)
         for _ in range(2):
             install.start()
-        eventually(lambda: balancer.ready == {g.port for g in install.guards}, SOON, "both ready")
-        eventually(install.told, SOON, "the API server calls")
+        eventually(lambda: balancer.ready == {g.port for g in install.guards}, "both ready")
+        eventually(install.told, "the API server calls")
         yield install
         for guard in install.guards:
             assert "Traceback" not in guard.log, guard.log
@@ -183,10 +181,10 @@ def creating(install: Install) -> Iterator[list[str]]:
     thread = threading.Thread(target=create)
     thread.start()
     try:
-        eventually(lambda: len(answers) > 2, SOON, "calls are answered")
+        eventually(lambda: len(answers) > 2, "calls are answered")
         yield answers
         enough = len(answers) + 20
-        eventually(lambda: len(answers) > enough, SOON, "calls go on")
+        eventually(lambda: len(answers) > enough, "calls go on")
     finally:
         stop.set()
         thread.join()
@@ -213,20 +211,20 @@ def test_who_may_see_the_provider_is_told_and_who_says_so_is_not(install: Instal
 
 
 def test_every_change_loses_no_call_and_tells_no_less(install: Install) -> None:
-    eventually(install.rests, SOON, "the path is at rest")
+    eventually(install.rests, "the path is at rest")
     with creating(install) as answers:
         for _ in range(2):
             before = install.called()
             install.outdate()
-            eventually(lambda: install.called() != before, SOON, "another is called")  # noqa: B023
-            eventually(lambda: install.worthless(before), SOON, "the old one is worth nothing")  # noqa: B023
-            eventually(install.rests, SOON, "it is at rest again")
+            eventually(lambda: install.called() != before, "another is called")  # noqa: B023
+            eventually(lambda: install.worthless(before), "the old one is worth nothing")  # noqa: B023
+            eventually(install.rests, "it is at rest again")
     print(f"{len(answers)} calls while the path changed twice")
     assert [answer for answer in answers if RIGHT_UUID not in answer] == []
 
 
 def test_a_call_that_its_client_gives_up_changes_the_path(install: Install) -> None:
-    eventually(install.rests, SOON, "the path is at rest")
+    eventually(install.rests, "the path is at rest")
     before = install.called()
     with (
         socket.create_connection(("127.0.0.1", install.guards[0].port), 60) as plain,
@@ -235,15 +233,15 @@ def test_a_call_that_its_client_gives_up_changes_the_path(install: Install) -> N
         head = f"POST /validate/{before} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         connection.sendall(f"{head}content-length: 100\r\n\r\n{{".encode())
     gone = time.monotonic()
-    eventually(lambda: install.worthless(before), SOON, "it is worth nothing")
+    eventually(lambda: install.worthless(before), "it is worth nothing")
     print(f"worth nothing {time.monotonic() - gone:.1f} s after the call failed")
-    eventually(install.told, SOON, "the API server is known again")
+    eventually(install.told, "the API server is known again")
     assert install.called() != before
 
 
 def test_a_connection_that_must_make_room_changes_the_path(install: Install) -> None:
     few = install.start(*FEW_FILES)
-    eventually(install.rests, SOON, "the path is at rest")
+    eventually(install.rests, "the path is at rest")
     before = install.called()
     with ExitStack() as connections:
         first = connections.enter_context(guard_client(few))
@@ -255,30 +253,29 @@ def test_a_connection_that_must_make_room_changes_the_path(install: Install) -> 
                 lambda: (
                     connections.enter_context(guard_client(few)).get("/livez").status_code == 200
                 ),
-                SOON,
                 "it is answered",
             )
-        eventually(lambda: install.worthless(before), SOON, "it is worth nothing")
-    eventually(install.told, SOON, "the API server is known again")
+        eventually(lambda: install.worthless(before), "it is worth nothing")
+    eventually(install.told, "the API server is known again")
     assert install.called() != before
     install.kill(few)
 
 
 def test_a_replica_that_was_killed_changes_it_when_it_starts(install: Install) -> None:
-    eventually(install.rests, SOON, "the path is at rest")
+    eventually(install.rests, "the path is at rest")
     before = install.called()
     install.kill(install.guards[0])
     install.start()
-    eventually(lambda: install.called() != before, SOON, "another is called")
-    eventually(lambda: install.worthless(before), SOON, "the old one is worth nothing")
-    eventually(install.told, SOON, "the API server is known")
+    eventually(lambda: install.called() != before, "another is called")
+    eventually(lambda: install.worthless(before), "the old one is worth nothing")
+    eventually(install.told, "the API server is known")
 
 
 def test_what_an_error_shows_is_worth_nothing_soon_after_the_start(install: Install) -> None:
-    eventually(install.rests, SOON, "the path is at rest")
+    eventually(install.rests, "the path is at rest")
     for guard in tuple(install.guards):
         install.kill(guard)
-    message = eventually(lambda: failed(install), SOON, "the API server can't call")
+    message = eventually(lambda: failed(install), "the API server can't call")
     shown = re.findall("/validate/([0-9a-f]{64})", message)
     assert shown == [install.called()], message
     done = run("doctor", "--kubeconfig", install.api.bed.kubeconfig())
@@ -287,9 +284,9 @@ def test_what_an_error_shows_is_worth_nothing_soon_after_the_start(install: Inst
     for _ in range(2):
         install.start()
     started = time.monotonic()
-    eventually(lambda: install.worthless(shown[0]), SOON, "it is worth nothing")
+    eventually(lambda: install.worthless(shown[0]), "it is worth nothing")
     print(f"worth nothing {time.monotonic() - started:.1f} s after the start")
-    eventually(install.told, SOON, "the API server is known")
+    eventually(install.told, "the API server is known")
     assert install.called() != shown[0]
 
 

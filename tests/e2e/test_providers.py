@@ -235,15 +235,13 @@ def test_verdicts_follow_the_clusters_providers(world: World, vcsim: Vcsim) -> N
     with world.guarded(vcsim, providers=[], kubeconfig=kubeconfig, trustNetwork=True) as guard:
         vm = world.vm("DC0_H0_VM0", vcsim)
         right, wrong = claim("right", vm), claim("wrong", vm, vmID="vm-99999")
-        eventually(lambda: world.post(wrong)["code"] == 422, 60, "the Provider is read")
+        eventually(lambda: world.post(wrong)["code"] == 422, "the Provider is read")
         assert world.create(right, dry_run=True).returncode == 0
         world.bed.kubectl("delete", "provider", "found", "-n", NAMESPACE, check=True)
-        eventually(lambda: world.post(right)["code"] == 503, 60, "it is gone")
+        eventually(lambda: world.post(right)["code"] == 503, "it is gone")
         assert "no vSphere provider is known" in world.post(right)["message"]
         apply(world, found)
-        eventually(
-            lambda: world.create(right, dry_run=True).returncode == 0, 60, "it is there again"
-        )
+        eventually(lambda: world.create(right, dry_run=True).returncode == 0, "it is there again")
         assert vcsim.password not in guard.log
 
 
@@ -264,5 +262,5 @@ def test_a_denied_network_is_never_spoken_to(world: World, vcsim: Vcsim) -> None
         with world.guarded(
             vcsim, providers=[], kubeconfig=kubeconfig, deniedNetworks=["127.0.0.0/8", "::1/128"]
         ) as guard:
-            eventually(lambda: "deniedNetworks" in guard.log, 60, "it is named")
+            eventually(lambda: "deniedNetworks" in guard.log, "it is named")
         assert between.connections == 0

@@ -42,7 +42,7 @@ def api(programs: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
             *account("stranger"),
         )
         find_ready(api.bed)
-        eventually(lambda: len(_plans(api, "watcher")) == 2, 60, "the guard follows them")
+        eventually(lambda: len(_plans(api, "watcher")) == 2, "the guard follows them")
         yield api
 
 
@@ -204,7 +204,7 @@ def test_watch_on_a_terminal_is_one_table(api: Api, here: list[str | Path], data
             seen += os.read(ours, 65536)
             return what in seen
 
-        eventually(lambda: shown(b"Ctrl-C ends it"), 60, "the table")
+        eventually(lambda: shown(b"Ctrl-C ends it"), "the table")
         assert b"copying" in seen
         assert b"\x1b[31m" in seen, "what isn't ready is red"
         watching.send_signal(signal.SIGINT)

@@ -117,13 +117,13 @@ def _judge(world: World, kubeconfig: str) -> None:
     with world.guarded(providers=[], kubeconfig=kubeconfig, trustNetwork=True, api=api) as guard:
         vm = world.vm("DC0_H0_VM0")
         wrong = disk_of(vm, "wrong", vmID="vm-99999")
-        eventually(lambda: world.post(wrong)["code"] == 422, 60, "the Provider is read")
+        eventually(lambda: world.post(wrong)["code"] == 422, "the Provider is read")
         for right in (disk_of(vm, "right"), plan_of(vm)):
             done = world.create(right)
             assert done.returncode == 0, done.stderr
         assert world.create(migration()).returncode == 1, "it isn't bound yet"
         events = ["get", "events.events.k8s.io", "-n", NAMESPACE, "-o", "name"]
-        eventually(lambda: world.bed.kubectl(*events).stdout, 60, "its Plan's Event")
+        eventually(lambda: world.bed.kubectl(*events).stdout, "its Plan's Event")
         bind(world, "right")
         done = world.create(migration())
         assert done.returncode == 0, done.stderr
@@ -151,11 +151,11 @@ def _watch(world: World) -> None:
         file = str(OWN_CRDS.parent / "report-crds" / f"{group}_{plural}.yaml")
         kubectl("apply", "--server-side", "-f", file, check=True)
         asked = ("get", better, *name)
-        eventually(lambda: kubectl(*asked).returncode == 0, 60, better)  # noqa: B023
+        eventually(lambda: kubectl(*asked).returncode == 0, better)  # noqa: B023
     worse = ("get", "policyreports.wgpolicyk8s.io", *name)
-    eventually(lambda: kubectl(*worse).returncode, 60, "the other is taken away")
+    eventually(lambda: kubectl(*worse).returncode, "the other is taken away")
     world.bed.empty(TARGET, "PersistentVolumeClaim")
-    eventually(lambda: kubectl(*asked).returncode, 60, "nothing is left to report on")
+    eventually(lambda: kubectl(*asked).returncode, "nothing is left to report on")
 
 
 def _certify(world: World, kubeconfig: str, folder: Path) -> None:
@@ -176,11 +176,11 @@ def _certify(world: World, kubeconfig: str, folder: Path) -> None:
         return len({hook["clientConfig"].get("caBundle") for hook in hooks}) == 1
 
     with running(folder, settings):
-        eventually(certificate, 60, "the Secret is made")
-        eventually(trusted, 60, "all webhooks trust one CA")
+        eventually(certificate, "the Secret is made")
+        eventually(trusted, "all webhooks trust one CA")
         empty = '{"data": {"tls.crt": "", "tls.key": ""}}'
         kubectl("patch", "secret", TLS, "-n", OWN, "-p", empty, check=True)
-        eventually(certificate, 60, "the Secret is mended")
+        eventually(certificate, "the Secret is mended")
 
 
 def test_what_is_asked_for_is_granted(asked: set[Right], granted: set[Right]) -> None:

@@ -239,7 +239,7 @@ class TestFaultsOfAClaim:
     def test_twice(self, team: Team, pair: tuple[Vm, Vm]) -> None:
         team.make(team.disk(pair[0], 1))
         again = team.disk(pair[0], 1, name="again")
-        eventually(lambda: team.send(again, dry_run=True).returncode, 60, "the first is known")
+        eventually(lambda: team.send(again, dry_run=True).returncode, "the first is known")
         team.refused(again, "pvc-disk-claimed", "already")
 
     def test_one_missing(self, team: Team, pair: tuple[Vm, Vm]) -> None:
@@ -308,7 +308,7 @@ class TestWhatHappensInVsphere:
         by_name["spec"]["vms"] = [{"name": vm.name}]
         again = merged(team.plan(vm), {"metadata": {"name": "again"}})
         eventually(
-            lambda: 'write "renamed"' in team.send(again, dry_run=True).stderr, 60, "the new name"
+            lambda: 'write "renamed"' in team.send(again, dry_run=True).stderr, "the new name"
         )
         team.refused(by_name, "plan-vm", "has no VM with the name or path")
         assert not team.starts(), "the id counts"
@@ -327,7 +327,7 @@ class TestWhatHappensInVsphere:
             power_off(find_vm(instance, vm.name))
         again = merged(team.plan(vm), {"metadata": {"name": "again"}})
         eventually(
-            lambda: "preserveStaticIPs" in team.send(again, dry_run=True).stderr, 60, "it is off"
+            lambda: "preserveStaticIPs" in team.send(again, dry_run=True).stderr, "it is off"
         )
         assert not team.starts()
 
@@ -345,7 +345,7 @@ class TestWhatHappensInVsphere:
             _reconfigure(found, "edit", disk)
         team.refused(team.migration, "migration-disks", "smaller than the disk")
         team.bind(*claims, storage="200Gi")
-        eventually(lambda: not team.starts(), 60, "it has room")
+        eventually(lambda: not team.starts(), "it has room")
         with vcsim.connect() as instance:
             found = find_vm(instance, vm.name)
             disk = next(d for d in found.config.hardware.device if _file(d) == vm.files[2])
@@ -425,7 +425,7 @@ class TestPlansAndMigrations:
         far = team.plan(pair[0], **destination)
         far["spec"]["provider"]["source"] = team.plan(pair[0])["spec"]["provider"]["source"]
         eventually(
-            lambda: "is another cluster" in team.send(far, dry_run=True).stderr, 60, "it is known"
+            lambda: "is another cluster" in team.send(far, dry_run=True).stderr, "it is known"
         )
         team.make(far)
         assert "not checked" in team.starts()
@@ -515,7 +515,7 @@ class TestEnforcement:
         wrong = team.disk(pair[0], 0, source="[x] wrong.vmdk")
         try:
             world.bed.kubectl("label", "namespace", TEAM, f"{label}=warn", check=True)
-            eventually(lambda: team.send(wrong, dry_run=True).returncode == 0, 60, "it only warns")
+            eventually(lambda: team.send(wrong, dry_run=True).returncode == 0, "it only warns")
             assert "(conversion-guard: pvc-disk-source)" in team.make(wrong)
             team.refused(
                 team.plan(pair[0]), "plan-disks", "with a disk-source that is not a disk of"
@@ -523,9 +523,7 @@ class TestEnforcement:
             typo = [f"{label}=wran", "--overwrite"]
             world.bed.kubectl("label", "namespace", TEAM, *typo, check=True)
             again = team.disk(pair[0], 1, source="[x] wrong.vmdk")
-            eventually(
-                lambda: team.send(again, dry_run=True).returncode, 60, "a slip opens nothing"
-            )
+            eventually(lambda: team.send(again, dry_run=True).returncode, "a slip opens nothing")
         finally:
             world.bed.kubectl("label", "namespace", TEAM, f"{label}-", check=True)
 
@@ -536,14 +534,12 @@ class TestAudit:
     ) -> None:
         wrong = team.disk(pair[0], 0, name="in-the-audit-log", source="[x] wrong.vmdk")
         team.send(wrong)
-        kept = eventually(lambda: _audited(world, "in-the-audit-log"), 60, "the audit log has it")
+        kept = eventually(lambda: _audited(world, "in-the-audit-log"), "the audit log has it")
         assert kept["verdict"] == "denied"
         assert kept["provider"].startswith(NAMESPACE)
         assert (kept["vm"], kept["rules"]) == (pair[0].moref, "pvc-disk-source")
         team.make(merged(wrong, {"metadata": {"name": "prime-in-the-audit-log"}}), user=CDI)
-        kept = eventually(
-            lambda: _audited(world, "prime-in-the-audit-log"), 60, "the audit log has it"
-        )
+        kept = eventually(lambda: _audited(world, "prime-in-the-audit-log"), "the audit log has it")
         assert kept["verdict"] == "skipped"
         assert "prime-*" in kept["skipped-because"]
 
@@ -599,7 +595,6 @@ class TestWhoMayLearnWhat:
         # An answer of the access review serves for ten seconds.
         eventually(
             lambda: pair[0].uuid in team.send(wrong, user="viewer", dry_run=True).stderr,
-            60,
             "the right counts",
         )
 

@@ -198,7 +198,7 @@ class TestClaims:
             add_disk(find_vm(instance, vm.name), 2**20, f"[LocalDS_0] {vm.name}/large.vmdk")
         large = claim("small", vm, source=f"[LocalDS_0] {vm.name}/large.vmdk", storage="1G")
         # The refusals above have just asked vSphere, and that answer serves until news come.
-        eventually(lambda: '"1Gi"' in world.create(large).stderr, 60, "the news of the new disk")
+        eventually(lambda: '"1Gi"' in world.create(large).stderr, "the news of the new disk")
         status = refused_everywhere(world, large, "spec.resources.requests.storage: ")
         assert '"1Gi"' in status["details"]["causes"][0]["message"]
 
@@ -222,7 +222,6 @@ class TestClaims:
             lambda: (
                 world.create(claim("hot-bare", vm, source="hot.vmdk"), dry_run=True).returncode == 0
             ),
-            60,
             "the bare name of a new disk is filled in",
         )
 
@@ -259,7 +258,7 @@ class TestOutage:
         with world.guarded(vcsim, trustNetwork=True) as guard:
             vm = world.vm("DC0_H0_VM0", vcsim)
             vcsim.stop()
-            eventually(lambda: "unreachable" in guard.log, 60, "the guard notices the outage")
+            eventually(lambda: "unreachable" in guard.log, "the guard notices the outage")
             right = world.create(claim("known", vm))
             assert right.returncode == 0, right.stderr
             assert "Warning: checked with the inventory of" in right.stderr
@@ -273,7 +272,6 @@ class TestOutage:
             vcsim.start()
             eventually(
                 lambda: world.post(claim("unknown", vm, vmID="vm-99999"))["code"] == 422,
-                60,
                 "the guard finds its vCenter again",
             )
 
@@ -304,7 +302,7 @@ class TestTwoVcenters:
             wrong = claim("wrong", first, vmUUID="99999999-2222-3333-4444-555555555555")
             assert world.post(wrong)["code"] == 422
             two.stop()
-            eventually(lambda: world.post(wrong)["code"] == 503, 60, "one of two is away")
+            eventually(lambda: world.post(wrong)["code"] == 503, "one of two is away")
             message = world.post(wrong)["message"]
             assert f"{NAMESPACE}/vcenter-1 has been unreachable since" in message
             assert f"{NAMESPACE}/vcenter-0" not in message

@@ -50,8 +50,6 @@ NAMES = [f"conversion-guard.{OWN}.svc", "127.0.0.1"]
 AT_ONCE = 12
 """Calls that wait for their answer. Without a bound a slow machine would be asked more and more at
 once, and the API server gives up on a webhook after its timeoutSeconds."""
-ONE_AFTER_THE_OTHER = 180.0
-"""Seconds for each single thing that must come to pass."""
 
 
 class Form(NamedTuple):
@@ -97,9 +95,7 @@ class Replica:
         self._balancer.add(self.guard.port)
 
     def until_ready(self) -> None:
-        eventually(
-            lambda: self.running.port in self._balancer.ready, ONE_AFTER_THE_OTHER, "it is ready"
-        )
+        eventually(lambda: self.running.port in self._balancer.ready, "it is ready")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal, and wait for its end: the exit code."""
@@ -107,7 +103,7 @@ class Replica:
         guard.process.send_signal(how)
         code = guard.process.wait(60)
         self._balancer.remove(guard.port)
-        eventually(lambda: not self._balancer.connections(guard.port), 60, "no connection is left")
+        eventually(lambda: not self._balancer.connections(guard.port), "no connection is left")
         self._life.close()
         self.guard = None
         assert "Traceback" not in guard.log, guard.log
@@ -204,7 +200,6 @@ def _until_called(cluster: Cluster) -> None:
     path, dry = CLAIMS.format("soak-0"), {"dryRun": "All"}
     eventually(
         lambda: cluster.api.client.post(path, json=wrong, params=dry).status_code == 422,
-        ONE_AFTER_THE_OTHER,
         "the API server calls the guard",
     )
 
@@ -407,7 +402,7 @@ def _until_served(cluster: Cluster, certificate: bytes) -> None:
         # One that is being restarted reads the Secret when it starts.
         return {shown(guard) for guard in cluster.guards} == {certificate}
 
-    eventually(served, ONE_AFTER_THE_OTHER, "the new certificate is served")
+    eventually(served, "the new certificate is served")
 
 
 def _change_ca(cluster: Cluster) -> None:
@@ -419,7 +414,7 @@ def _change_ca(cluster: Cluster) -> None:
         held = of_secret(cluster.api.data())
         return held.issuer == held.cas[0] != old.cas[0]
 
-    eventually(changed, ONE_AFTER_THE_OTHER, "a certificate of the new CA")
+    eventually(changed, "a certificate of the new CA")
     _until_served(cluster, cluster.api.data()["tls.crt"])
 
 
@@ -536,7 +531,7 @@ def test_when_all_are_dead_claims_wait_and_recovery_needs_no_hand(cluster: Clust
     for replica in cluster.replicas:
         replica.until_ready()
     load.calls.clear()
-    eventually(lambda: _all_right(load, ten), ONE_AFTER_THE_OTHER, "every verdict is right again")
+    eventually(lambda: _all_right(load, ten), "every verdict is right again")
     print(f"\nright verdicts {time.monotonic() - begun:.1f} s after the first start")
 
 
@@ -552,7 +547,7 @@ def test_uninstalled_while_it_runs_it_makes_nothing_anew_and_comes_back(cluster:
     bed.kubectl("delete", "-k", str(MANIFESTS), "--wait=false", check=True)
     for guard in cluster.guards:
         refused = "certificate fails: the API server answers 403"
-        eventually(lambda: refused in guard.log, ONE_AFTER_THE_OTHER, "it has looked in vain")  # noqa: B023
+        eventually(lambda: refused in guard.log, "it has looked in vain")  # noqa: B023
     end_namespace(bed)
     wrong = claim("unchecked", replace(cluster.vms[0], moref="vm-99999"))
     path, dry = CLAIMS.format("soak-0"), {"dryRun": "All"}

@@ -85,7 +85,7 @@ def watching(world: World, vcsim: Vcsim, **settings: Any) -> Iterator[Guard]:
 @pytest.fixture(scope="module")
 def guard(world: World, vcsim: Vcsim) -> Iterator[Guard]:
     with watching(world, vcsim) as guard:
-        eventually(lambda: guard.told("this replica watches"), 60, "it holds the Lease")
+        eventually(lambda: guard.told("this replica watches"), "it holds the Lease")
         yield guard
 
 
@@ -94,7 +94,7 @@ def clean(world: World) -> Iterator[None]:
     yield
     world.bed.empty(NAMESPACE, "Migration", "Plan", "Event")
     world.bed.empty(TARGET, "Pod", "PersistentVolumeClaim", "Event")
-    eventually(lambda: not reports(world), 60, "nothing is left to report on")
+    eventually(lambda: not reports(world), "nothing is left to report on")
 
 
 def reports(world: World, kind: str = KIND) -> dict[str, dict[str, Any]]:
@@ -154,8 +154,8 @@ def planned(world: World, vm: Vm) -> None:
     apply(world, disk_of(vm, "disk"), plan_of(vm))
     bind(world, "disk")
     made_ready(world, plan_of(vm))
-    eventually(lambda: right(world), 60, "the PVC's report")
-    eventually(lambda: right(world, PLANS), 60, "the Plan's")
+    eventually(lambda: right(world), "the PVC's report")
+    eventually(lambda: right(world, PLANS), "the Plan's")
 
 
 def first_disk(vm: Any) -> Any:
@@ -185,7 +185,7 @@ def put(vm: Any, old: str, new: str) -> None:
     def copied() -> bool:
         return bool(wait_for(browser.SearchDatastore_Task(folder, spec)).file)
 
-    eventually(copied, 60, "the file is there")  # a disk without its file would be lost
+    eventually(copied, "the file is there")  # a disk without its file would be lost
     edit(vm, disk)
 
 
@@ -241,14 +241,14 @@ def test_what_becomes_of_a_vm_is_told_where_people_look(
     before = value(guard, metric)
     with vcsim.connect() as instance:
         drift(find_vm(instance, vm.name))
-    eventually(lambda: value(guard, metric) > before, 60, "it is counted")
+    eventually(lambda: value(guard, metric) > before, "it is counted")
     if not rule:
         return
     if rule != "migration-disks":
-        eventually(lambda: f"fail {rule} disk" in says(world), 60, "the PVC is reported")
-        eventually(lambda: events(world, TARGET, "disk") == ["ConversionWrong"], 60, "its Event")
-    eventually(lambda: not right(world, PLANS), 60, "and its Plan")
-    eventually(lambda: events(world, NAMESPACE, "gated") == ["ConversionWrong"], 60, "the Plan's")
+        eventually(lambda: f"fail {rule} disk" in says(world), "the PVC is reported")
+        eventually(lambda: events(world, TARGET, "disk") == ["ConversionWrong"], "its Event")
+    eventually(lambda: not right(world, PLANS), "and its Plan")
+    eventually(lambda: events(world, NAMESPACE, "gated") == ["ConversionWrong"], "the Plan's")
     assert value(guard, 'conversion_guard_objects{kind="Plan",state="fail"}') == 1
     refused = world.create(migration(), dry_run=True, user="vendor")
     assert refused.returncode == 1, refused.stdout
@@ -275,7 +275,7 @@ def test_right_again_is_told_too_and_each_once(world: World, vcsim: Vcsim, guard
         with vcsim.connect() as instance:
             drift(find_vm(instance, vm.name))
         for place, name in ((TARGET, "disk"), (NAMESPACE, "gated")):
-            eventually(lambda: events(world, place, name) == reasons, 60, str(reasons))  # noqa: B023
+            eventually(lambda: events(world, place, name) == reasons, str(reasons))  # noqa: B023
     assert right(world)
     assert right(world, PLANS)
     described = world.bed.kubectl("describe", "pvc", "disk", "-n", TARGET, check=True).stdout
@@ -286,7 +286,7 @@ def migrating(world: World, vm: Vm) -> None:
     """A Migration of it has begun, and nothing is wrong with it."""
     planned(world, vm)
     apply(world, migration())
-    eventually(lambda: right(world, MIGRATIONS), 60, "the Migration's report")
+    eventually(lambda: right(world, MIGRATIONS), "the Migration's report")
 
 
 def converting(world: World, vm: Vm) -> None:
@@ -303,18 +303,18 @@ def test_a_migration_is_followed_until_its_vm_is_shut_down(
     migrating(world, vm)
     with vcsim.connect() as instance:
         move(find_vm(instance, vm.name))
-    eventually(lambda: not right(world, MIGRATIONS), 60, "it is wrong")
+    eventually(lambda: not right(world, MIGRATIONS), "it is wrong")
     (wrong, *_) = report(world, MIGRATIONS)["results"]
     assert wrong["severity"] == "critical"
     another = merged(migration(), {"metadata": {"name": "another"}})
     refused = world.create(another, user="vendor")
     assert wrong["message"].partition(": ")[2] in refused.stderr, "the gate's own words"
     for name in ("start", "gated"):
-        eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
+        eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), name)  # noqa: B023
     notes = [one["note"] for one in all_events(world, NAMESPACE) if "note" in one]
     assert any(note.startswith("Cancel it, which costs nothing now") for note in notes)
     converting(world, vm)
-    eventually(lambda: right(world, MIGRATIONS), 60, "what is shut down is proved no more")
+    eventually(lambda: right(world, MIGRATIONS), "what is shut down is proved no more")
 
 
 def test_a_pod_that_stays_pending_with_the_vm_off_is_told(
@@ -327,18 +327,18 @@ def test_a_pod_that_stays_pending_with_the_vm_off_is_told(
     converting(world, vm)
     world.bed.add_pod(waiting_pod("young"), timedelta(minutes=4))
     world.bed.add_pod(waiting_pod("old"), timedelta(minutes=6))
-    eventually(lambda: says(world, MIGRATIONS) == ["fail conversion-pod start"], 60, "it is wrong")
+    eventually(lambda: says(world, MIGRATIONS) == ["fail conversion-pod start"], "it is wrong")
     assert value(guard, 'conversion_guard_objects{kind="Migration",state="fail"}') == 1
     for name in ("start", "gated"):
-        eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), 60, name)  # noqa: B023
+        eventually(lambda: "ConversionWrong" in events(world, NAMESPACE, name), name)  # noqa: B023
     notes = [str(one.get("note")) for one in all_events(world, NAMESPACE)]
     (note,) = (note for note in notes if note.startswith("spec.plan: "))
     assert f'"{vm.name}" is off, and its conversion pod old has been Pending since 20' in note
     assert f"Z: {WAITS_FOR}. Forklift waits for ever" in note
     assert "Cancel it, which costs nothing now" not in str(notes)
     world.bed.kubectl("delete", "pod", "old", "-n", TARGET, "--grace-period=0", check=True)
-    eventually(lambda: right(world, MIGRATIONS), 60, "it waits no more")
-    eventually(lambda: "ConversionRight" in events(world, NAMESPACE, "start"), 60, "its Event")
+    eventually(lambda: right(world, MIGRATIONS), "it waits no more")
+    eventually(lambda: "ConversionRight" in events(world, NAMESPACE, "start"), "its Event")
 
 
 WAITS_FOR = "0/3 nodes are available: 3 Insufficient memory"
@@ -360,15 +360,15 @@ def waiting_pod(name: str) -> dict[str, Any]:
 def test_what_somebody_does_to_a_report_is_mended(world: World, vcsim: Vcsim, guard: Guard) -> None:
     vm = world.vm("DC0_H0_VM10", vcsim)
     apply(world, disk_of(vm, "disk"))
-    eventually(lambda: right(world), 60, "the report")
+    eventually(lambda: right(world), "the report")
     before = report(world)
     edited = json.dumps({"summary": {"pass": 99}, "results": [{"policy": "x", "result": "fail"}]})
     kubectl = world.bed.kubectl
     kubectl("patch", KIND, PVC_REPORT, "-n", TARGET, "--type=merge", "-p", edited, check=True)
-    eventually(lambda: report(world)["summary"] == before["summary"], 60, "it is mended")
+    eventually(lambda: report(world)["summary"] == before["summary"], "it is mended")
     assert report(world)["results"] == before["results"]
     kubectl("delete", KIND, PVC_REPORT, "-n", TARGET, check=True)
-    eventually(lambda: report(world), 60, "it is there again")
+    eventually(lambda: report(world), "it is there again")
 
 
 def test_where_nothing_changes_nothing_is_written(world: World, vcsim: Vcsim, guard: Guard) -> None:
@@ -384,10 +384,10 @@ def test_where_nothing_changes_nothing_is_written(world: World, vcsim: Vcsim, gu
     wrong["metadata"]["name"] = "other"
     apply(world, {**wrong, "metadata": {**wrong["metadata"], "namespace": usual.TARGET}})
     other = f"{usual.TARGET}/{PVC_REPORT}"
-    eventually(lambda: report(world, other), 60, "the report of another namespace")
+    eventually(lambda: report(world, other), "the report of another namespace")
     assert version(world) == rests
     world.bed.empty(usual.TARGET, "PersistentVolumeClaim")
-    eventually(lambda: not report(world, other), 60, "it goes with the last PVC")
+    eventually(lambda: not report(world, other), "it goes with the last PVC")
 
 
 def version(world: World) -> list[str]:
@@ -402,22 +402,22 @@ def test_what_is_done_about_a_finding_is_told_as_it_changes(
     file = guard.ca_file.parent / "settings.yaml"
     before = file.read_text()
     apply(world, disk_of(vm, "disk"))
-    eventually(lambda: right(world), 60, "the report")
+    eventually(lambda: right(world), "the report")
     with vcsim.connect() as instance:
         move(find_vm(instance, vm.name))
-    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "it is wrong")
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), "it is wrong")
     label = ("label", "namespace", TARGET)
     world.bed.kubectl(*label, f"{ENFORCE}=warn", check=True)
-    eventually(lambda: "warn pvc-disk-source disk" in says(world), 60, "the label lowers it")
+    eventually(lambda: "warn pvc-disk-source disk" in says(world), "the label lowers it")
     world.bed.kubectl(*label, f"{ENFORCE}-", check=True)
-    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "without it as before")
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), "without it as before")
     file.write_text(f"{before}\nrules: {{pvc-disk-source: audit}}\n")
-    eventually(lambda: "warn pvc-disk-source disk" in says(world), 60, "so do the settings")
+    eventually(lambda: "warn pvc-disk-source disk" in says(world), "so do the settings")
     file.write_text(before)
-    eventually(lambda: "fail pvc-disk-source disk" in says(world), 60, "they are as before")
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), "they are as before")
     with vcsim.connect() as instance:
         move_back(find_vm(instance, vm.name))
-    eventually(lambda: right(world), 60, "and right again")
+    eventually(lambda: right(world), "and right again")
 
 
 def test_a_kind_that_is_added_later_and_one_that_is_better(
@@ -426,22 +426,20 @@ def test_a_kind_that_is_added_later_and_one_that_is_better(
     better = "reports.openreports.io"
     vm = world.vm("DC0_H0_VM11", vcsim)
     apply(world, disk_of(vm, "disk"))
-    eventually(lambda: right(world), 60, "the older kind")
+    eventually(lambda: right(world), "the older kind")
     kubectl = world.bed.kubectl
     kubectl("apply", "--server-side", "-f", str(crd(better)), check=True)
-    eventually(lambda: right(world, kind=better), 60, "the better kind")
-    eventually(lambda: not reports(world), 60, "the older ones are taken away")
+    eventually(lambda: right(world, kind=better), "the better kind")
+    eventually(lambda: not reports(world), "the older ones are taken away")
     kubectl("delete", "crd", better, check=True)
-    eventually(lambda: right(world), 60, "the older kind again")
+    eventually(lambda: right(world), "the older kind again")
     kubectl("delete", "crd", KIND, check=True)
-    eventually(lambda: guard.told("no reports are written: the cluster has no"), 60, "it says so")
+    eventually(lambda: guard.told("no reports are written: the cluster has no"), "it says so")
     with vcsim.connect() as instance:
         move(find_vm(instance, vm.name))
-    eventually(lambda: events(world, TARGET, "disk") == ["ConversionWrong"], 60, "Events go on")
+    eventually(lambda: events(world, TARGET, "disk") == ["ConversionWrong"], "Events go on")
     kubectl("apply", "--server-side", "-f", str(crd(KIND)), check=True)
-    eventually(
-        lambda: "fail pvc-disk-source disk" in says(world), 60, "one that is added is picked up"
-    )
+    eventually(lambda: "fail pvc-disk-source disk" in says(world), "one that is added is picked up")
     assert len(guard.told("no reports are written: the cluster has no")) == 1
 
 
@@ -457,14 +455,14 @@ def test_without_the_right_to_reports_the_rest_goes_on(
     kubectl("patch", "clusterrole", OWN, "--type=merge", "-p", patch, check=True)
     try:
         says_so = "no reports are written: the API server answers 403"
-        eventually(lambda: guard.told(says_so), 60, "it says so")
+        eventually(lambda: guard.told(says_so), "it says so")
         vm = world.vm("DC0_H0_VM7", vcsim)
         apply(world, disk_of(vm, "disk"))
         metric = 'conversion_guard_objects{kind="PersistentVolumeClaim",state="warn"}'
-        eventually(lambda: value(guard, metric) == 1, 60, "it is judged")
+        eventually(lambda: value(guard, metric) == 1, "it is judged")
     finally:
         kubectl("apply", "-f", str(role), check=True)
-    eventually(lambda: right(world), 60, "the right is back")
+    eventually(lambda: right(world), "the right is back")
 
 
 def test_a_namespace_that_is_deleted_meanwhile_keeps_nobody_waiting(
@@ -475,22 +473,22 @@ def test_a_namespace_that_is_deleted_meanwhile_keeps_nobody_waiting(
     vm = world.vm("DC0_H0_VM11", vcsim)
     apply(world, merged(disk_of(vm, "disk"), {"metadata": {"namespace": doomed}}))
     place = f"{doomed}/{PVC_REPORT}"
-    eventually(lambda: report(world, place), 60, "the report")
+    eventually(lambda: report(world, place), "the report")
     # No controller deletes here what is in it: this is its first step, and the test does the rest.
     kubectl("delete", "namespace", doomed, "--wait=false", check=True)
     kubectl("delete", KIND, PVC_REPORT, "-n", doomed, check=True)
     refused = f"reports of {doomed} are not written: the API server answers 403"
-    eventually(lambda: guard.told(refused), 60, "it may not write it again")
+    eventually(lambda: guard.told(refused), "it may not write it again")
     apply(world, disk_of(vm, "disk"))
-    eventually(lambda: right(world), 60, "others are told of")
+    eventually(lambda: right(world), "others are told of")
     world.bed.empty(doomed, "PersistentVolumeClaim")
     metric = 'conversion_guard_objects{kind="PersistentVolumeClaim",state="warn"}'
-    eventually(lambda: value(guard, metric) == 1, 60, "it is forgotten")
+    eventually(lambda: value(guard, metric) == 1, "it is forgotten")
     assert not report(world, place)
     with world.bed.api.client() as api:
         named = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": doomed}}
         api.put(f"/api/v1/namespaces/{doomed}/finalize", json={**named, "spec": {"finalizers": []}})
-    eventually(lambda: kubectl("get", "namespace", doomed).returncode == 1, 60, "it is gone")
+    eventually(lambda: kubectl("get", "namespace", doomed).returncode == 1, "it is gone")
     assert len(guard.told(refused)) == 1, "said once"
 
 
@@ -501,26 +499,26 @@ def test_another_replica_takes_over_and_says_nothing_twice(
     vm = world.vm("DC0_H0_VM3", vcsim)
     with watching(world, vcsim) as second:
         apply(world, disk_of(vm, "disk"))
-        eventually(lambda: right(world), 60, "the report")
+        eventually(lambda: right(world), "the report")
         with vcsim.connect() as instance:
             move(find_vm(instance, vm.name))
-        eventually(lambda: says(world), 60, "it is wrong")
-        eventually(lambda: events(world, TARGET, "disk"), 60, "the Event")
+        eventually(lambda: says(world), "it is wrong")
+        eventually(lambda: events(world, TARGET, "disk"), "the Event")
         stands = report(world)["metadata"]["resourceVersion"]
         assert not second.told("this replica watches")
         guard.process.kill()
-        eventually(lambda: second.told("this replica watches"), 60, "the second takes over")
+        eventually(lambda: second.told("this replica watches"), "the second takes over")
         metric = 'conversion_guard_objects{kind="PersistentVolumeClaim",state="fail"}'
-        eventually(lambda: value(second, metric) == 1, 60, "it has judged all")
+        eventually(lambda: value(second, metric) == 1, "it has judged all")
         assert report(world)["metadata"]["resourceVersion"] == stands
         with vcsim.connect() as instance:
             move_back(find_vm(instance, vm.name))
-        eventually(lambda: right(world), 60, "and goes on")
+        eventually(lambda: right(world), "and goes on")
         told = ["ConversionWrong", "ConversionRight"]
-        eventually(lambda: events(world, TARGET, "disk")[-1:] == told[-1:], 60, "its Event")
+        eventually(lambda: events(world, TARGET, "disk")[-1:] == told[-1:], "its Event")
         assert events(world, TARGET, "disk") == told
         world.bed.empty(TARGET, "PersistentVolumeClaim")
-        eventually(lambda: not reports(world), 60, "the report goes")
+        eventually(lambda: not reports(world), "the report goes")
 
 
 def all_right(world: World, guard: Guard) -> bool:
@@ -557,31 +555,31 @@ def test_of_ten_vcenters_one_is_away(
         for number, one in enumerate(vcenters)
     ]
     with watching(world, away, providers=providers) as guard:
-        eventually(lambda: guard.told("this replica watches"), 60, "it holds the Lease")
+        eventually(lambda: guard.told("this replica watches"), "it holds the Lease")
         for number, vm in enumerate(vms):
             pvc, plan = of_vcenter(number, vm)
             apply(world, pvc, plan)
             bind(world, f"disk-{number}")
             made_ready(world, plan)
-        eventually(lambda: all_right(world, guard), 60, "all are right")
+        eventually(lambda: all_right(world, guard), "all are right")
         away.stop()
-        eventually(lambda: "error undecided plan-0" in says(world, PLANS), 90, "it can't be judged")
+        eventually(lambda: "error undecided plan-0" in says(world, PLANS), "it can't be judged")
         (told,) = (one for one in report(world, PLANS)["results"] if one["result"] == "error")
         assert f"provider {NAMESPACE}/vcenter-0 has been unreachable since" in told["message"]
         with others[0].connect() as instance:
             move(find_vm(instance, "DC0_H0_VM0"))
-        eventually(lambda: events(world, NAMESPACE, "plan-1") == ["ConversionWrong"], 60, "told")
+        eventually(lambda: events(world, NAMESPACE, "plan-1") == ["ConversionWrong"], "told")
         assert not [line for line in says(world, PLANS) if line.startswith("error")][1:]
         assert not events(world, NAMESPACE, "plan-0"), "nothing new is known of it"
         away.start()
-        eventually(lambda: "error undecided plan-0" not in says(world, PLANS), 90, "it is back")
-        eventually(lambda: "fail pvc-disk-source disk-1" in says(world), 90, "that is certain now")
+        eventually(lambda: "error undecided plan-0" not in says(world, PLANS), "it is back")
+        eventually(lambda: "fail pvc-disk-source disk-1" in says(world), "that is certain now")
         wrong = [line for line in says(world, PLANS) if not line.startswith("warn")]
         assert {line.rpartition(" ")[2] for line in wrong} == {"plan-1"}
         assert not events(world, NAMESPACE, "plan-0")
         world.bed.empty(NAMESPACE, "Plan")
         world.bed.empty(TARGET, "PersistentVolumeClaim")
-        eventually(lambda: not reports(world), 60, "the reports go")
+        eventually(lambda: not reports(world), "the reports go")
     for one in vcenters:
         one.stop()
 

@@ -64,7 +64,7 @@ def serving(programs: Parts, folder: Path) -> Iterator[Api]:
         }
         with running(folder, settings) as guard:
             with guard.client() as client:
-                eventually(lambda: client.get("/readyz").status_code == 200, 60, "a first list")
+                eventually(lambda: client.get("/readyz").status_code == 200, "a first list")
             api = Api(bed, guard)
             api.make(plan(), pvc(), storage_class(), webhooks(guard))
             find_ready(bed)

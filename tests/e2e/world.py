@@ -98,10 +98,10 @@ class World:
         local = {"providers": [provider, *others], "deniedNetworks": []}
         with running(folder, {**local, **settings}) as guard:
             with guard.client() as client:
-                eventually(lambda: client.get("/readyz").status_code == 200, 120, "a first read")
+                eventually(lambda: client.get("/readyz").status_code == 200, "a first read")
             ca = (folder / "ca.crt").read_bytes()
             self.bed.apply_shipped_manifests(MANIFESTS, guard.url, ca, PATIENCE)
-            eventually(lambda: self._arrives(guard), 120, "the API server calls this guard")
+            eventually(lambda: self._arrives(guard), "the API server calls this guard")
             yield guard
             assert "Traceback" not in guard.log, guard.log
 

@@ -15,7 +15,7 @@ import httpx
 from tests.e2e.bed import eventually
 from tests.e2e.faults.oracle import Asked
 from tests.e2e.faults.truth import Vcenter
-from tests.e2e.test_soak import ONE_AFTER_THE_OTHER, Replica
+from tests.e2e.test_soak import Replica
 from tests.proxy import Proxy
 
 
@@ -157,5 +157,5 @@ class Chaos:
             return True
 
         # Where it can't start now it is started again, as kubelet does.
-        eventually(started, ONE_AFTER_THE_OTHER, "it starts")
+        eventually(started, "it starts")
         replica.until_ready()
