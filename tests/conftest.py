@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(lost)) from None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+@contextmanager
+def skipping() -> Iterator[None]:
     """A test that needs what is not there is skipped. From one place, for one reason: so pytest
     makes one line of all of them."""
     try:
@@ -71,6 +72,18 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
         pytest.skip(str(PartMissing(missing())))
     except (BrowserMissing, CrdsMissing) as absent:
         pytest.skip(str(absent))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    with skipping():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    with skipping():
+        return (yield)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

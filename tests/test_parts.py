@@ -257,7 +257,12 @@ def _lives(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-NEEDY = ("tests/test_forklift.py", "tests/test_vsphere.py", "tests/e2e/test_cli.py")
+NEEDY = (
+    "tests/test_forklift.py",
+    "tests/test_vsphere.py",
+    "tests/e2e/test_cli.py",
+    "tests/e2e/test_chart.py",  # by no fixture
+)
 
 
 def test_tests_without_their_programs_are_skipped_in_one_line(without_go: Machine) -> None:
