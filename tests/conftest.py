@@ -4,7 +4,6 @@ import os
 import re
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,28 +61,19 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(lost)) from None
 
 
-@contextmanager
-def skipping() -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
     """A test that needs what is not there is skipped. From one place, for one reason: so pytest
     makes one line of all of them."""
     try:
-        yield
+        return (yield)
     except PartMissing:
         pytest.skip(str(PartMissing(missing())))
     except (BrowserMissing, CrdsMissing) as absent:
         pytest.skip(str(absent))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup() -> Generator[None]:
-    with skipping():
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Generator[None]:
-    with skipping():
-        return (yield)
+pytest_runtest_call = pytest_runtest_setup  # it may be missed only amid the test
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -261,7 +261,7 @@ NEEDY = (
     "tests/test_forklift.py",
     "tests/test_vsphere.py",
     "tests/e2e/test_cli.py",
-    "tests/e2e/test_chart.py",  # by no fixture
+    "tests/e2e/test_chart.py",  # in the test itself, not in a fixture
 )
 
 

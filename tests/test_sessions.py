@@ -224,7 +224,7 @@ def test_a_secret_that_rotates_ends_what_waits_as_undecided(
             wait = lambda: man.calls["RetrievePropertiesEx"] - before == 4  # noqa: E731
             await loop.run_in_executor(None, eventually, wait, "four reads on their way")
             stopping.start()
-            await loop.run_in_executor(None, eventually, lambda: source._reads._shutdown, "")
+            await loop.run_in_executor(None, eventually, lambda: source._reads._shutdown, "a stop")
             held.set()
             return await reads
 

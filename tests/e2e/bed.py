@@ -51,7 +51,7 @@ PLAIN = {
 _CORE = "Event", "PersistentVolumeClaim", "Pod", "Secret"
 _LOOPBACK = "127.0.0.1"
 _END, _ANSWER, _COMMAND = 5.0, 10.0, 120.0  # deadlines in seconds
-PATIENCE = 180.0
+LONGEST_WAIT = 180.0
 """Seconds that whatever must come to pass is waited for, also on a busy machine."""
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -81,7 +81,7 @@ class ProgramDied(Exception):
     """A program of the bed ended by itself; the message has the end of its log."""
 
 
-def eventually(check: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+def eventually(check: Callable[[], T], what: str, timeout: float = LONGEST_WAIT) -> T:
     """The first true answer of `check`, asked again and again; AssertionError after `timeout` s.
 
     A check that raises has only failed for now. `what` names the thing awaited, as in

@@ -22,7 +22,7 @@ import pytest
 
 from tests.balancer import Probe, balancing
 from tests.cases import NAMESPACE
-from tests.e2e.bed import PATIENCE, Bed, find_vm, path_of, set_status, set_uuid
+from tests.e2e.bed import LONGEST_WAIT, Bed, find_vm, path_of, set_status, set_uuid
 from tests.e2e.faults.chaos import LONG, SHORT, Chaos, Form
 from tests.e2e.faults.load import CLAIMS, DISKS, PLANS, Load, claim_of, conversion
 from tests.e2e.faults.oracle import GATES, OTHERS, fault
@@ -161,7 +161,7 @@ def test_no_verdict_is_wrong_whatever_fails(place: Place, seed: str, form: Form)
 async def _asked(place: Place, seed: str, form: Form) -> tuple[Load, Chaos]:
     """All requests of a run, and then those of each kind until one is decided again."""
     bed = place.cluster.api.bed
-    connecting = bed.api.connecting() | {"timeout": PATIENCE}
+    connecting = bed.api.connecting() | {"timeout": LONGEST_WAIT}
     async with httpx.AsyncClient(**connecting) as client:
         load = Load(place.vcenters, client, Random(f"{seed} load"))
         rights = [(path_of(one), one) for one in _bindings(bed)]
@@ -172,7 +172,7 @@ async def _asked(place: Place, seed: str, form: Form) -> tuple[Load, Chaos]:
             await chaos.run()
             await asking
         for ask in load.kinds.values():
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LONGEST_WAIT):
                 while (await load.one(ask)).verdict not in ("allowed", "denied"):
                     pass
     return load, chaos
